@@ -105,6 +105,9 @@ pub struct ProviderReport {
     pub reason: Option<String>,
     /// Number of tasks ended since the start.
     pub tasks_done: u64,
+    /// Number of tasks refused since the start because a queue was full.
+    #[serde(default)]
+    pub tasks_refused: u64,
     /// Tokens per second of the last streamed answer.
     pub tokens_per_second: Option<f64>,
     /// Whether the provider is paused.

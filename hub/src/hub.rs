@@ -25,7 +25,7 @@ use crate::quota::{MistakeBudgets, UserQuotas};
 use crate::registry::Registry;
 use crate::store::{AuditQuery, Change, Store, StoreFuture};
 use crate::tasks::DurableTasks;
-use crate::telemetry::Watch;
+use crate::telemetry::{Limit, Watch};
 
 /// Searches of the audit read up to 200,000 rows: one runs at a time, users in turn.
 static SEARCHES: FairSemaphore = FairSemaphore::new(1, 1);
@@ -112,7 +112,8 @@ impl Hub {
         query: AuditQuery,
     ) -> Result<Vec<AuditRecord>, ApiError> {
         let limit = self.options.limits.searches;
-        let _permit = self.quotas.searches.take(&caller.user, limit, "searches under way")?;
+        let _permit =
+            self.quotas.searches.take(&caller.user, limit, "searches under way", Limit::Searches)?;
         self.watch.flush().await;
         let _turn =
             if query.is_lookup() { None } else { Some(connections::turn(&SEARCHES, &caller.user).await) };

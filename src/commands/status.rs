@@ -161,14 +161,15 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
 fn print_providers(providers: &[ProviderState], is_wide: bool) -> Outcome {
     let columns = vec![
         column("NAME", |row| text(row, "name")).cut(),
-        column("PUBLISHED", |row| text(row, "published")).cut().droppable(2),
+        column("PUBLISHED", |row| text(row, "published")).cut().droppable(3),
         column("STATE", |row| text(row, "state")),
         column("TASKS", |row| text(row, "tasks")),
-        column("QUEUED", |row| text(row, "queued")).droppable(4),
-        column("DONE", |row| text(row, "done")).droppable(3),
-        column("TOKENS/S", |row| text(row, "pace")).droppable(6),
+        column("QUEUED", |row| text(row, "queued")).droppable(5),
+        column("DONE", |row| text(row, "done")).droppable(4),
+        column("REFUSED", |row| text(row, "refused")).droppable(2),
+        column("TOKENS/S", |row| text(row, "pace")).droppable(7),
         column("CRASHES", |row| text(row, "crashes")).droppable(1),
-        column("MODEL", |row| text(row, "model")).cut().droppable(5),
+        column("MODEL", |row| text(row, "model")).cut().droppable(6),
         column("REASON", |row| text(row, "reason")).cut(),
     ];
     let rows: Vec<_> = providers.iter().map(row).collect();
@@ -193,6 +194,7 @@ fn row(provider: &ProviderState) -> Value {
         "tasks": report.map(|report| format!("{}/{}", report.status.in_flight, report.status.max_concurrency)),
         "queued": report.map(|report| report.status.queued),
         "done": report.map(|report| report.tasks_done),
+        "refused": report.map(|report| report.tasks_refused),
         "pace": report.and_then(|report| report.tokens_per_second).map(|pace| format!("{pace:.1}")),
         "crashes": provider.crashes,
         "model": provider.model,

@@ -54,6 +54,7 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
         },
         reason: None,
         tasks_done: 0,
+        tasks_refused: 0,
         tokens_per_second: None,
         paused: false,
     }

@@ -177,6 +177,7 @@ impl ProviderActor {
             },
             reason: reason.map(str::to_owned),
             tasks_done: self.tasks_done,
+            tasks_refused: self.tasks_refused,
             tokens_per_second: self.tokens_per_second,
             paused,
         }

@@ -86,6 +86,7 @@ pub(crate) struct ProviderActor {
     pause: Option<Pause>,
     logged_state: BackendState,
     tasks_done: u64,
+    tasks_refused: u64,
     tokens_per_second: Option<f64>,
     state: ProviderState,
 }
@@ -136,6 +137,7 @@ impl ProviderActor {
             pause: None,
             logged_state: BackendState::Up,
             tasks_done: 0,
+            tasks_refused: 0,
             tokens_per_second: None,
             state: ProviderState::default(),
         }

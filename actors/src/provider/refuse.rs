@@ -28,7 +28,9 @@ impl ProviderActor {
             .finish(ticket, &result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok())));
     }
 
-    pub(super) fn refuse_full(&self, ticket: Ticket, text: &str) {
+    /// Refuses a task because the queue, or the bytes of all queues, are full.
+    pub(super) fn refuse_full(&mut self, ticket: Ticket, text: &str) {
+        self.tasks_refused += 1;
         let body = openai::error_body(text, "rate_limit_error", Some("queue_full"));
         failed::note(&ticket, &self.config.name, Code::Word("queue_full"));
         let result = TaskResult::answer(429, &body).unwrap_or_else(|_| TaskResult::error(text));

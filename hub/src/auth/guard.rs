@@ -18,6 +18,7 @@ use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::http::middleware::{allows, methods, wrong_method};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
+use crate::telemetry::Limit;
 
 /// Largest head of a request without a valid token, in bytes: the limit of Node.js, and half of what most proxies forward.
 const MAX_ANONYMOUS_HEAD: usize = 16 << 10;
@@ -114,6 +115,7 @@ fn too_many_wrong_tokens() -> ApiError {
         ErrorKind::Busy,
         "too many wrong tokens from your address: wait, and send one that is valid",
     )
+    .refused_by(Limit::WrongTokens)
 }
 
 /// The token in a request's headers: one header, one value, scheme `Bearer` in any case. With `allow_api_key`, Anthropic's

@@ -20,8 +20,10 @@ use queue::{Queue, QueueFull};
 /// Why an event was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendError {
-    /// The session has no channel, or its channel is full.
+    /// The session has no channel.
     Unreachable,
+    /// The channel, or the quota of its owner, is full of unread events.
+    Full,
     /// The caller's share of the channel, or of all channels, is used up by unread events.
     CallerLimit,
 }
@@ -148,7 +150,7 @@ impl Channels {
             return Err(SendError::Unreachable);
         }
         shared.queue.check_room(caller, size).map_err(|full| match full {
-            QueueFull::Channel => SendError::Unreachable,
+            QueueFull::Channel => SendError::Full,
             QueueFull::Caller => SendError::CallerLimit,
         })?;
         // A large event shares its bytes with the request body, which is counted until its last piece is dropped. A small
@@ -160,7 +162,7 @@ impl Channels {
         };
         let of_caller = ByteQuota::new(&self.unread_of_caller, caller, most, "tasks unread");
         let of_caller = of_caller.take_shared(own, beside).map_err(|_| SendError::CallerLimit)?;
-        Ok([to.owner.take_shared(0, size).map_err(|_| SendError::Unreachable)?, of_caller])
+        Ok([to.owner.take_shared(0, size).map_err(|_| SendError::Full)?, of_caller])
     }
 
     /// Closes the session's channel, if it still has the id `stream`.

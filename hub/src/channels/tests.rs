@@ -21,7 +21,7 @@ async fn unread_events_are_counted_over_all_channels_of_an_owner() {
         send(session, caller).unwrap();
     }
     assert!(!channels.has_room("two", "e", MIN_SHARE) && !channels.has_room("none", "e", 0));
-    assert_eq!(send("two", "e"), Err(SendError::Unreachable));
+    assert_eq!(send("two", "e"), Err(SendError::Full));
     assert!(channels.has_room("other", "e", MIN_SHARE) && !channels.has_room("other", "a", MIN_SHARE));
     send("other", "e").unwrap();
     assert_eq!(send("other", "a"), Err(SendError::CallerLimit));

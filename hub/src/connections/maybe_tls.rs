@@ -17,6 +17,8 @@ pub(super) enum MaybeTlsStream {
 /// Bytes that are read of a handshake: a client sends some 2 KiB, then 100 bytes. The system keeps further bytes until the
 /// handshake is complete.
 const MAX_HANDSHAKE: usize = 8 << 10;
+/// The error of a handshake with more bytes than that.
+pub(super) const HANDSHAKE_TOO_LARGE: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// A TCP stream that reads at most [`MAX_HANDSHAKE`] bytes until its TLS handshake is complete.
 pub(super) struct HandshakeStream {
@@ -45,7 +47,7 @@ impl AsyncRead for HandshakeStream {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
         if self.left == 0 {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            return Poll::Ready(Err(HANDSHAKE_TOO_LARGE.into()));
         }
         let mut part = [0; 1024];
         let size = self.left.min(part.len()).min(buf.remaining());

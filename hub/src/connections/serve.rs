@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::error::DispatchError;
+use actix_http::error::{DispatchError, ParseError};
 use actix_http::{ConnectionType, HttpService, Request, Response};
 use actix_rt::net::TcpStream;
 use actix_service::{
@@ -32,13 +32,13 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use super::connection::{Connection, OpenCall};
 use super::gate::Gate;
 use super::limits::ConnectionLimits;
-use super::maybe_tls::{HandshakeStream, MaybeTlsStream};
+use super::maybe_tls::{HANDSHAKE_TOO_LARGE, HandshakeStream, MaybeTlsStream};
 use super::scheduled::Scheduled;
 use super::send_queue::bound_send_queue;
 use super::table::{ConnectionPermit, ConnectionTable};
 use super::user_timeout::set_user_timeout;
 use crate::address::Proxies;
-use crate::telemetry::Machine;
+use crate::telemetry::{Limit, Machine};
 
 /// Seconds that connections have to write the rest of their responses at shutdown.
 const SHUTDOWN_SECONDS: u64 = 2;
@@ -168,7 +168,7 @@ where
         set_user_timeout(&stream);
         bound_send_queue(&stream);
         let permit = self.table.admit(peer.ip(), self.config.proxies.contains(peer.ip()));
-        let (http, tls) = (self.http.clone(), self.config.tls.clone());
+        let (http, tls, table) = (self.http.clone(), self.config.tls.clone(), self.table.clone());
         Box::pin(Scheduled::new(permit.connection.slot.clone(), async move {
             let stream = match tls {
                 None => MaybeTlsStream::Plain(stream),
@@ -177,11 +177,26 @@ where
                     let closed = std::pin::pin!(permit.connection.closed());
                     match select(std::pin::pin!(handshake), closed).await {
                         Either::Left((Ok(Ok(stream)), _)) => MaybeTlsStream::Tls(stream),
-                        _ => return Ok(()),
+                        Either::Left((Err(_), _)) => {
+                            table.machine.refused_by(Limit::TlsHandshake);
+                            return Ok(());
+                        }
+                        Either::Left((Ok(Err(error)), _)) => {
+                            if error.kind() == HANDSHAKE_TOO_LARGE {
+                                table.machine.refused_by(Limit::TlsHandshake);
+                            }
+                            return Ok(());
+                        }
+                        Either::Right(_) => return Ok(()),
                     }
                 }
             };
-            http.call((Gate::new(stream, permit), Some(peer))).await
+            let served = http.call((Gate::new(stream, permit), Some(peer))).await;
+            if matches!(served, Err(DispatchError::Parse(ParseError::TooLarge))) {
+                // The server has answered 431.
+                table.machine.refused_by(Limit::RequestHead);
+            }
+            served
         }))
     }
 }

@@ -86,6 +86,15 @@ impl ActiveCall {
         }
     }
 
+    /// Ends the call with an error that is an event of its stream, and counts the limit that refused it. A limit that is
+    /// answered with a status is counted by [`trace`](crate::http::middleware::trace).
+    pub(crate) fn fail_within_stream(&self, error: &ApiError) {
+        if let Some(limit) = error.limit {
+            self.update(|inference| inference.count_refusal(limit));
+        }
+        self.fail(error);
+    }
+
     /// Ends the call with an error.
     pub(crate) fn fail(&self, error: &ApiError) {
         self.end(error.status().as_u16(), Some(error));

@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::model::UserId;
 use crate::random;
 use crate::registry::{Candidate, NameRedaction};
+use crate::telemetry::Limit;
 
 /// Most live dispatches of one hub. Publishers have room for far fewer.
 const MAX_LIVE: usize = 65_536;
@@ -97,7 +98,8 @@ impl Dispatch {
         {
             let mut dispatches = hub.dispatches.lock();
             if dispatches.len() >= MAX_LIVE {
-                return Err(ApiError::new(ErrorKind::HubBusy, "the hub is busy, try again later"));
+                let error = ApiError::new(ErrorKind::HubBusy, "the hub is busy, try again later");
+                return Err(error.refused_by(Limit::Dispatches));
             }
             dispatches.insert(id.clone(), state);
         }
@@ -140,9 +142,11 @@ impl Dispatch {
         };
         let event_number = self.hub.channels.send(session, caller, event).map_err(|error| match error {
             SendError::Unreachable => away(),
+            // The publisher does not read.
+            SendError::Full => away().refused_by(Limit::Channel),
             SendError::CallerLimit => {
                 let text = "the publisher has not read your other requests yet, try again later";
-                ApiError::new(ErrorKind::HubBusy, text)
+                ApiError::new(ErrorKind::HubBusy, text).refused_by(Limit::ChannelShare)
             }
         })?;
         self.sent = Some(SentEvent { event_number, is_resent: self.sent.is_some() });

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{JsonError, inspect_request, quote};
+use wire::json::{inspect_request, quote};
 use wire::request_policy::{Edits, PolicyReport};
 use wire::task::Endpoint;
 
@@ -15,6 +15,7 @@ use crate::model::UserId;
 use crate::offload::offload;
 use crate::quota::BytesPermit;
 use crate::registry::Candidate;
+use crate::telemetry::Limit;
 
 /// Most `model` keys in one body. Readers take the last one; all are replaced.
 const MAX_MODELS: usize = 16;
@@ -67,13 +68,10 @@ impl RequestBody {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
         let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
-        let ([models, mut streams, _], report) = found.map_err(|error| {
-            let refusal = ApiError::bad_request(format!("the request's body is {error}"));
-            if let JsonError::OddKey(_, key) = error { refusal.about(key) } else { refusal }
-        })?;
+        let ([models, mut streams, _], report) = found.map_err(ApiError::bad_json)?;
         if models.len() > MAX_MODELS {
             let text = format!("the request's body has 'model' more than {MAX_MODELS} times");
-            return Err(ApiError::bad_request(text));
+            return Err(ApiError::bad_request(text).refused_by(Limit::RequestShape));
         }
         let report = Arc::new(report);
         let held = Arc::default();

@@ -110,7 +110,7 @@ pub(super) fn stream(
 impl ResponseStream {
     /// Ends the stream with an error event.
     fn fail(&mut self, error: &ApiError) -> Bytes {
-        self.call.fail(error);
+        self.call.fail_within_stream(error);
         self.state = StreamState::Over;
         match &self.responses {
             Some(progress) => {

@@ -11,7 +11,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{LocalBoxStream, StreamExt};
 use memchr::memmem;
 use serde_json::value::RawValue;
-use wire::json::{JsonError, Object, compact, quote};
+use wire::json::{Object, compact, quote};
 use wire::task::Endpoint;
 
 use super::encode;
@@ -226,8 +226,7 @@ fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<
     if is_unchanged {
         return request.derive_bytes(request.pieces(Some(model)).concat());
     }
-    let invalid = |error: JsonError| ApiError::bad_request(format!("the request's body is {error}"));
-    let mut object = Object::parse(request.as_str()).map_err(invalid)?;
+    let mut object = Object::parse(request.as_str()).map_err(ApiError::bad_json)?;
     object.set("model", quote(model));
     object.remove("stream");
     if streaming {

@@ -8,10 +8,13 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use wire::json::JsonError;
 use wire::{json, openai};
 
 use crate::news::news;
+use crate::registry::Malformed;
 use crate::store::StoreError;
+use crate::telemetry::Limit;
 pub use kind::{Dialect, ErrorKind};
 
 /// Default `Retry-After` of 429 and 503, in seconds (SPEC.md section 3.7).
@@ -27,17 +30,39 @@ pub struct ApiError {
     pub param: Option<String>,
     /// Seconds for `Retry-After`, if not the default.
     pub retry_after: Option<u32>,
+    /// The limit that refuses the call, for the metric.
+    pub limit: Option<Limit>,
     /// The status of [`ErrorKind::Backend`].
     status: Option<StatusCode>,
 }
 
 impl ApiError {
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), param: None, retry_after: None, status: None }
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            limit: Limit::of(kind),
+            status: None,
+        }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::BadRequest, message)
+    }
+
+    /// The error for a body that is not the JSON of a request.
+    pub fn bad_json(error: JsonError) -> Self {
+        let refusal = Self::bad_request(format!("the request's body is {error}"));
+        match error {
+            JsonError::OddKey(_, key) => refusal.about(key),
+            JsonError::TooDeep
+            | JsonError::TooManyMembers
+            | JsonError::TooManyValues
+            | JsonError::TooManyParts => refusal.refused_by(Limit::RequestShape),
+            _ => refusal,
+        }
     }
 
     pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
@@ -94,6 +119,12 @@ impl ApiError {
     #[must_use]
     pub fn about(self, param: &str) -> Self {
         Self { param: Some(param.to_owned()), ..self }
+    }
+
+    /// Sets the limit that refuses the call. The metric counts it when the error is sent.
+    #[must_use]
+    pub fn refused_by(self, limit: Limit) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     /// Sets `Retry-After`, in seconds.
@@ -158,6 +189,10 @@ impl ApiError {
         let mut response = response.content_type("application/json").body(self.body(dialect));
         // For the log line of the call.
         response.extensions_mut().insert(self.kind);
+        if let Some(limit) = self.limit {
+            // For the metric.
+            response.extensions_mut().insert(limit);
+        }
         response
     }
 
@@ -199,6 +234,12 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         self.response(Dialect::Api)
+    }
+}
+
+impl From<Malformed> for ApiError {
+    fn from(Malformed { text, limit }: Malformed) -> Self {
+        Self { limit, ..Self::bad_request(text) }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::hub::HubData;
 use crate::model::{Caller, UserId};
 use crate::offload::{MAX_BURST, offload};
 use crate::quota::BytesPermit;
+use crate::registry::Malformed;
 
 /// The size limit of a body, and the quota that its bytes count against.
 #[derive(Debug, Clone, Copy)]
@@ -173,13 +174,13 @@ pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
 pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
-    check: fn(&T) -> Result<(), String>,
+    check: fn(&T) -> Result<(), Malformed>,
 ) -> Result<T, ApiError> {
     let (body, _permit) = read(req, payload, SMALL).await?;
     let size = body.len();
     let parsed = move || {
         let value = parse(&body)?;
-        check(&value).map_err(ApiError::bad_request)?;
+        check(&value)?;
         Ok(value)
     };
     offload(&sender(req), size, parsed).await

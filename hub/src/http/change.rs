@@ -5,6 +5,7 @@ use crate::hub::Hub;
 use crate::quota::{too_large, too_many};
 use crate::registry::{ManageError, Registry};
 use crate::store::Change;
+use crate::telemetry::Limit;
 
 /// The kinds of object in the text of a refusal.
 pub(super) const LLM: &str = "LLM";
@@ -28,7 +29,7 @@ pub(super) async fn change<T>(
 /// The answer to a change of the `kind` called `name` that the registry refused.
 pub(super) fn refused(error: ManageError, kind: &str, name: &str) -> ApiError {
     match error {
-        ManageError::Invalid(text) => ApiError::bad_request(text),
+        ManageError::Invalid(malformed) => malformed.into(),
         ManageError::Forbidden => {
             let allowed = if [LLM, NAME].contains(&kind) { "admins" } else { "its owner and admins" };
             ApiError::new(ErrorKind::Forbidden, format!("{kind} '{name}': for {allowed} only"))
@@ -36,7 +37,8 @@ pub(super) fn refused(error: ManageError, kind: &str, name: &str) -> ApiError {
         ManageError::Unknown => ApiError::not_found(kind, name),
         ManageError::UnknownRow(row) => ApiError::not_found(LLM, &row),
         ManageError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
-        ManageError::TooMany(most) => too_many(most, "agents"),
+        ManageError::PoolFull(text) => ApiError::new(ErrorKind::Conflict, text).refused_by(Limit::PoolLlms),
+        ManageError::TooMany(most) => too_many(most, "agents").refused_by(Limit::Agents),
         ManageError::TooLarge(most) => too_large(most),
     }
 }

@@ -9,6 +9,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::body_blocks::{BodyBlocks, join};
 use crate::error::{ApiError, ErrorKind};
 use crate::quota::BytesPermit;
+use crate::telemetry::Limit;
 
 /// Most gzip members or zstd frames in a row: each costs a set-up, even if it is empty. Twice as many as the largest body
 /// has in blocks of 64 KiB, the block size of genome files.
@@ -42,7 +43,7 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
                 _ => return Err(unknown()),
             };
             if coding.replace(next).is_some() {
-                return Err(unknown());
+                return Err(unknown().refused_by(Limit::RequestShape));
             }
         }
     }
@@ -89,7 +90,8 @@ fn members<'a>(
             return Ok(());
         }
     }
-    Err(ApiError::bad_request(format!("the request's body is compressed in more than {MAX_MEMBERS} parts")))
+    let text = format!("the request's body is compressed in more than {MAX_MEMBERS} parts");
+    Err(ApiError::bad_request(text).refused_by(Limit::RequestShape))
 }
 
 fn broken() -> ApiError {

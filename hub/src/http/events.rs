@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::quota::{Quota, QuotaPermit};
-use crate::telemetry::Watcher;
+use crate::telemetry::{Limit, Watcher};
 
 /// Time between two polls for changes; the cost of a poll grows with the number of changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,14 +55,15 @@ struct WatcherPermit {
 impl Watchers {
     /// A permit for a stream of `caller`, whose user may have `max` of them.
     fn permit(self: Arc<Self>, caller: &Caller, max: usize) -> Result<WatcherPermit, ApiError> {
-        let permit = self.by_user.take(&caller.user, max, "watchers")?;
+        let permit = self.by_user.take(&caller.user, max, "watchers", Limit::Watchers)?;
         let limit = if caller.role == Role::Admin { MAX_WATCHERS } else { MAX_WATCHERS - RESERVED };
         let open = self.total.fetch_add(1, Ordering::Relaxed);
         let permit = WatcherPermit { watchers: self, _permit: permit };
         if open < limit {
             return Ok(permit);
         }
-        Err(ApiError::new(ErrorKind::Busy, format!("{limit} watch already: wait for some to leave")))
+        let text = format!("{limit} watch already: wait for some to leave");
+        Err(ApiError::new(ErrorKind::Busy, text).refused_by(Limit::Watchers))
     }
 }
 

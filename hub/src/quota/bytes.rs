@@ -33,7 +33,7 @@ impl ByteQuota {
         BytesPermit { permit, limit: self.limit, noun: self.noun }
     }
 
-    /// Takes `size` bytes.
+    /// Takes `size` bytes. A refusal is counted in a metric, whatever becomes of the error.
     pub(crate) fn take(&self, size: usize) -> Result<BytesPermit, ApiError> {
         self.take_shared(size, 0)
     }
@@ -94,7 +94,10 @@ impl BytesPermit {
         let Some(permit) = &mut self.permit else { return Ok(()) };
         permit.take(own, shared, self.limit).map_err(|error| match (error, &permit.quota.memory) {
             (QuotaError::Memory, Some(memory)) => memory.refusal(),
-            _ => {
+            (_, memory) => {
+                if let Some((memory, limit)) = memory.as_ref().zip(permit.quota.kind.limit()) {
+                    memory.refused_by(limit);
+                }
                 ApiError::new(ErrorKind::Busy, format!("you have {} MiB of {}", self.limit >> 20, self.noun))
             }
         })

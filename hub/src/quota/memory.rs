@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::usage::{MemoryUse, UsageByUser};
 use crate::error::{ApiError, ErrorKind};
-use crate::telemetry::Machine;
+use crate::telemetry::{Limit, Machine};
 
 /// The process's memory is read at most this often, in ms.
 const READ_INTERVAL: u64 = 100;
@@ -104,6 +104,11 @@ impl MemoryBudget {
             );
         }
         ApiError::new(ErrorKind::HubBusy, "the hub's memory is full: try again later")
+    }
+
+    /// Counts a refusal by a user's quota of bytes.
+    pub(super) fn refused_by(&self, limit: Limit) {
+        self.machine.refused_by(limit);
     }
 
     /// Resident memory of the process, at most [`READ_INTERVAL`] old.

@@ -11,6 +11,7 @@ mod users;
 use std::sync::Arc;
 
 use crate::error::{ApiError, ErrorKind};
+use crate::telemetry::Limit;
 
 pub(crate) use bytes::ByteQuota;
 pub use bytes::BytesPermit;
@@ -58,15 +59,16 @@ impl Quota {
         Arc::new(Self { users: memory.users.clone(), kind, memory: Some(memory.clone()) })
     }
 
-    /// Takes one permit, or fails if `user` has `limit`. `noun` names the permits in the error.
+    /// Takes one permit, or fails if `user` has `limit`. `noun` names the permits in the error, `of` in the metric.
     pub(crate) fn take(
         self: &Arc<Self>,
         user: &str,
         limit: usize,
         noun: &str,
+        of: Limit,
     ) -> Result<QuotaPermit, ApiError> {
         let mut permit = self.empty(user);
-        if permit.grow(1, limit) { Ok(permit) } else { Err(too_many(limit, noun)) }
+        if permit.grow(1, limit) { Ok(permit) } else { Err(too_many(limit, noun).refused_by(of)) }
     }
 
     /// A permit of size 0.
@@ -172,7 +174,7 @@ pub(crate) fn too_large(limit: usize) -> ApiError {
         "your LLMs and agents have {} KiB, as much as one user may have: shorten prompts and descriptions, or delete some",
         limit >> 10
     );
-    ApiError::new(ErrorKind::Busy, text)
+    ApiError::new(ErrorKind::Busy, text).refused_by(Limit::DefinitionBytes)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn budget(limit: usize) -> Arc<MemoryBudget> {
 #[test]
 fn permits_are_counted_by_user_and_returned_on_drop() {
     let quota = Arc::new(Quota::default());
-    let take = |user| quota.take(user, 2, "calls");
+    let take = |user| quota.take(user, 2, "calls", Limit::Calls);
     let held = [take("alice").unwrap(), take("alice").unwrap()];
     let refused = take("alice").err().unwrap();
     assert_eq!(refused.message, "you have 2 calls already: wait for some to end");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::model::UserId;
+use crate::telemetry::Limit;
 
 /// The kinds of bytes. Each has its own counter, so that none blocks another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,17 @@ pub(crate) enum ByteKind {
 
 impl ByteKind {
     pub(super) const COUNT: usize = 8;
+
+    /// The limit of a user's bytes; `None` if a user beyond it waits, or if [`Channels`](crate::channels::Channels) names it.
+    pub(super) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::Requests | Self::Heads => Some(Limit::RequestBytes),
+            Self::Results => Some(Limit::ResultBytes),
+            Self::Unread => Some(Limit::UnreadAnswerBytes),
+            Self::Unfinished => Some(Limit::UnstoredAnswerBytes),
+            Self::Outgoing | Self::Tasks | Self::Sent => None,
+        }
+    }
 
     pub(super) fn memory_use(self) -> MemoryUse {
         match self {

@@ -4,7 +4,7 @@ use super::{ByteKind, ByteQuota, MemoryBudget, Quota, QuotaPermit};
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::model::UserId;
-use crate::telemetry::Machine;
+use crate::telemetry::{Limit, Machine};
 
 /// The quotas of all users.
 pub(crate) struct UserQuotas {
@@ -40,7 +40,7 @@ impl UserQuotas {
 impl Hub {
     /// Takes a permit for one call of `user`.
     pub(crate) fn call_of(&self, user: &UserId) -> Result<QuotaPermit, ApiError> {
-        self.quotas.calls.take(user, self.options.limits.calls, "calls under way")
+        self.quotas.calls.take(user, self.options.limits.calls, "calls under way", Limit::Calls)
     }
 
     fn byte_quota(&self, quota: &Arc<Quota>, user: &str, noun: &'static str) -> ByteQuota {

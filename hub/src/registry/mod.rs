@@ -23,7 +23,7 @@ pub use listing::SessionCursor;
 pub use manage::{AgentSpec, LlmSpec, ManageError};
 pub use names::NameView;
 pub use pick::{Candidate, NameRedaction, PickResult};
-pub use register::{MAX_ENTRIES, RegisterRefusal, check};
+pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, UnknownSession};
 pub use view::{LiveLlm, Target, UnresolvedAgent};
 

@@ -63,6 +63,9 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
                 open.task.id
             );
         }
+        if let Some(limit) = error.as_ref().and_then(|error| error.limit) {
+            hub.watch.machine.refused_by(limit);
+        }
         let record = DurableTask {
             result,
             error: error.as_ref().map(|error| brief(&error.message)),

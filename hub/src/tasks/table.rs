@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::model::{Caller, DurableTask, TaskStatus, UserId};
 use crate::quota::{Quota, QuotaPermit};
 use crate::store::ListCursor;
-use crate::telemetry::Counts;
+use crate::telemetry::{Counts, Limit};
 
 /// Targets that each pass of the scheduler visits in turn, so that a missed notification delays a task only until then.
 const WALK: usize = 64;
@@ -68,7 +68,7 @@ pub(super) struct TaskTable {
 impl DurableTasks {
     /// A permit for one more open task of `user`, who may have `max`. Take it before the task is written.
     pub(crate) fn permit(&self, user: &str, max: usize) -> Result<QuotaPermit, ApiError> {
-        self.quota.take(user, max, "open tasks")
+        self.quota.take(user, max, "open tasks", Limit::OpenTasks)
     }
 
     /// A permit for a task that was accepted before a restart.

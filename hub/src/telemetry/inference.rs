@@ -9,7 +9,7 @@ use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::rate::Meter;
-use super::{TaskView, Watch, brief};
+use super::{Limit, TaskView, Watch, brief};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskStatus, UserId};
 use crate::news::news;
@@ -193,6 +193,11 @@ impl Inference {
     pub fn usage(&mut self, usage: Usage) {
         self.usage =
             Usage { input: usage.input.or(self.usage.input), output: usage.output.or(self.usage.output) };
+    }
+
+    /// Counts a refusal by `limit`.
+    pub fn count_refusal(&self, limit: Limit) {
+        self.watch.machine.refused_by(limit);
     }
 
     /// Ends the inference with the HTTP status of the answer and the error, if it failed.

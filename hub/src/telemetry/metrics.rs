@@ -11,7 +11,7 @@ use prometheus::{
 use tokio::time::Instant;
 use wire::task::Endpoint;
 
-use super::CALLER_LEFT;
+use super::{CALLER_LEFT, Limit};
 
 /// Bounds, in seconds, of the histogram of waiting times: from a mock's first byte to a model that is loaded from disk.
 const WAITS: &[f64] =
@@ -153,6 +153,7 @@ pub struct Machine {
     limit: IntGauge,
     refused: IntCounter,
     names: IntCounter,
+    limits: IntCounterVec,
     audit: IntCounter,
     /// The time of the last log line about refused bodies.
     logged: Arc<Mutex<Option<Instant>>>,
@@ -184,14 +185,23 @@ impl Machine {
                 "naming_calls_refused_total",
                 "Register and create calls that were not looked at: too many of their user's were refused.",
             )?,
+            limits: IntCounterVec::new(
+                Opts::new("limit_refusals_total", "Refusals by the limit that was reached."),
+                &["limit"],
+            )?,
             audit: IntCounter::new(
                 "audit_rows_lost_total",
                 "Audit rows that were not written: more waited than the store wrote.",
             )?,
             logged: Arc::default(),
         };
-        let Self { known, strangers, cuts, held, limit, refused, names, audit, .. } = machine.clone();
-        registry.register(Box::new(cuts))?;
+        let Self { known, strangers, cuts, held, limit, refused, names, limits, audit, .. } = machine.clone();
+        for limit in Limit::ALL {
+            limits.with_label_values(&[limit.label()]);
+        }
+        for counters in [cuts, limits] {
+            registry.register(Box::new(counters))?;
+        }
         for gauge in [known, strangers, held, limit] {
             registry.register(Box::new(gauge))?;
         }
@@ -229,6 +239,11 @@ impl Machine {
     /// Counts a register or create call that was refused unread.
     pub(crate) fn refused_a_naming_call(&self) {
         self.names.inc();
+    }
+
+    /// Counts a refusal by `limit`.
+    pub(crate) fn refused_by(&self, limit: Limit) {
+        self.limits.with_label_values(&[limit.label()]).inc();
     }
 
     pub(crate) fn lost_an_audit_row(&self) {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod inference;
+mod limit;
 mod live;
 mod metrics;
 mod rate;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use audit::AuditLog;
 pub(crate) use inference::{CALLER_LEFT, Inference, RequestInfo};
+pub(crate) use limit::Limit;
 pub(crate) use live::Watcher;
 pub(crate) use metrics::{Machine, Metrics, WakeOutcome};
 use parking_lot::Mutex;

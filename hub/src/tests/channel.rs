@@ -101,6 +101,8 @@ async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     assert_eq!((words.0, &words.1["error"]["code"]), (503, &json!("hub_busy")));
     let text = "the publisher has not read your other requests yet, try again later";
     assert_eq!(words.1["error"]["message"], text);
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"channel_share\"} 1\n"), "{metrics}");
     publisher.serves(&hub, &ask(&bob), "hello").await;
     hub.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Limits of each user, which other users do not notice.
 
 mod probes;
+mod refusals;
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::time::timeout;
 
 use super::publisher::{Publisher, provider};
 use super::road::infer;
-use super::support::{ADMIN, eventually, hub, hub_with};
+use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
+use crate::telemetry::Limit;
 
 /// A27: calls of one user under way are bounded; another user is served.
 #[actix_rt::test]
@@ -47,8 +49,9 @@ async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.searches = 2).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let _publisher = Publisher::start(&hub, &alice, &[provider("a")], None).await;
-    let under_way: Vec<_> =
-        (0..2).map(|_| hub.core().quotas.searches.take("alice", 2, "searches").unwrap()).collect();
+    let under_way: Vec<_> = (0..2)
+        .map(|_| hub.core().quotas.searches.take("alice", 2, "searches", Limit::Searches).unwrap())
+        .collect();
     for path in ["/api/v1/audit?id=x", "/api/v1/audit", "/api/v1/llms/a/tasks"] {
         let (status, refused) = hub.ask_as(&alice, "GET", path).json().await;
         assert_eq!(
@@ -115,6 +118,8 @@ async fn unread_answers_of_a_user_are_bounded() {
     let last = ask(&bob).begin().await;
     let task = publisher.task().await;
     assert_eq!(publisher.post(&hub, &task, &large).await, 503, "send it again");
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"unread_answer_bytes\"} 1\n"), "{metrics}");
     let others = ask(&carol);
     let (answer, ()) = futures_util::join!(others.send(), async {
         let task = publisher.task().await;
@@ -153,6 +158,8 @@ async fn a_durable_answer_without_end_is_an_error() {
             && task["error"].as_str().unwrap().starts_with("you have 1 MiB of unfinished answers")
     })
     .await;
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"unstored_answer_bytes\"} 1\n"), "{metrics}");
     hub.stop().await;
 }
 

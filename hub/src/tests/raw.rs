@@ -96,6 +96,8 @@ async fn a_head_without_end_is_refused() {
         assert!(!text.starts_with("HTTP/1.1 2"), "{head:.60}: {text:.200}");
         assert!(answers(&text) <= 1, "{head:.60}: {text:.200}");
     }
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(!metrics.contains("limit_refusals_total{limit=\"request_head\"} 0\n"), "{metrics}");
     assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
     hub.stop().await;
 }
@@ -128,6 +130,8 @@ async fn a_slow_head_times_out() {
     };
     let (answer, ()) = futures_util::join!(trickle, others);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"request_head\"} 1\n"), "{metrics}");
     hub.stop().await;
 }
 

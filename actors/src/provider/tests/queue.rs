@@ -35,6 +35,7 @@ async fn a_task_above_max_queue_is_answered_429() {
     assert_eq!(setup.results.of("t3")[0]["status"], 429);
     assert!(setup.results.of("t3")[0]["body"]["error"].is_object());
     assert!(setup.results.of("t2").is_empty());
+    assert_eq!(setup.report().await.tasks_refused, 1);
 }
 
 impl Setup {

@@ -11,9 +11,12 @@ use tokio::time::sleep;
 
 use super::Gate;
 use crate::connections::close::CloseReason;
+use crate::telemetry::Limit;
 
 /// Time that a connection without a valid token may not read its response.
 pub(super) const UNREAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// The server's answer to a first head that takes too long. The server does not report it in another way.
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 ";
 
 impl Gate {
     /// Whether a connection without a token has read nothing for [`UNREAD_TIMEOUT`], or has to close.
@@ -35,6 +38,9 @@ impl AsyncWrite for Gate {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.connection().unwritten.set(true);
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if self.connection().calls.get() == 0 && written.is_ready() && bytes.starts_with(SLOW_HEAD) {
+            self.permit.table.machine.refused_by(Limit::RequestHead);
+        }
         match written {
             Poll::Ready(_) => self.unread = None,
             Poll::Pending if self.is_stuck(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

@@ -20,6 +20,7 @@ type Call = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
 /// A connection service, and a TLS client that trusts it.
 struct Fixture {
+    metrics: Metrics,
     call: Box<dyn Fn(TcpStream) -> Call>,
     table: Rc<ConnectionTable>,
     passed: Passed,
@@ -29,7 +30,8 @@ struct Fixture {
 fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
     let certificate = Certificate::of_localhost();
     let limits = ConnectionLimits { per_address, ..ConnectionLimits::of_test(9) };
-    let machine = Metrics::new().unwrap().of_machine().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let machine = metrics.of_machine().unwrap();
     let (table, passed) = (ConnectionTable::new(limits, machine.clone()), Passed::default());
     let tls = is_tls.then(|| TlsAcceptor::from(Arc::new(certificate.server())));
     let config = ListenerConfig { tls, limits, proxies: Proxies::default(), machine };
@@ -40,7 +42,7 @@ fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
     });
     let service = ConnectionService { http: Rc::new(http), config, table: table.clone() };
     let connector = TlsConnector::from(Arc::new(certificate.client()));
-    Fixture { call: Box::new(move |stream| service.call(stream)), table, passed, connector }
+    Fixture { metrics, call: Box::new(move |stream| service.call(stream)), table, passed, connector }
 }
 
 /// Both ends of a connection, the caller's first.
@@ -62,6 +64,8 @@ async fn a_handshake_times_out() {
     assert!(fixture.passed.borrow().is_empty());
     assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "it is closed");
     assert_eq!(fixture.table.sizes(), [0; 4]);
+    let metrics = fixture.metrics.text().unwrap();
+    assert!(metrics.contains("limit_refusals_total{limit=\"tls_handshake\"} 1\n"), "{metrics}");
 }
 
 #[actix_rt::test]

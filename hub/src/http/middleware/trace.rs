@@ -1,4 +1,4 @@
-//! Adds the call's id and its timing to each response, and logs each call that failed.
+//! Adds the call's id and its timing to each response, logs each call that failed, and counts each refusal by a limit.
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -11,8 +11,10 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use super::front::{LONGEST_PATH, rewrite};
 use crate::address;
 use crate::error::{ApiError, Dialect, ErrorKind};
+use crate::hub::HubData;
 use crate::model::Caller;
 use crate::news::news;
+use crate::telemetry::Limit;
 use crate::trace::{Trace, address_label};
 
 /// The call's id, from the caller or made by the hub.
@@ -39,6 +41,7 @@ pub(crate) async fn trace(
     match trace.run(next.call(req)).await {
         Ok(response) => {
             let mut response = response.map_into_boxed_body();
+            count_refusal(&response);
             if !is_result {
                 let req = response.request();
                 let extensions = req.extensions();
@@ -85,6 +88,18 @@ fn add_headers(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut Heade
 /// The pattern of the request's path. actix-web matches the path again for it, so this is called only for a log line.
 fn route(req: &HttpRequest) -> Option<String> {
     if req.path().len() > LONGEST_PATH { None } else { req.match_pattern() }
+}
+
+/// Counts the limit that refused the call, if one did.
+fn count_refusal(response: &ServiceResponse<BoxBody>) {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return;
+    }
+    let limit = response.response().extensions().get::<Limit>().copied();
+    if let Some((limit, hub)) = limit.zip(response.request().app_data::<HubData>()) {
+        hub.watch.machine.refused_by(limit);
+    }
 }
 
 /// Logs a call that failed without an [`Inference`](crate::telemetry::Inference), which logs itself. The line has the

@@ -23,7 +23,10 @@ use crate::news::news;
 use crate::offload::{INLINE_BYTES, offload};
 use crate::quota::{too_large, too_many};
 use crate::random;
-use crate::registry::{HeartbeatRefusal, MAX_ENTRIES, RegisterRefusal, SessionCursor, UnknownSession, check};
+use crate::registry::{
+    HeartbeatRefusal, MAX_ENTRIES, Malformed, RegisterRefusal, SessionCursor, UnknownSession, check,
+};
+use crate::telemetry::Limit;
 
 mod channel;
 
@@ -80,9 +83,12 @@ async fn register_llms(
     });
     let ((registered, llms), written) = registered.map_err(|refusal| {
         let error = match refusal {
-            RegisterRefusal::Invalid(text) => ApiError::bad_request(text),
+            RegisterRefusal::Invalid(malformed) => malformed.into(),
             RegisterRefusal::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
-            RegisterRefusal::TooMany(most, what) => too_many(most, what),
+            RegisterRefusal::PoolFull(text) => {
+                ApiError::new(ErrorKind::Conflict, text).refused_by(Limit::PoolLlms)
+            }
+            RegisterRefusal::TooMany(most, what, limit) => too_many(most, what).refused_by(limit),
             RegisterRefusal::TooLarge(most) => too_large(most),
         };
         naming::refused(&hub, &caller, naming::names_of(&request), error)
@@ -126,9 +132,9 @@ async fn heartbeat(
     Ok(HttpResponse::Ok().json(serde_json::json!({ "ok": true, "deleted": deleted })))
 }
 
-fn check_heartbeat(beat: &Heartbeat) -> Result<(), String> {
+fn check_heartbeat(beat: &Heartbeat) -> Result<(), Malformed> {
     let count = beat.providers.as_ref().map_or(0, Vec::len);
-    if count > MAX_ENTRIES { Err(format!("providers: at most {MAX_ENTRIES}")) } else { Ok(()) }
+    if count > MAX_ENTRIES { Err(Malformed::too_many_entries("providers")) } else { Ok(()) }
 }
 
 /// Sends the session no new tasks; its rows become inactive when the running ones have ended (SPEC.md section 4).

@@ -23,7 +23,7 @@ use crate::hub::{Hub, HubData};
 use crate::model::{Caller, DurableTask, Role, TaskStatus};
 use crate::offload::offload;
 use crate::store::{Change, ListCursor, StoreError};
-use crate::telemetry::TaskView;
+use crate::telemetry::{Limit, TaskView};
 use crate::{clock, random};
 
 mod chunks;
@@ -60,7 +60,7 @@ impl TaskRequest {
             return Err(invalid("is not UTF-8"));
         }
         let keys = spans(&mut text, ["llm", "request", "streaming"]);
-        let keys = keys.map_err(|error| invalid(&format!("is {error}")))?;
+        let keys = keys.map_err(ApiError::bad_json)?;
         // Of duplicate keys the last counts, as in other JSON parsers.
         let [llm, request, streaming] = keys.map(|mut spans| spans.pop().map(|span| &text[span]));
         let shape = || invalid(r#"is not { "llm": "name", "request": {…}, "streaming": false }"#);
@@ -169,7 +169,7 @@ fn refused(error: StoreError) -> ApiError {
                 "your tasks that wait and run take {} MiB on the hub's disk: wait for some to end, or take some back",
                 bytes.div_ceil(1 << 20)
             );
-            ApiError::new(ErrorKind::Busy, text)
+            ApiError::new(ErrorKind::Busy, text).refused_by(Limit::TaskDiskBytes)
         }
         other => other.into(),
     }

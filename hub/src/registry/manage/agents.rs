@@ -8,7 +8,7 @@ use super::{ManageError, check_same_name, name_in_use};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Role};
 use crate::registry::Registry;
-use crate::registry::register::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
+use crate::registry::register::{MAX_PROMPT, MAX_PROSE, Malformed, name, object, params, prose, text};
 use crate::store::Change;
 
 /// A public agent in a request.
@@ -40,8 +40,10 @@ impl Registry {
         id: String,
         now: Now,
     ) -> Result<(Agent, Vec<Change>), ManageError> {
-        let name =
-            spec.name.clone().ok_or_else(|| ManageError::Invalid("name: a new agent needs one".into()))?;
+        let name = spec
+            .name
+            .clone()
+            .ok_or_else(|| ManageError::Invalid("name: a new agent needs one".to_owned().into()))?;
         check_spec(&name, &spec)?;
         if let Some(old) = self.agents.get(&name).map(|entry| &entry.agent) {
             let seen = caller.sees(old.visibility, &old.owner);
@@ -150,7 +152,7 @@ impl Registry {
 }
 
 fn check_spec(agent: &str, spec: &AgentSpec) -> Result<(), ManageError> {
-    let check = || {
+    let check = || -> Result<(), Malformed> {
         name("name", agent)?;
         text("llmName", &spec.llm_name)?;
         prose("description", MAX_PROSE, spec.description.as_deref())?;

@@ -8,7 +8,7 @@ use super::{ManageError, check_admin, check_same_name, name_in_use};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
 use crate::registry::Registry;
-use crate::registry::register::{MAX_PROSE, name, prose, text};
+use crate::registry::register::{MAX_PROSE, Malformed, name, prose, text};
 use crate::store::Change;
 
 /// Warning of an update that removes the upstream's key.
@@ -52,8 +52,10 @@ impl Registry {
         now: Now,
     ) -> Result<(Llm, Vec<Change>), ManageError> {
         check_admin(caller)?;
-        let name =
-            spec.name.clone().ok_or_else(|| ManageError::Invalid("name: a new LLM needs one".into()))?;
+        let name = spec
+            .name
+            .clone()
+            .ok_or_else(|| ManageError::Invalid("name: a new LLM needs one".to_owned().into()))?;
         check_spec(&name, &spec)?;
         if let Some(old) = self.llms.get(&name).map(|entry| &entry.llm) {
             let seen = caller.sees(old.visibility, &old.owner);
@@ -63,7 +65,7 @@ impl Registry {
         self.check_pool(caller, &name, spec.pool_name.as_deref())?;
         let Some(url) = spec.url else {
             return Err(ManageError::Invalid(
-                "url: where the LLM is reached, with http:// or https://".into(),
+                "url: where the LLM is reached, with http:// or https://".to_owned().into(),
             ));
         };
         self.store_llm(
@@ -157,12 +159,12 @@ impl Registry {
         self.check_pool_name(owner, name, pool).map_err(ManageError::Conflict)?;
         let Some(pool) = pool else { return Ok(()) };
         let new = usize::from(!self.names_pool(name, pool));
-        self.check_pool_rows(&owner.user, pool, new).map_err(ManageError::Conflict)
+        self.check_pool_rows(&owner.user, pool, new).map_err(ManageError::PoolFull)
     }
 }
 
 fn check_spec(llm: &str, spec: &LlmSpec) -> Result<(), ManageError> {
-    let check = || {
+    let check = || -> Result<(), Malformed> {
         name("name", llm)?;
         text("type", &spec.provider_type)?;
         text("model", &spec.model)?;
@@ -173,9 +175,10 @@ fn check_spec(llm: &str, spec: &LlmSpec) -> Result<(), ManageError> {
         if let Some(key) = &spec.api_key
             && !key.bytes().all(|byte| byte.is_ascii_graphic())
         {
-            return Err("apiKey: visible ASCII characters only".to_owned());
+            return Err("apiKey: visible ASCII characters only".to_owned().into());
         }
-        spec.url.as_deref().map_or(Ok(()), check_url)
+        spec.url.as_deref().map_or(Ok(()), check_url)?;
+        Ok(())
     };
     check().map_err(ManageError::Invalid)
 }

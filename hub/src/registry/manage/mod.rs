@@ -10,6 +10,7 @@ pub use agents::AgentSpec;
 pub use llms::LlmSpec;
 
 use super::Registry;
+use super::register::Malformed;
 use crate::model::{Caller, Role, UserId};
 use crate::store::Change;
 
@@ -17,7 +18,7 @@ use crate::store::Change;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManageError {
     /// The call is malformed: 400.
-    Invalid(String),
+    Invalid(Malformed),
     /// The call is for admins, or for the owner: 403.
     Forbidden,
     /// Unknown, or not visible to the caller: 404.
@@ -26,7 +27,9 @@ pub enum ManageError {
     UnknownRow(String),
     /// The name or the pool belongs to another user, or to a session: 409.
     Conflict(String),
-    /// The caller has this many already: 429.
+    /// The pool has as many of the caller's rows as it may have: 409.
+    PoolFull(String),
+    /// The caller has this many agents already: 429.
     TooMany(usize),
     /// The caller's rows and agents have this many bytes already: 429.
     TooLarge(usize),
@@ -85,7 +88,7 @@ fn name_in_use(seen: bool, kind: &str, name: &str) -> ManageError {
 fn check_same_name(path: &str, body: Option<&str>) -> Result<(), ManageError> {
     match body {
         Some(body) if body != path => {
-            Err(ManageError::Invalid("name: it cannot be changed; delete and create it".into()))
+            Err(ManageError::Invalid("name: it cannot be changed; delete and create it".to_owned().into()))
         }
         _ => Ok(()),
     }

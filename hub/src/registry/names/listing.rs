@@ -80,7 +80,7 @@ impl Registry {
         if caller.role != Role::Admin {
             return Err(ManageError::Forbidden);
         }
-        text("ownerId", owner).map_err(ManageError::Invalid)?;
+        text("ownerId", owner).map_err(|text| ManageError::Invalid(text.into()))?;
         let mut changes = Vec::new();
         if entry.record.owner != owner {
             changes = self.remove_named(name, owner, now);

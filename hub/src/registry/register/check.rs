@@ -14,6 +14,7 @@ use crate::model::Caller;
 use crate::registry::Registry;
 use crate::registry::rows::{agent_entry_bytes, provider_bytes};
 use crate::registry::session::ControlChannel;
+use crate::telemetry::Limit;
 
 /// Maximum length of a model, type or `llmName`, in bytes: Hugging Face's longest model paths have about 100.
 const MAX_TEXT: usize = 512;
@@ -26,10 +27,36 @@ const MAX_PARAMS: usize = 64;
 /// Maximum number of rows, and of agents, per session. A workstation has a handful.
 pub const MAX_ENTRIES: usize = 256;
 
+/// Why a call is malformed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// Names the value and says what it may be.
+    pub text: String,
+    /// The limit that the value exceeds.
+    pub limit: Option<Limit>,
+}
+
+impl From<String> for Malformed {
+    fn from(text: String) -> Self {
+        Self { text, limit: None }
+    }
+}
+
+impl Malformed {
+    fn beyond(limit: Limit, text: String) -> Self {
+        Self { text, limit: Some(limit) }
+    }
+
+    /// The error for more than [`MAX_ENTRIES`] of `what`.
+    pub(crate) fn too_many_entries(what: &str) -> Self {
+        Self::beyond(Limit::RegisterEntries, format!("{what}: at most {MAX_ENTRIES}"))
+    }
+}
+
 /// Checks a register call; an error names the path of the first wrong value.
 ///
 /// Called before the table is locked, since a call may be large.
-pub fn check(request: &RegisterRequest) -> Result<(), String> {
+pub fn check(request: &RegisterRequest) -> Result<(), Malformed> {
     check_names_unique(request)?;
     for (index, spec) in request.providers.iter().enumerate() {
         let at = format!("providers[{index}]");
@@ -55,13 +82,16 @@ pub fn check(request: &RegisterRequest) -> Result<(), String> {
 }
 
 /// Checks the number and uniqueness of names, on which the table relies.
-pub(super) fn check_names_unique(request: &RegisterRequest) -> Result<(), String> {
+pub(super) fn check_names_unique(request: &RegisterRequest) -> Result<(), Malformed> {
     if request.providers.len() > MAX_ENTRIES || request.agents.len() > MAX_ENTRIES {
-        return Err(format!("a session has at most {MAX_ENTRIES} providers and {MAX_ENTRIES} agents"));
+        let text = format!("a session has at most {MAX_ENTRIES} providers and {MAX_ENTRIES} agents");
+        return Err(Malformed::beyond(Limit::RegisterEntries, text));
     }
     let providers = request.providers.iter().map(|spec| &spec.name);
     let agents = request.agents.iter().map(|spec| &spec.name);
-    duplicate("providers", providers).or_else(|| duplicate("agents", agents)).map_or(Ok(()), Err)
+    duplicate("providers", providers)
+        .or_else(|| duplicate("agents", agents))
+        .map_or(Ok(()), |text| Err(text.into()))
 }
 
 fn duplicate<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
@@ -81,28 +111,37 @@ pub(in crate::registry) fn text(at: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(in crate::registry) fn prose(at: &str, most: usize, value: Option<&str>) -> Result<(), String> {
+pub(in crate::registry) fn prose(at: &str, most: usize, value: Option<&str>) -> Result<(), Malformed> {
     match value {
-        Some(value) if value.len() > most => Err(format!("{at}: at most {most} bytes")),
+        Some(value) if value.len() > most => {
+            Err(Malformed::beyond(Limit::DefinitionShape, format!("{at}: at most {most} bytes")))
+        }
         _ => Ok(()),
     }
 }
 
-pub(in crate::registry) fn object(at: &str, value: Option<&RawValue>) -> Result<(), String> {
+pub(in crate::registry) fn object(at: &str, value: Option<&RawValue>) -> Result<(), Malformed> {
     match value {
-        Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object")),
-        Some(value) if value.get().len() > MAX_PROMPT => Err(format!("{at}: at most {MAX_PROMPT} bytes")),
-        Some(value) => wire::json::compact(value.get()).map(drop).map_err(|error| format!("{at}: {error}")),
+        Some(value) if !value.get().starts_with('{') => Err(format!("{at}: a JSON object").into()),
+        Some(value) if value.get().len() > MAX_PROMPT => {
+            Err(Malformed::beyond(Limit::DefinitionShape, format!("{at}: at most {MAX_PROMPT} bytes")))
+        }
+        Some(value) => {
+            wire::json::compact(value.get()).map(drop).map_err(|error| format!("{at}: {error}").into())
+        }
         None => Ok(()),
     }
 }
 
 /// Checks default parameters: an object of at most [`MAX_PARAMS`] keys, since they are added to each call.
-pub(in crate::registry) fn params(at: &str, value: Option<&RawValue>) -> Result<(), String> {
+pub(in crate::registry) fn params(at: &str, value: Option<&RawValue>) -> Result<(), Malformed> {
     object(at, value)?;
     let keys =
         value.and_then(|value| Object::parse(value.get()).ok()).map_or(0, |keys| keys.members().count());
-    if keys > MAX_PARAMS { Err(format!("{at}: at most {MAX_PARAMS} keys")) } else { Ok(()) }
+    if keys <= MAX_PARAMS {
+        return Ok(());
+    }
+    Err(Malformed::beyond(Limit::DefinitionShape, format!("{at}: at most {MAX_PARAMS} keys")))
 }
 
 impl Registry {
@@ -167,12 +206,12 @@ impl Registry {
         let limits = self.limits;
         let usage = self.usage_of(&caller.user);
         if !self.sessions.contains_key(session) {
-            within(limits.sessions, usage.sessions, 1, "sessions")?;
+            within(limits.sessions, usage.sessions, 1, ("sessions", Limit::Sessions))?;
         }
         let new = request.providers.iter().filter(|spec| !self.llms.contains_key(&spec.name)).count();
-        within(limits.rows, usage.llms, new, "LLMs")?;
+        within(limits.rows, usage.llms, new, ("LLMs", Limit::Llms))?;
         let new = request.agents.iter().filter(|spec| !self.agents.contains_key(&spec.name)).count();
-        within(limits.rows, usage.agents, new, "agents")?;
+        within(limits.rows, usage.agents, new, ("agents", Limit::Agents))?;
         let user = &caller.user;
         let (mut old, mut new) = (0, 0);
         for spec in &request.providers {
@@ -198,7 +237,12 @@ impl Registry {
     }
 }
 
-/// Checks a limit. What exceeds it already, from an older version, stays.
-fn within(most: usize, current: usize, new: usize, what: &'static str) -> Result<(), RegisterRefusal> {
-    if new == 0 || current + new <= most { Ok(()) } else { Err(RegisterRefusal::TooMany(most, what)) }
+/// Checks a limit of `most`, in a refusal by its noun and in the metric. What exceeds it already, from an older version, stays.
+fn within(
+    most: usize,
+    current: usize,
+    new: usize,
+    (what, limit): (&'static str, Limit),
+) -> Result<(), RegisterRefusal> {
+    if new == 0 || current + new <= most { Ok(()) } else { Err(RegisterRefusal::TooMany(most, what, limit)) }
 }

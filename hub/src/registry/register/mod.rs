@@ -4,7 +4,7 @@
 
 mod check;
 
-pub use check::{MAX_ENTRIES, check};
+pub use check::{MAX_ENTRIES, Malformed, check};
 pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
 
 use std::collections::HashSet;
@@ -18,6 +18,7 @@ use super::session::{ControlChannel, EntryName, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Caller, Llm, SessionRecord};
 use crate::store::Change;
+use crate::telemetry::Limit;
 
 /// A register call that was applied.
 #[derive(Debug)]
@@ -38,11 +39,13 @@ pub struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegisterRefusal {
     /// The call is malformed: 400.
-    Invalid(String),
+    Invalid(Malformed),
     /// A name or a pool belongs to another user or session: 409.
     Conflict(String),
+    /// A pool has as many of the caller's rows as it may have: 409.
+    PoolFull(String),
     /// The caller has this many of these already: 429.
-    TooMany(usize, &'static str),
+    TooMany(usize, &'static str, Limit),
     /// The caller's rows and agents have this many bytes already: 429.
     TooLarge(usize),
 }
@@ -68,6 +71,7 @@ impl Registry {
         let session = self.session_for(caller, request, ids)?;
         let call = Registering { caller, session: &session, ids, now };
         self.check_names(&call, request).map_err(RegisterRefusal::Conflict)?;
+        self.check_pool_limits(caller, request).map_err(RegisterRefusal::PoolFull)?;
         self.check_limits(caller, &session, request)?;
 
         let changes = vec![self.touch_session(caller, &session, now)];
@@ -85,7 +89,7 @@ impl Registry {
         Ok(done)
     }
 
-    /// Checks that the caller may have all names and pools of the call.
+    /// Checks that the caller may have all names and name all pools of the call.
     fn check_names(&self, call: &Registering<'_>, request: &RegisterRequest) -> Result<(), String> {
         for spec in &request.providers {
             self.check_llm_free(call, &spec.name)?;
@@ -96,7 +100,7 @@ impl Registry {
             self.check_agent_free(call, &spec.name)?;
             self.check_name_owner(call.caller, &spec.name)?;
         }
-        self.check_pool_limits(call.caller, request)
+        Ok(())
     }
 
     /// The id of the call's session: the one that it names, unless it is missing or another user's.
@@ -108,7 +112,7 @@ impl Registry {
     ) -> Result<String, RegisterRefusal> {
         let Some(id) = &request.provider_session_id else { return Ok(ids("sess")) };
         let id = SessionId::parse(id.as_str())
-            .map_err(|error| RegisterRefusal::Invalid(format!("providerSessionId: {error}")))?;
+            .map_err(|error| RegisterRefusal::Invalid(format!("providerSessionId: {error}").into()))?;
         match self.sessions.get(id.as_str()) {
             Some(known) if known.record.owner != caller.user => Ok(ids("sess")),
             _ => Ok(id.into()),

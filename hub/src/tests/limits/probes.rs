@@ -117,6 +117,8 @@ async fn a_client_that_tries_tokens_is_slowed_down() {
     assert_eq!(refused.0, 429, "{}", refused.1);
     assert!(refused.1.contains("rate_limit_exceeded"));
     assert!(wrong.open().await.head.contains("connection: close"), "the next guess costs a connection");
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"wrong_tokens\"} 2\n"), "{metrics}");
     assert_eq!(hub.ask("GET", "/v1/models").send().await.0, 200);
     // One who sends no token at all guesses nothing.
     assert_eq!(crate::tests::http::ask(hub.addr, "GET", "/v1/models").send().await.0, 401);
