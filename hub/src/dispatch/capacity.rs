@@ -5,7 +5,7 @@
 //! the capacity to the next one.
 //!
 //! The cost of an offer is bounded (see [`offers`]). Lock order: registry, then caller queues or the durable tasks'
-//! queue, then the waits of agents.
+//! queue, then the waits for claims.
 
 mod offers;
 mod takeover;
@@ -25,7 +25,8 @@ use crate::model::{Role, UserId};
 use crate::registry::{Candidate, Registry, Target};
 
 pub(crate) use offers::run_offers;
-use takeover::{AgentWait, AgentWaits};
+pub(super) use takeover::ClaimWait;
+use takeover::ClaimWaits;
 
 /// Prefix of the queue names for callers of detached agents. Names have no spaces.
 const DETACHED: &str = "agent ";
@@ -100,7 +101,7 @@ pub(crate) struct Capacity {
     queues: Mutex<CapacityQueues>,
     /// Notified when offers are left for [`run_offers`].
     left: Notify,
-    agents: AgentWaits,
+    claims: ClaimWaits,
     /// For publishers that have registered and are about to open their channel, by name.
     arrivals: Mutex<HashMap<String, Arc<Notify>>>,
 }
@@ -117,20 +118,22 @@ impl Capacity {
 pub(crate) struct Reservation {
     hub: Arc<Hub>,
     row: String,
+    owner: UserId,
     kept: bool,
     _priority: PriorityGuard,
 }
 
 impl Reservation {
     /// Wraps capacity that is counted already.
-    fn counted(hub: &Arc<Hub>, row: &str) -> Self {
-        Self { hub: hub.clone(), row: row.to_owned(), kept: false, _priority: PriorityGuard::new() }
+    fn counted(hub: &Arc<Hub>, candidate: &Candidate) -> Self {
+        let (row, owner) = (candidate.name.clone(), candidate.owner.clone());
+        Self { hub: hub.clone(), row, owner, kept: false, _priority: PriorityGuard::new() }
     }
 
     /// Reserves capacity on the row of `candidate`.
     pub(crate) fn take(hub: &Arc<Hub>, registry: &mut Registry, candidate: &Candidate) -> Self {
-        registry.task_started(&candidate.name);
-        Self::counted(hub, &candidate.name)
+        registry.task_started(&candidate.name, &candidate.owner);
+        Self::counted(hub, candidate)
     }
 
     /// Hands the capacity over to a dispatch.
@@ -144,7 +147,7 @@ impl Drop for Reservation {
         if !self.kept {
             let mut registry = self.hub.registry.lock();
             let had_capacity = !self.hub.has_waiters() || registry.has_capacity(&self.row);
-            registry.release_reservation(&self.row);
+            registry.release_reservation(&self.row, &self.owner);
             if !had_capacity {
                 self.hub.offer(&mut registry, &self.row);
             }
@@ -160,7 +163,7 @@ pub(super) struct QueuedCaller {
     place: u64,
     assigned: oneshot::Receiver<Candidate>,
     /// The agent through which it waits in the queue of another name.
-    agent: Option<AgentWait>,
+    agent: Option<ClaimWait>,
     _priority: PriorityGuard,
 }
 
@@ -175,7 +178,7 @@ impl QueuedCaller {
                 () = agent.claimed() => return None,
             },
         };
-        let reservation = Reservation::counted(&self.hub, &candidate.name);
+        let reservation = Reservation::counted(&self.hub, &candidate);
         Some((candidate, reservation))
     }
 }
@@ -185,7 +188,7 @@ impl Drop for QueuedCaller {
         self.hub.capacity.queues.lock().callers.leave(&self.name, &self.class, self.place);
         self.assigned.close();
         if let Ok(candidate) = self.assigned.try_recv() {
-            drop(Reservation::counted(&self.hub, &candidate.name));
+            drop(Reservation::counted(&self.hub, &candidate));
         }
     }
 }
@@ -260,7 +263,7 @@ impl Hub {
         };
         let class = class_of(request, detached);
         let agent = target.through.as_ref().filter(|_| !detached);
-        let agent = agent.map(|through| AgentWait::new(self, registry, &through.agent));
+        let agent = agent.map(|through| ClaimWait::new(self, registry, &through.agent));
         let waiter = Waiter { target, assign };
         let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
         let hub = self.clone();

@@ -41,7 +41,7 @@ impl Hub {
         self.change(|registry| {
             // No caller joins a queue while the registry is locked. Durable tasks do, but their loop looks afterwards.
             let had_capacity = !self.has_waiters() || registry.has_capacity(&state.row);
-            let changes = registry.task_ended(&state.row, now);
+            let changes = registry.task_ended(&state.row, &state.user, now);
             if !had_capacity {
                 self.offer(registry, &state.row);
             }

@@ -105,7 +105,7 @@ impl Dispatch {
         }
         match reservation {
             Some(reservation) => reservation.keep(),
-            None => hub.registry.lock().task_started(&candidate.name),
+            None => hub.registry.lock().task_started(&candidate.name, &candidate.owner),
         }
         // From here on, the drop of the handle ends the dispatch.
         let idle =
@@ -151,6 +151,18 @@ impl Dispatch {
         })?;
         self.sent = Some(SentEvent { event_number, is_resent: self.sent.is_some() });
         Ok(())
+    }
+
+    /// Withdraws the task's event from the channel of `candidate` unless the publisher has read all of it. Returns whether it
+    /// was withdrawn.
+    pub(super) fn withdraw(&mut self, candidate: &Candidate) -> bool {
+        let Some((session, sent)) = candidate.session.as_ref().zip(self.sent) else { return false };
+        let can_cut = candidate.features.has(Feature::Cancel);
+        let is_withdrawn = self.hub.channels.withdraw(session, sent.event_number, can_cut);
+        if is_withdrawn && !sent.is_resent {
+            self.sent = None;
+        }
+        is_withdrawn
     }
 
     /// The next piece; `None` when the publisher was lost.

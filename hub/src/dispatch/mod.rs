@@ -28,6 +28,7 @@ mod handle;
 mod idle_timeout;
 mod pick;
 mod piece;
+mod recheck;
 mod request;
 mod request_body;
 mod respond;
@@ -50,6 +51,7 @@ pub(crate) use failure::refusal;
 pub(crate) use handle::Dispatch;
 pub(crate) use pick::TriedMembers;
 pub(crate) use piece::{ResponsePiece, StartedResponse};
+pub(crate) use recheck::{refuses_now, wake_for};
 pub(crate) use request::InferenceRequest;
 pub(crate) use request_body::RequestBody;
 pub(crate) use respond::serve;
@@ -59,4 +61,6 @@ pub(crate) use result::{
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
 pub(crate) use upload::accept_upload;
-pub(crate) use wake::{WakeTable, wake};
+pub(crate) use wake::WakeTable;
+#[cfg(test)]
+pub(crate) use wake::wake;

@@ -1,6 +1,7 @@
 //! Fail-over: members are tried one after the other until one sends its first content.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -8,16 +9,16 @@ use tokio::time::{Instant, timeout_at};
 use super::call::ActiveCall;
 use super::capacity::Reservation;
 use super::commit::CommitReceipt;
-use super::failure::{absent, refusal};
+use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload};
 use super::pick::{TriedMembers, pick_member};
 use super::piece::{ResponsePiece, StartedResponse};
+use super::recheck::{check_member, given_away, refuses_now, wake_for};
 use super::request::InferenceRequest;
 use super::upstream::UpstreamCall;
-use super::wake::wake;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::registry::{Candidate, UnavailableReason};
+use crate::registry::Candidate;
 
 /// Runs one inference up to its first content.
 pub(super) async fn run(
@@ -64,7 +65,7 @@ async fn try_members(
         tried.add(&candidate, refused);
         let woken = match refusal {
             Some(error) => Err(error),
-            None if candidate.asleep => wake(hub, &candidate).await,
+            None if candidate.asleep => wake_for(hub, request, &candidate).await,
             None => Ok(()),
         };
         is_waking.set(false);
@@ -72,6 +73,8 @@ async fn try_members(
             Ok(()) => dispatch_to(hub, request, call, &candidate, reservation, None).await,
             Err(error) => Err(error),
         };
+        let refused = refused || outcome.is_err() && refuses_now(hub, request, &candidate);
+        tried.add(&candidate, refused);
         match &outcome {
             Ok(StartedResponse::Whole { status: 429 | 502..=504, .. }) => (),
             Ok(_) => return outcome,
@@ -94,18 +97,9 @@ pub(crate) async fn dispatch_to(
 ) -> Result<StartedResponse, ApiError> {
     let (user, streaming, endpoint) = (&request.caller.user, request.streaming, request.endpoint);
     let body = request.body.for_row(user, candidate, endpoint).await?;
-    let (may_serve, is_taken_over) = {
-        let registry = hub.registry.lock();
-        let may_serve = registry.may_still_serve(&request.caller, &request.target, candidate);
-        (may_serve, registry.is_target_taken_over(&request.target))
-    };
-    if is_taken_over {
-        return Err(ApiError::model_not_found(request.target.shown_name()));
-    }
-    if !may_serve {
-        // The row was removed while the caller waited for the wake or for a thread.
-        return Err(absent(request.target.shown_name(), UnavailableReason::PublisherAway, hub.now().wall));
-    }
+    let check = || check_member(hub, &hub.registry.lock(), request, candidate);
+    // The row may have changed while the caller waited for the wake or for a thread.
+    check()?;
     let model = request.set_model.then_some(candidate.model.as_str());
     let payload =
         DispatchPayload::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
@@ -121,10 +115,25 @@ pub(crate) async fn dispatch_to(
         dispatch.send(candidate, user, &payload)?;
     }
     call.dispatched(&dispatch.id, candidate);
+    let mut given_away = pin!(given_away(hub, request, candidate));
+    let mut is_given_away = false;
     let first = loop {
-        match dispatch.next().await {
-            Some(ResponsePiece::Reattached) => dispatch.send(candidate, user, &payload)?,
-            first => break first,
+        tokio::select! {
+            biased;
+            piece = dispatch.next() => match piece {
+                Some(ResponsePiece::Reattached) => {
+                    check()?;
+                    dispatch.send(candidate, user, &payload)?;
+                }
+                first => break first,
+            },
+            error = &mut given_away, if !is_given_away => {
+                // What the publisher has read is not affected.
+                is_given_away = true;
+                if dispatch.withdraw(candidate) {
+                    return Err(error);
+                }
+            }
         }
     };
     match first {

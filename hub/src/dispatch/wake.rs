@@ -10,45 +10,54 @@ use wire::task::Endpoint;
 
 use super::handle::{Dispatch, DispatchPayload};
 use super::piece::ResponsePiece;
+use super::recheck::until_refused;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::registry::Candidate;
+use crate::registry::{Candidate, Registry};
 use crate::telemetry::WakeOutcome;
 
 /// How a wake task ended; `None` while it runs.
 type WakeState = Option<Result<(), ApiError>>;
 
-/// The running wake tasks, by row.
+/// A row and its session, which is one user's: a row of the same name at another user's session is another row.
+type WakeKey = (String, Option<String>);
+
+/// The running wake tasks.
 #[derive(Default)]
 pub(crate) struct WakeTable {
-    running: HashMap<String, watch::Receiver<WakeState>>,
+    running: HashMap<WakeKey, watch::Receiver<WakeState>>,
 }
 
 impl WakeTable {
-    /// Whether a wake task of the row runs.
-    pub(crate) fn is_waking(&self, row: &str) -> bool {
-        self.running(row).is_some()
+    /// Whether a wake task of the row on `session` runs.
+    pub(crate) fn is_waking(&self, row: &str, session: Option<&str>) -> bool {
+        self.running(&key_of(row, session)).is_some()
     }
 
-    /// The result of the row's wake task, unless its sender was dropped by a panic.
-    fn running(&self, row: &str) -> Option<&watch::Receiver<WakeState>> {
-        self.running.get(row).filter(|result| result.has_changed().is_ok())
+    /// The result of the wake task, unless its sender was dropped by a panic.
+    fn running(&self, key: &WakeKey) -> Option<&watch::Receiver<WakeState>> {
+        self.running.get(key).filter(|result| result.has_changed().is_ok())
     }
 
     /// Adds a caller that waits for the row. Returns a sender if the caller has to start the wake task.
-    fn join(&mut self, row: &str) -> (watch::Receiver<WakeState>, Option<watch::Sender<WakeState>>) {
-        if let Some(result) = self.running(row) {
+    fn join(&mut self, key: WakeKey) -> (watch::Receiver<WakeState>, Option<watch::Sender<WakeState>>) {
+        if let Some(result) = self.running(&key) {
             return (result.clone(), None);
         }
         let (sender, result) = watch::channel(None);
-        self.running.insert(row.to_owned(), result.clone());
+        self.running.insert(key, result.clone());
         (result, Some(sender))
     }
 }
 
+fn key_of(row: &str, session: Option<&str>) -> WakeKey {
+    (row.to_owned(), session.map(str::to_owned))
+}
+
 /// Wakes the row, or waits for the wake task that runs.
 pub(crate) async fn wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
-    let (mut result, sender) = hub.wakes.lock().join(&candidate.name);
+    let key = key_of(&candidate.name, candidate.session.as_deref());
+    let (mut result, sender) = hub.wakes.lock().join(key);
     if let Some(sender) = sender {
         hub.registry.lock().mark_changed(&candidate.name);
         // A task of its own: the caller that started it may leave while others wait.
@@ -69,12 +78,15 @@ async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<Wak
     hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.woke(outcome, took));
     if result.is_ok() {
         hub.change(|registry| {
+            if !registry.is_same_row(&candidate) {
+                return ((), Vec::new());
+            }
             let changes = registry.mark_awake(&candidate.name, hub.now());
             hub.offer(registry, &candidate.name);
             ((), changes)
         });
     }
-    hub.wakes.lock().running.remove(&candidate.name);
+    hub.wakes.lock().running.remove(&key_of(&candidate.name, candidate.session.as_deref()));
     hub.registry.lock().mark_changed(&candidate.name);
     sender.send_replace(Some(result));
 }
@@ -85,14 +97,27 @@ async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiE
     let endpoint = Endpoint::ChatCompletions;
     let (mut dispatch, _) = Dispatch::open(hub, candidate, owner, false, endpoint, None, None)?;
     dispatch.send(candidate, owner, &DispatchPayload::Wake)?;
+    let gone = || ApiError::new(ErrorKind::PublisherLost, "the publisher was lost");
+    let check = |registry: &Registry| if registry.is_same_row(candidate) { Ok(()) } else { Err(gone()) };
     let first = async {
         loop {
             match dispatch.next().await {
                 Some(ResponsePiece::Reattached) => {
+                    if let Err(error) = check(&hub.registry.lock()) {
+                        break Some(ResponsePiece::Error(error));
+                    }
                     drop(dispatch.send(candidate, owner, &DispatchPayload::Wake));
                 }
                 first => break first,
             }
+        }
+    };
+    let names = [candidate.name.as_str()];
+    let first = async {
+        tokio::select! {
+            biased;
+            error = until_refused(hub, &names, check) => Some(ResponsePiece::Error(error)),
+            first = first => first,
         }
     };
     match timeout(hub.options.timings.wait_timeout, first).await {
@@ -108,9 +133,7 @@ async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiE
         Ok(Some(ResponsePiece::Events { .. } | ResponsePiece::Done)) => {
             Err(wake_failed("the wake ended with a stream"))
         }
-        Ok(Some(ResponsePiece::Reattached) | None) => {
-            Err(ApiError::new(ErrorKind::PublisherLost, "the publisher was lost"))
-        }
+        Ok(Some(ResponsePiece::Reattached) | None) => Err(gone()),
         Err(_) => Err(wake_failed("the wake did not end in time")),
     }
 }
@@ -126,11 +149,20 @@ mod tests {
     #[test]
     fn one_caller_starts_the_wake_and_a_crashed_wake_is_started_again() {
         let mut wakes = WakeTable::default();
-        let (_, sender) = wakes.join("a");
-        assert!(sender.is_some() && wakes.is_waking("a"));
-        assert!(wakes.join("a").1.is_none());
+        let key = || key_of("a", Some("s"));
+        let (_, sender) = wakes.join(key());
+        assert!(sender.is_some() && wakes.is_waking("a", Some("s")));
+        assert!(wakes.join(key()).1.is_none());
         drop(sender);
-        assert!(!wakes.is_waking("a"));
-        assert!(wakes.join("a").1.is_some());
+        assert!(!wakes.is_waking("a", Some("s")));
+        assert!(wakes.join(key()).1.is_some());
+    }
+
+    #[test]
+    fn a_row_of_one_name_at_another_session_has_its_own_wake() {
+        let mut wakes = WakeTable::default();
+        let (_, _sender) = wakes.join(key_of("a", Some("s")));
+        assert!(!wakes.is_waking("a", Some("other")));
+        assert!(wakes.join(key_of("a", Some("other"))).1.is_some());
     }
 }

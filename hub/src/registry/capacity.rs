@@ -83,25 +83,32 @@ impl Registry {
         self.llms.get(name).map_or(0, |entry| entry.in_flight)
     }
 
-    /// Counts a task that starts on the row.
-    pub fn task_started(&mut self, name: &str) {
-        if let Some(entry) = self.llms.get_mut(name) {
+    /// The row `name`, if it is `owner`'s: tasks of a former owner's row of this name do not count on it.
+    fn row_of(&mut self, name: &str, owner: &str) -> Option<&mut LlmEntry> {
+        self.llms.get_mut(name).map(|entry| &mut **entry).filter(|entry| entry.llm.owner == owner)
+    }
+
+    /// Counts a task that starts on the row of `owner`.
+    pub fn task_started(&mut self, name: &str, owner: &str) {
+        if let Some(entry) = self.row_of(name, owner) {
             entry.in_flight += 1;
             self.mark_changed(name);
         }
     }
 
-    /// Uncounts a task that was reserved and did not start.
-    pub fn release_reservation(&mut self, name: &str) {
-        if let Some(entry) = self.llms.get_mut(name) {
+    /// Uncounts a task that was reserved on the row of `owner` and did not start.
+    pub fn release_reservation(&mut self, name: &str, owner: &str) {
+        if let Some(entry) = self.row_of(name, owner) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
             self.mark_changed(name);
         }
     }
 
-    /// Uncounts a task that ended on the row. The last one of a draining session deactivates it.
-    pub fn task_ended(&mut self, name: &str, now: Now) -> Vec<Change> {
-        let Some(entry) = self.llms.get_mut(name) else { return Vec::new() };
+    /// Uncounts a task that ended on the row of `owner`. The last one of a draining session deactivates it.
+    pub fn task_ended(&mut self, name: &str, owner: &str, now: Now) -> Vec<Change> {
+        let Some(entry) = self.llms.get_mut(name).filter(|entry| entry.llm.owner == owner) else {
+            return Vec::new();
+        };
         entry.in_flight = entry.in_flight.saturating_sub(1);
         if let Some(report) = &mut entry.report {
             // The report included this task; the next report comes within a second.

@@ -182,12 +182,19 @@ impl Registry {
             let llm = &entry.llm;
             let key = if target.pool { entry.key() } else { &llm.name };
             key == target.name
-                && (&llm.owner, &llm.session) == (&candidate.owner, &candidate.session)
+                && self.is_same_row(candidate)
                 && (llm.allow_remote_urls || !candidate.allow_remote_urls)
                 && target.allows_owner(llm)
                 && self.may_reach(caller, target, llm)
                 && self.agent_is_unchanged(caller, target)
                 && !self.is_target_taken_over(target)
+        })
+    }
+
+    /// Whether the row of an earlier `candidate` is still the same user's and the same session's.
+    pub fn is_same_row(&self, candidate: &Candidate) -> bool {
+        self.llms.get(&candidate.name).is_some_and(|entry| {
+            (&entry.llm.owner, &entry.llm.session) == (&candidate.owner, &candidate.session)
         })
     }
 

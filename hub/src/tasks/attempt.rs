@@ -9,7 +9,7 @@ use wire::sse::Decoder;
 use super::state::{Attempt, Event};
 use crate::dispatch::{
     ActiveCall, CommitNotifier, Dispatch, InferenceRequest, Reservation, ResponsePiece, StartedResponse,
-    TriedMembers, dispatch_to, wake,
+    TriedMembers, dispatch_to, refuses_now, wake_for,
 };
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
@@ -53,7 +53,10 @@ pub(super) async fn run_attempt(
                 return Err(AttemptResult::Failed(error));
             }
             if member.asleep {
-                wake(hub, &member).await.map_err(AttemptResult::Failed)?;
+                wake_for(hub, request, &member).await.map_err(|error| match error.kind {
+                    ErrorKind::PublisherAway => AttemptResult::Lost,
+                    _ => AttemptResult::Failed(error),
+                })?;
                 member.asleep = false;
             }
             let receipt = Some(notifier.receipt());
@@ -93,6 +96,9 @@ pub(super) async fn run_attempt(
                 return (read_stream(hub, number, attempt, call, first, dispatch).await, notifier);
             }
         };
+        let refused =
+            refused || matches!(result, AttemptResult::Failed(_)) && refuses_now(hub, request, &member);
+        tried.add(&member, refused);
         let may_fail_over = match &result {
             AttemptResult::Failed(error) => refused || error.may_fail_over(),
             AttemptResult::Answered(status, ..) => matches!(status, 429 | 502..=504),

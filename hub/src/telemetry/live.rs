@@ -92,8 +92,8 @@ impl Hub {
         let text = |object: Option<String>| object.unwrap_or_else(|| "null".to_owned());
         let llms = news.llms.into_iter().map(|(name, live)| {
             let llm = live.map(|live| Llm {
+                waking: self.wakes.lock().is_waking(&name, live.row.provider_session_id.as_deref()),
                 live,
-                waking: self.wakes.lock().is_waking(&name),
                 tokens_per_second: rates.get(&name).copied().unwrap_or(0.0),
             });
             (name, text(llm.and_then(|llm| serde_json::to_string(&llm).ok())))

@@ -12,7 +12,7 @@ pub(crate) use testkit::wait::eventually;
 
 use super::http::{Ask, ask};
 use crate::hub::Phase;
-use crate::model::Role;
+use crate::model::{Caller, Role};
 use crate::options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
 use crate::origins::Origins;
 use crate::store::Store;
@@ -118,7 +118,10 @@ impl TestHub {
 
     /// Whether a wake task of the row is under way.
     pub(crate) fn is_waking(&self, row: &str) -> bool {
-        self.handle.core().wakes.lock().is_waking(row)
+        let core = self.handle.core();
+        let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
+        let session = core.registry.lock().llm(&admin, row).and_then(|llm| llm.session.clone());
+        core.wakes.lock().is_waking(row, session.as_deref())
     }
 
     /// Drops a session's channel as if it had not been noticed yet that its connection is gone.

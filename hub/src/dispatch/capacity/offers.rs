@@ -225,11 +225,11 @@ pub(super) fn try_assign(
     }
     match registry.pick(&caller, target, class.endpoint) {
         PickResult::Chosen(candidate) if !candidate.full => {
-            let row = candidate.name.clone();
-            registry.task_started(&row);
+            let (row, owner) = (candidate.name.clone(), candidate.owner.clone());
+            registry.task_started(&row, &owner);
             // The caller may have left since the check above.
             if waiter.take().is_none_or(|waiter| waiter.assign.send(*candidate).is_err()) {
-                registry.release_reservation(&row);
+                registry.release_reservation(&row, &owner);
             }
             Decision::Remove
         }

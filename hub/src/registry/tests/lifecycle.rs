@@ -111,9 +111,13 @@ impl World {
                 let changes = self.registry.drain(&caller, SESSIONS[*session], self.now);
                 self.store(changes.unwrap_or_default());
             }
-            Op::Start { name } => self.registry.task_started(NAMES[*name]),
+            Op::Start { name } => {
+                let owner = self.owner_of(*name);
+                self.registry.task_started(NAMES[*name], &owner);
+            }
             Op::End { name } => {
-                let changes = self.registry.task_ended(NAMES[*name], self.now);
+                let owner = self.owner_of(*name);
+                let changes = self.registry.task_ended(NAMES[*name], &owner, self.now);
                 self.store(changes);
             }
             Op::Woken { name } => {
@@ -199,6 +203,11 @@ impl World {
             }
             Err(_) => assert_eq!(self.dump(), before, "a refused call changed something"),
         }
+    }
+
+    /// The owner of the row, if there is one.
+    fn owner_of(&self, name: usize) -> String {
+        self.registry.llms.get(NAMES[name]).map(|entry| entry.llm.owner.clone()).unwrap_or_default()
     }
 
     /// The user who registered the session first.

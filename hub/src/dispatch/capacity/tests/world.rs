@@ -215,7 +215,7 @@ impl World {
         for (request, mut line) in std::mem::take(&mut self.waiting) {
             match line.assigned.try_recv() {
                 Ok(candidate) => {
-                    self.served.push(Reservation::counted(&self.hub, &candidate.name));
+                    self.served.push(Reservation::counted(&self.hub, &candidate));
                     is_news = true;
                 }
                 Err(TryRecvError::Closed) => {
