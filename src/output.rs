@@ -101,20 +101,28 @@ fn contains(value: &Value, name: &str) -> bool {
     }
 }
 
+/// Longest key, in bytes of JSON, that is written before its value on one line. YAML parsers read 1,024 characters.
+const LONGEST_SIMPLE_KEY: usize = 512;
+/// Digits of the placeholder of a longer key. The emitter writes `? ` before keys above 128 characters.
+const LONG_KEY_DIGITS: usize = 200;
+
 /// Replaces each unsafe key and string by a placeholder, and appends it to `unsafe_texts`.
 fn replace_unsafe(value: &mut Value, name: &str, unsafe_texts: &mut Vec<String>) {
-    let replace = |text: &mut String, unsafe_texts: &mut Vec<String>| {
+    let replace = |text: &mut String, is_key: bool, unsafe_texts: &mut Vec<String>| {
         if text.contains(|c| is_unsafe(c) && c != '\n' && c != '\t') {
             let number = unsafe_texts.len();
-            unsafe_texts.push(std::mem::replace(text, format!("{name}{number}.")));
+            let is_long =
+                is_key && printable_json(&Value::from(text.as_str()).to_string()).len() > LONGEST_SIMPLE_KEY;
+            let digits = if is_long { LONG_KEY_DIGITS } else { 0 };
+            unsafe_texts.push(std::mem::replace(text, format!("{name}{number:0digits$}.")));
         }
     };
     match value {
-        Value::String(text) => replace(text, unsafe_texts),
+        Value::String(text) => replace(text, false, unsafe_texts),
         Value::Array(values) => values.iter_mut().for_each(|value| replace_unsafe(value, name, unsafe_texts)),
         Value::Object(map) => {
             for (mut key, mut value) in std::mem::take(map) {
-                replace(&mut key, unsafe_texts);
+                replace(&mut key, true, unsafe_texts);
                 replace_unsafe(&mut value, name, unsafe_texts);
                 map.insert(key, value);
             }
@@ -134,9 +142,10 @@ pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t', |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
-/// Whether a character moves the cursor, ends a line or changes the direction of text.
+/// Whether a character moves the cursor, ends a line, changes the direction of text, or is none in YAML.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
+        || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
         || matches!(c, '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
@@ -164,6 +173,8 @@ fn escape(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A12, A14: a text of others is shown and logged as one line, without escape sequences and without reordering.
@@ -200,6 +211,116 @@ mod tests {
         assert_eq!(serde_yaml_ng::from_str::<Value>(&shown).unwrap(), value);
         let plain = serde_json::json!({ "a": "b\nc", "d": [1.5, true] });
         assert_eq!(yaml(&plain).unwrap(), serde_yaml_ng::to_string(&plain).unwrap());
+    }
+
+    /// A text of ordinary characters and of those with a meaning in YAML, terminals or JSON, short or longer than a key on
+    /// one line may be.
+    fn any_text() -> impl Strategy<Value = String> {
+        let special = prop::sample::select(vec![
+            "<<",
+            "*x",
+            "&x",
+            "!!str ",
+            "? ",
+            "- ",
+            ": ",
+            " #",
+            "---",
+            "...",
+            "|",
+            ">",
+            "%YAML",
+            "@",
+            "`",
+            "y",
+            "no",
+            "NULL",
+            "~",
+            ".nan",
+            "0x1f",
+            "017",
+            "1:30",
+            "1e3",
+            "2001-01-01",
+            "\"",
+            "'",
+            "\\",
+            "\t",
+            "\r",
+            "\n",
+            "\u{85}",
+            "\u{2028}",
+            "\u{feff}",
+            "\u{202e}",
+            "\u{7f}",
+            "\0",
+            "\u{1b}[31m",
+            "\u{fffe}",
+            "\u{ffff}",
+            "\u{1f600}",
+            "",
+            " ",
+            "{",
+            "]",
+            ",",
+            "quoted",
+            "quoted0.",
+            "quoted-",
+        ]);
+        let short = prop::collection::vec(
+            prop_oneof![special.prop_map(str::to_owned), any::<char>().prop_map(String::from)],
+            0..5,
+        );
+        (short, prop_oneof![8 => Just(1_usize), 1 => 30..600_usize])
+            .prop_map(|(text, times)| text.concat().repeat(times))
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any_text().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((any_text(), inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        /// A12: any document reads back from its YAML, which has no unsafe character.
+        #[test]
+        fn any_document_reads_back_from_its_yaml(key in any_text(), value in any_value()) {
+            let document = serde_json::json!({ key: value });
+            let shown = yaml(&document).unwrap();
+            prop_assert!(!shown.contains(|c| is_unsafe(c) && c != '\n' && c != '\t'), "{shown:?}");
+            let read: Value = serde_yaml_ng::from_str(&shown).map_err(|error| TestCaseError::fail(format!("{error}: {shown}")))?;
+            prop_assert_eq!(read, document);
+        }
+    }
+
+    /// The value of a key that is too long for one line may be anything.
+    #[test]
+    fn a_long_unsafe_key_is_written_before_its_value() {
+        for value in
+            serde_json::json!([null, 1, "x", "a\nb", "\u{202e}", [1, 2], [], { "a": [{ "b": 1 }] }, {}])
+                .as_array()
+                .unwrap()
+        {
+            let key = "\u{202e}".repeat(400);
+            let document = serde_json::json!([{ "a": { key.clone(): value, "z": value }, key: value }]);
+            let shown = yaml(&document).unwrap();
+            assert!(shown.contains("? \"\\u202e"), "{shown}");
+            assert_eq!(serde_yaml_ng::from_str::<Value>(&shown).unwrap(), document, "{shown}");
+        }
     }
 
     #[test]

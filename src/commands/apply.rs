@@ -8,6 +8,7 @@ use actix_web::http::Method;
 use own_files::OwnFile;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
+use tokio::sync::OnceCell;
 use wire::ids::encode_uri_component;
 
 use super::get::{collection, singular};
@@ -40,6 +41,9 @@ const LLM_KEYS: &[&str] = &[
 const AGENT_KEYS: &[&str] =
     &["name", "llmName", "description", "systemPrompt", "project", "defaultParams", "extras", "visibility"];
 
+/// Why an agent without `llmName` is skipped.
+const HIDDEN: &str = "its llmName is hidden from the user who read it";
+
 pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
     let shown =
         if args.file == Path::new("-") { "standard input".into() } else { args.file.to_string_lossy() };
@@ -53,10 +57,17 @@ pub(crate) async fn run(global: &Global, args: &ApplyArgs) -> Outcome {
         .collect::<Result<_, _>>()
         .map_err(|(i, why)| Failure::usage(format!("{shown}: object {}: {why}", i + 1)))?;
     let hub = super::hub_client(global)?;
+    let caller = OnceCell::new();
     for (kind, object) in &objects {
-        apply(&hub, *kind, object).await?;
+        apply(&hub, *kind, object, &caller).await?;
     }
     Ok(())
+}
+
+/// The user of the token; `None` at a classic hub, which does not tell.
+async fn user(hub: &HubClient) -> Result<Option<String>, Failure> {
+    let caller = hub.find("/api/v1/whoami").await?;
+    Ok(caller.and_then(|caller| caller["user"].as_str().map(str::to_owned)))
 }
 
 fn read(path: &Path, shown: &str) -> Result<String, Failure> {
@@ -138,13 +149,20 @@ fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Session | GetKind::Task => &["id"],
         GetKind::Pool | GetKind::Name => &["name"],
     };
-    match needs.iter().find(|key| !object.get(**key).is_some_and(Value::is_string)) {
+    // The hub hides the LLM of an agent from readers who may not know of it.
+    let is_hidden = |key: &str| key == "llmName" && object.get(key).is_some_and(Value::is_null);
+    match needs.iter().find(|key| !object.get(**key).is_some_and(Value::is_string) && !is_hidden(key)) {
         Some(key) => Err(format!("{key}: expected a text")),
         None => Ok(kind),
     }
 }
 
-async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> Outcome {
+async fn apply(
+    hub: &HubClient,
+    kind: GetKind,
+    object: &Map<String, Value>,
+    caller: &OnceCell<Option<String>>,
+) -> Outcome {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let keys = match kind {
         GetKind::Llm => LLM_KEYS,
@@ -157,17 +175,34 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
     };
     let name = text("name");
     let report = |done: &str| output::line(format!("{}/{} {done}", singular(kind), output::printable(name)));
+    let skipped = |why: &str| {
+        output::note(format!("warning: {}/{} skipped: {why}", singular(kind), output::printable(name)));
+    };
     let mut wanted: Map<String, Value> = object
         .iter()
         .filter(|(key, _)| keys.contains(&key.as_str()))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
+    if wanted.get("llmName").is_some_and(Value::is_null) {
+        wanted.remove("llmName");
+    }
     if let Some(variable) = object.get("apiKeyEnv").and_then(Value::as_str) {
         wanted.insert("apiKey".to_owned(), Value::String(super::manage::key_from(variable)?));
     }
     let path = format!("{}/{}", collection(kind), encode_uri_component(name));
     let Some(current) = hub.find(&path).await? else {
         wanted.retain(|_, value| !value.is_null());
+        if kind == GetKind::Agent && !wanted.contains_key("llmName") {
+            skipped(HIDDEN);
+            return Ok(());
+        }
+        if let Some(owner) = object.get("ownerId").and_then(Value::as_str)
+            && caller.get_or_try_init(|| user(hub)).await?.as_ref().is_some_and(|user| user != owner)
+        {
+            let owner = output::printable(owner);
+            skipped(&format!("it was {owner}'s and would become yours; without its ownerId it is created"));
+            return Ok(());
+        }
         hub.call(Method::POST, collection(kind), Some(&Value::Object(wanted))).await?;
         return report("created");
     };
@@ -190,6 +225,10 @@ async fn apply(hub: &HubClient, kind: GetKind, object: &Map<String, Value>) -> O
         }
     }
     wanted.retain(|_, value| !value.is_null());
+    if kind == GetKind::Agent && !wanted.contains_key("llmName") {
+        skipped(HIDDEN);
+        return Ok(());
+    }
     let answer = hub.call(Method::PUT, &path, Some(&Value::Object(wanted))).await?;
     report("configured")?;
     for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -148,6 +148,50 @@ async fn apply_of_gets_yaml_output_changes_nothing() {
     assert!(applied.stderr.contains("warning: the url names another server"), "{applied:?}");
 }
 
+/// A34: of another user's agent whose LLM is hidden, the output has no `llmName`.
+#[actix_rt::test]
+async fn apply_keeps_an_agent_whose_llm_is_hidden() {
+    let scene = Scene::start().await;
+    let agent = ["create", "agent", "helper", "--llm", "hidden", "--visibility", "public"];
+    scene.ok(&agent).await;
+    let bob = Home::new();
+    bob.credentials(&scene.url, scene.ok(&["token", "create", "--user", "bob"]).await.trim());
+    let yaml = bob.run(&["get", "agent", "-o", "yaml"]).await.stdout;
+    assert!(yaml.contains("llmName: null"), "{yaml}");
+    let after = "- {name: own, llmName: helper}";
+    for home in [&bob, &scene.admin] {
+        let applied = run_with_input(home, &["apply", "-f", "-"], &yaml).await;
+        assert_eq!((applied.code(), applied.stdout.as_str()), (0, "agent/helper unchanged\n"), "{applied:?}");
+    }
+    scene.ok(&["delete", "agent", "helper"]).await;
+    // The other objects of the file are applied.
+    let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &format!("{yaml}{after}\n")).await;
+    assert_eq!((applied.code(), applied.stdout.as_str()), (0, "agent/own created\n"), "{applied:?}");
+    assert!(applied.stderr.contains("agent/helper skipped: its llmName is hidden"), "{applied:?}");
+}
+
+/// A34: an agent of another user would open the caller's private LLM of the same name.
+#[actix_rt::test]
+async fn apply_does_not_create_what_was_another_users() {
+    let scene = Scene::start().await;
+    let mallory = Home::new();
+    mallory.credentials(&scene.url, scene.ok(&["token", "create", "--user", "mallory"]).await.trim());
+    let agent = ["create", "agent", "helper", "--llm", "private", "--visibility", "public"];
+    assert_eq!(mallory.run(&agent).await.code(), 0);
+    let llm = ["create", "llm", "gpt", "--type", "openai", "--model", "m", "--url", "https://x.example/v1"];
+    scene.ok(&llm).await;
+    let [agents, llms] =
+        [scene.ok(&["get", "agent", "-o", "yaml"]).await, scene.ok(&["get", "llm", "-o", "yaml"]).await];
+    let other = Scene::start().await;
+    let applied = run_with_input(&other.admin, &["apply", "-f", "-"], &format!("{agents}{llms}")).await;
+    // The caller's own objects of the file are created.
+    assert_eq!((applied.code(), applied.stdout.as_str()), (0, "llm/gpt created\n"), "{applied:?}");
+    assert!(applied.stderr.contains("agent/helper skipped: it was mallory's"), "{applied:?}");
+    let chosen = agents.replace("ownerId: mallory", "ownerId: null");
+    let applied = run_with_input(&other.admin, &["apply", "-f", "-"], &chosen).await;
+    assert_eq!((applied.code(), applied.stdout.as_str()), (0, "agent/helper created\n"), "{applied:?}");
+}
+
 #[actix_rt::test]
 async fn rows_and_agents_are_created_described_and_deleted() {
     let scene = Scene::start().await;
