@@ -23,6 +23,7 @@ mod session;
 pub mod status;
 mod stream;
 mod supervise;
+mod tls_reason;
 mod uplink;
 mod wake;
 

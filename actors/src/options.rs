@@ -12,6 +12,7 @@ use wire::WireName;
 use wire::row::{Tier, Visibility};
 
 use crate::Secret;
+use crate::http::{self, Proxy};
 
 /// The options of a registrar.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ pub struct Credentials {
     pub allow_insecure: bool,
     /// PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy on the way to the hub; not used if the hub's host is loopback.
+    pub proxy: Option<Proxy>,
 }
 
 /// The file that holds the token.
@@ -68,7 +71,12 @@ pub struct CredentialsFile {
 impl Credentials {
     /// Credentials with the system's certificates. Plain http is allowed to this machine only.
     pub fn new(hub_url: impl Into<String>, token: Secret) -> Self {
-        Self { hub_url: hub_url.into(), token, file: None, allow_insecure: false, ca_file: None }
+        Self { hub_url: hub_url.into(), token, file: None, allow_insecure: false, ca_file: None, proxy: None }
+    }
+
+    /// The proxy, unless the hub's host is loopback.
+    pub fn proxy_in_use(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| http::proxy::is_remote(&self.hub_url))
     }
 }
 

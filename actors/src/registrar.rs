@@ -10,7 +10,7 @@ use wire::texts;
 
 use crate::backend::Client;
 use crate::ended::Ended;
-use crate::http;
+use crate::http::{self, Proxy};
 use crate::hub_client::HubClient;
 use crate::options::{AgentConfig, Options, ProviderConfig};
 use crate::root::messages::{Down, GetStatus, PauseTasks, Reload, ResumeTasks, Stop, Up};
@@ -85,6 +85,7 @@ impl Registrar {
             wall_clock: jiff::Timestamp::now,
             hub: Rc::clone(&client) as _,
             hub_url: client.url().to_owned(),
+            proxy: client.proxy().map(Proxy::address),
             uplink: client,
             backends,
             session_file,

@@ -10,6 +10,8 @@ use wire::row::Timestamp;
 pub struct RegistrarStatus {
     /// URL of the hub, as configured.
     pub hub_url: String,
+    /// `HOST:PORT` of the proxy on the way to the hub, if there is one.
+    pub proxy: Option<String>,
     /// Session id, once the hub has given one.
     pub provider_session_id: Option<String>,
     /// State of the control channel.

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, builder::FalseyValueParser};
+use actors::Secret;
+use clap::{
+    ArgAction, Args,
+    builder::{FalseyValueParser, StringValueParser, TypedValueParser as _},
+};
 
 /// Paths, hub and level of the log.
 #[derive(Debug, Clone, Default, Args)]
@@ -40,6 +44,15 @@ pub(crate) struct Global {
     /// Trust these certificates (PEM) for the hub, in addition to the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// The HTTP proxy on the way to the hub, over `HTTPS_PROXY`; empty for none
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        value_parser = StringValueParser::new().map(Secret::new),
+        help = "The HTTP proxy on the way to the hub, over HTTPS_PROXY and the like; '' for none"
+    )]
+    pub(crate) proxy: Option<Secret>,
     /// Log more (-vv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -3,6 +3,7 @@
 use std::io;
 
 use actix_web::http::StatusCode;
+use actors::http::{Proxy, proxy};
 use awc::error::{ConnectError, SendRequestError};
 
 use super::status_text;
@@ -33,7 +34,12 @@ impl CallError {
         self.status == Some(status)
     }
 
-    pub(super) fn unreachable(url: &str, error: &SendRequestError) -> Self {
+    /// Error without an answer. `proxy` is on the way.
+    pub(super) fn unreachable(url: &str, proxy: Option<&Proxy>, error: &SendRequestError) -> Self {
+        let is_proxys = matches!(error, SendRequestError::Connect(ConnectError::Io(error))
+            if proxy::inside(error).is_some());
+        // An error of the proxy names it.
+        let way = proxy.filter(|_| !is_proxys);
         let text = match error {
             SendRequestError::Connect(error) => connect_reason(url, error),
             SendRequestError::Timeout => "it did not answer in time".to_owned(),
@@ -41,7 +47,11 @@ impl CallError {
             SendRequestError::Send(error) => crate::config::plain(error),
             other => printable(&other.to_string()).into_owned(),
         };
-        Self { status: None, reason: None, text: format!("cannot reach the hub at {url}: {text}") }
+        Self {
+            status: None,
+            reason: None,
+            text: format!("cannot reach the hub at {url}{}: {text}", through(way)),
+        }
     }
 
     /// Error for an answer with a status other than 2xx.
@@ -74,19 +84,28 @@ impl CallError {
     }
 }
 
+fn through(proxy: Option<&Proxy>) -> String {
+    proxy.map(|proxy| format!(" through the proxy {}", proxy.address())).unwrap_or_default()
+}
+
 fn connect_reason(url: &str, error: &ConnectError) -> String {
     match error {
         ConnectError::Timeout => "the connection timed out".to_owned(),
         ConnectError::Resolver(_) | ConnectError::NoRecords => "its host name is not known".to_owned(),
-        ConnectError::Io(error) => match tls_reason(error) {
-            Some(reason) => reason,
-            None if error.kind() == io::ErrorKind::ConnectionRefused => {
-                "connection refused; is it running there?".to_owned()
-            }
-            None => crate::config::plain(error),
-        },
+        ConnectError::Io(error) => io_reason(error),
         ConnectError::SslIsNotSupported => format!("no TLS for {url}"),
         other => printable(&other.to_string()).into_owned(),
+    }
+}
+
+pub(super) fn io_reason(error: &io::Error) -> String {
+    match tls_reason(error) {
+        Some(reason) => reason,
+        None if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "connection refused; is it running there?".to_owned()
+        }
+        // The text of an error of the proxy is complete.
+        None => crate::config::plain(error),
     }
 }
 
@@ -101,7 +120,8 @@ fn tls_reason(error: &io::Error) -> Option<String> {
                 .to_owned()
         }
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is not from an authority that this system trusts; give --ca-file FILE".to_owned()
+            "its certificate is not from an authority that this system trusts; give --ca-file FILE with its \
+             authority, or with that of a proxy which opens TLS".to_owned()
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

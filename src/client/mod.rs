@@ -1,13 +1,14 @@
 //! Calls to a hub, and the client for backends.
 
 mod error;
+mod proxy_steps;
 
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use actors::{
     Credentials,
-    http::{self, BodyError},
+    http::{self, BodyError, Proxy},
 };
 use awc::{Client, ClientResponse};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use crate::exit::Failure;
 
 pub(crate) use error::{CallError, reason};
+pub(crate) use proxy_steps::proxy_steps;
 
 /// Time-out of one call, to the end of its answer (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,14 +42,19 @@ pub(crate) struct HubClient {
 impl HubClient {
     pub(crate) fn new(credentials: Credentials) -> Result<Self, Failure> {
         // Reading the system's certificates takes milliseconds: only for https.
-        let is_https = credentials.hub_url.starts_with("https://");
+        let proxy = credentials.proxy_in_use();
+        let is_https = credentials.hub_url.starts_with("https://") || proxy.is_some_and(Proxy::is_tls);
         let tls = is_https.then(|| http::tls_config(credentials.ca_file.as_deref())).transpose();
-        let client = http::client(tls.map_err(Failure::usage)?);
+        let client = http::client(tls.map_err(Failure::usage)?, proxy);
         Ok(Self { client, credentials, limit: CALL_TIMEOUT })
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.credentials.hub_url
+    }
+
+    fn proxy(&self) -> Option<&Proxy> {
+        self.credentials.proxy_in_use()
     }
 
     /// `GET` of a JSON answer.
@@ -117,7 +124,7 @@ impl HubClient {
             Some(body) => request.send_json(body).await,
             None => request.send().await,
         };
-        let mut answer = sent.map_err(|error| CallError::unreachable(self.url(), &error))?;
+        let mut answer = sent.map_err(|error| CallError::unreachable(self.url(), self.proxy(), &error))?;
         if answer.status().is_success() {
             return Ok(answer);
         }

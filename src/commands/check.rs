@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::hub_findings;
 use crate::{
     cli::Global,
-    client::HubClient,
+    client::{HubClient, proxy_steps},
     config::{self, Paths, Published, Report},
     discover::{self, BackendState},
     exit::{Code, Failure, Outcome},
@@ -117,12 +117,19 @@ async fn hub(global: &Global, paths: &Paths, printer: &mut Printer) -> Result<Op
     for warning in &warnings {
         Printer::warn(&format!("{file}: {warning}"))?;
     }
-    let client = credentials.and_then(|credentials| {
-        if credentials.file.is_some() && warnings.is_empty() {
-            Printer::ok(&format!("{file}: readable by its owner only"))?;
-        }
-        HubClient::new(credentials)
-    });
+    let credentials = match credentials {
+        Ok(credentials) => credentials,
+        Err(failure) => return printer.error(failure.text().unwrap_or_default()).map(|()| None),
+    };
+    if credentials.file.is_some() && warnings.is_empty() {
+        Printer::ok(&format!("{file}: readable by its owner only"))?;
+    }
+    let (done, outcome) = proxy_steps(&credentials).await;
+    done.iter().try_for_each(|text| Printer::ok(text))?;
+    if let Err(error) = outcome {
+        return printer.error(&error).map(|()| None);
+    }
+    let client = HubClient::new(credentials);
     let client = match client {
         Ok(client) => client,
         Err(failure) => {

@@ -35,8 +35,8 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
     let first = text.trim_start().lines().next().unwrap_or_default();
     let token = config::checked_token(first)
         .ok_or_else(|| Failure::usage("that is no token: expected one word of visible ASCII characters"))?;
-    check(&url, &token, global).await?;
-    config::write_credentials(&paths, &url, &token, global.allow_insecure)?;
+    check(&url, &token, global, &paths).await?;
+    config::write_credentials(&paths, &url, &token, global)?;
     output::line(format!("Logged in to {url}; the token is in {}.", paths.credentials.display()))?;
     output::note(
         "Next: `virtual-llm add` to publish what runs here, `virtual-llm get llm` to see what there is.",
@@ -45,9 +45,10 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
 }
 
 /// Requests the list of LLMs, which every token may read.
-async fn check(url: &str, token: &Secret, global: &Global) -> Outcome {
+async fn check(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
     let mut credentials = Credentials::new(url, token.clone());
     credentials.ca_file.clone_from(&global.ca_file);
+    credentials.proxy = config::stored_proxy(global, paths, url)?;
     match HubClient::new(credentials)?.llms().await {
         Ok(_) => Ok(()),
         Err(error) if error.is(StatusCode::UNAUTHORIZED) => Err(Failure::failed(format!(

@@ -132,12 +132,13 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
     let state = match status.channel.state {
         ChannelState::Connecting => "connecting",
         ChannelState::Connected => "connected",
-        ChannelState::Refused => "refused by the hub, tried again every minute",
+        ChannelState::Refused => "refused, tried again every minute",
         ChannelState::Idle => "idle: nothing to publish",
         ChannelState::Draining => "stopping",
     };
     let mut lines = vec![
         format!("Hub         {}", printable(&status.hub_url)),
+        format!("Proxy       {}", status.proxy.as_deref().map_or("-".into(), printable)),
         format!("Channel     {state}, for {}", ago(status.channel.since)),
         format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
         format!(

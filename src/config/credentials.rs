@@ -1,8 +1,8 @@
 //! The hub's URL and the token: options rule over environment variables, these over the credentials file.
 
-use actors::{Credentials, CredentialsFile, Secret};
+use actors::{Credentials, CredentialsFile, Secret, http::Proxy};
 
-use super::{Paths, files, keys, paths::variable, reader::ObjectReader, report::Report, url};
+use super::{Paths, files, keys, paths::variable, proxy, reader::ObjectReader, report::Report, url};
 use crate::{
     cli::Global,
     exit::{Failure, Outcome},
@@ -14,6 +14,7 @@ struct Stored {
     url: Option<String>,
     token: Option<String>,
     allow_insecure: bool,
+    proxy: Option<Secret>,
     exists: bool,
     warnings: Vec<String>,
 }
@@ -86,12 +87,15 @@ fn resolve(global: &Global, paths: &Paths, stored: Stored) -> Result<Credentials
             if is_token_of_file { file.to_string() } else { "MCPD_TOKEN".to_owned() }
         ))
     })?;
+    let stored_proxy = stored.proxy.as_ref().map(Secret::reveal);
+    let proxy = proxy::find(global, &paths.credentials, stored_proxy, &url)?;
     Ok(Credentials {
         hub_url: url,
         token,
         file: is_token_of_file.then_some(origin),
         allow_insecure,
         ca_file: global.ca_file.clone(),
+        proxy,
     })
 }
 
@@ -106,15 +110,24 @@ pub(crate) fn check_transport(url: &str, allow_insecure: bool) -> Outcome {
     )))
 }
 
-/// Writes the credentials file. Keys of other tools in it are kept.
-pub(crate) fn write(paths: &Paths, url: &str, token: &Secret, allow_insecure: bool) -> Outcome {
+/// Finds the proxy for a hub at `url` that is not the credentials file's. A file that cannot be used counts as empty.
+pub(crate) fn stored_proxy(global: &Global, paths: &Paths, url: &str) -> Result<Option<Proxy>, Failure> {
+    let stored = read(paths).unwrap_or_default().proxy;
+    proxy::find(global, &paths.credentials, stored.as_ref().map(Secret::reveal), url)
+}
+
+/// Writes the credentials file, with the proxy of `--proxy`. Keys of other tools in it are kept.
+pub(crate) fn write(paths: &Paths, url: &str, token: &Secret, global: &Global) -> Outcome {
     // A file that is unreadable, or that others could have written, is replaced.
     let before = files::json(&paths.credentials).ok().flatten();
     let before = before.filter(|file| file.file.doubt().is_none()).map(|file| file.value);
     let mut keys = before.and_then(|value| value.as_object().cloned()).unwrap_or_default();
     keys.insert("mcpdUrl".to_owned(), url.into());
     keys.insert("token".to_owned(), token.reveal().into());
-    if allow_insecure && url::is_plain_and_remote(url) {
+    if let Some(proxy) = &global.proxy {
+        keys.insert("proxy".to_owned(), proxy.reveal().into());
+    }
+    if global.allow_insecure && url::is_plain_and_remote(url) {
         keys.insert("allowInsecure".to_owned(), true.into());
     } else {
         keys.remove("allowInsecure");
@@ -145,6 +158,7 @@ fn read(paths: &Paths) -> Result<Stored, Failure> {
         stored.url = object.text("mcpdUrl", &mut report).map(str::to_owned);
         stored.token = object.text("token", &mut report).map(str::to_owned);
         stored.allow_insecure = object.flag("allowInsecure", &mut report).unwrap_or_default();
+        stored.proxy = object.any_text("proxy", &mut report).map(Secret::new);
     }
     stored.warnings = report.warnings.iter().map(ToString::to_string).collect();
     match report.errors.first() {

@@ -230,4 +230,9 @@ pub(super) const CREDENTIALS: &[Key] = &[
     key("mcpdUrl", ValueType::Url, "the hub"),
     key("token", ValueType::Text, "the token"),
     key("allowInsecure", ValueType::Flag, "whether the token may be sent over plain http"),
+    key(
+        "proxy",
+        ValueType::AnyText,
+        "the HTTP proxy on the way to the hub, `http://[USER:PASSWORD@]HOST:PORT`; empty for none",
+    ),
 ];

@@ -9,6 +9,7 @@ pub(crate) mod names;
 mod near_miss;
 mod paths;
 mod provider;
+mod proxy;
 mod reader;
 mod recipe;
 mod report;
@@ -29,7 +30,8 @@ use serde_json::Value;
 use wire::row::Visibility;
 
 pub(crate) use credentials::{
-    check_transport, checked_token, credentials, inspect_credentials, write as write_credentials,
+    check_transport, checked_token, credentials, inspect_credentials, stored_proxy,
+    write as write_credentials,
 };
 pub(crate) use files::{write as write_json, write_public};
 pub(crate) use fingerprints::Fingerprints;

@@ -19,6 +19,7 @@ pub mod captured_log;
 pub mod certificate;
 pub mod classic_hub;
 pub mod client;
+pub mod connect_proxy;
 pub mod connection;
 pub mod golden;
 pub mod http;

@@ -12,6 +12,7 @@ mod agents;
 mod canaries;
 mod checks;
 mod classic;
+mod company_proxy;
 mod completions;
 mod connections;
 mod console;

@@ -27,7 +27,7 @@ fn server(address: &str) -> std::io::Result<Peer> {
 #[actix::test]
 async fn a_redirect_is_not_followed() {
     let server = server("127.0.0.1").unwrap();
-    let response = client(None).get(format!("{}/moved", server.url())).send().await.unwrap();
+    let response = client(None, None).get(format!("{}/moved", server.url())).send().await.unwrap();
     assert_eq!(response.status(), 302);
 }
 
@@ -49,7 +49,7 @@ async fn a_name_is_looked_up_for_each_connection() {
     let (first, second) = (server("127.0.0.1").unwrap(), server("127.0.0.1").unwrap());
     let answers = Rc::new(RefCell::new(vec![Some(first.address()), None, Some(second.address())]));
     let names = Resolver::custom(Names(Rc::clone(&answers)));
-    let client = client_by(&TcpConnector::new(names), None);
+    let client = client_by(&TcpConnector::new(names), None, None);
     let ask = || client.get("http://hub.example/port").force_close().send();
     let port = async || ask().await.unwrap().body().await.unwrap();
     assert_eq!(port().await, first.port().to_string());
@@ -70,7 +70,7 @@ async fn each_address_of_a_name_is_tried() {
             continue;
         }
         let url = format!("http://localhost:{}/ok", address.port());
-        assert_eq!(client(None).get(url).send().await.unwrap().status(), 200, "{own}");
+        assert_eq!(client(None, None).get(url).send().await.unwrap().status(), 200, "{own}");
     }
 }
 
@@ -78,6 +78,6 @@ async fn each_address_of_a_name_is_tried() {
 async fn an_ipv6_address_in_brackets_is_reached() {
     // The machine may lack IPv6.
     let Ok(server) = server("::1") else { return };
-    let response = client(None).get(format!("{}/ok", server.url())).send().await.unwrap();
+    let response = client(None, None).get(format!("{}/ok", server.url())).send().await.unwrap();
     assert_eq!(response.status(), 200);
 }

@@ -4,17 +4,13 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
-use actix_service::Service;
-use actix_tls::connect::Connection;
-use actix_tls::connect::rustls_0_23::TlsConnector;
 use futures_util::FutureExt;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::address::HubAddress;
-use crate::http::{CONNECT_TIMEOUT, KEEP_ALIVE};
+use crate::http::{self, CONNECT_TIMEOUT, KEEP_ALIVE, Proxy};
 
 /// Most idle connections in the pool: enough for a burst of answers.
 const MAX_IDLE: usize = 16;
@@ -36,10 +32,13 @@ impl Connections {
         &self,
         hub: &HubAddress,
         tls: Option<&Arc<ClientConfig>>,
+        proxy: Option<&Proxy>,
     ) -> io::Result<Box<dyn Io>> {
+        // The steps of a tunnel have their own limits, whose errors name the step.
+        let limit = if proxy.is_some() { CONNECT_TIMEOUT * 4 } else { CONNECT_TIMEOUT };
         match self.take_idle() {
             Some(connection) => Ok(connection),
-            None => match timeout(CONNECT_TIMEOUT, connect(hub, tls)).await {
+            None => match timeout(limit, connect(hub, tls, proxy)).await {
                 Ok(connected) => connected,
                 Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "timeout")),
             },
@@ -68,16 +67,14 @@ impl Connections {
     }
 }
 
-async fn connect(hub: &HubAddress, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn Io>> {
-    let socket = TcpStream::connect((hub.host(), hub.port())).await?;
-    // Nagle's algorithm would delay each token until the delayed ACK of the peer, 40 ms.
-    let _ = socket.set_nodelay(true);
-    match tls {
-        Some(config) => {
-            let connector = TlsConnector::service(Arc::clone(config));
-            let connected = connector.call(Connection::new(hub.host().to_owned(), socket)).await?;
-            Ok(Box::new(connected.into_parts().0))
-        }
-        None => Ok(Box::new(socket)),
+async fn connect(
+    hub: &HubAddress,
+    tls: Option<&Arc<ClientConfig>>,
+    proxy: Option<&Proxy>,
+) -> io::Result<Box<dyn Io>> {
+    let stream = http::connect(proxy, tls, hub.host(), hub.port()).await?;
+    match tls.filter(|_| hub.is_https()) {
+        Some(tls) => Ok(Box::new(http::handshake(tls, hub.host(), stream).await?)),
+        None => Ok(Box::new(stream)),
     }
 }

@@ -8,7 +8,8 @@ use awc::http::Uri;
 use awc::http::header::{HeaderMap, LOCATION};
 use serde::Deserialize;
 
-use super::tls_reason::connect_reason;
+use crate::http::proxy::{self, Proxy, ProxyError};
+use crate::tls_reason::connect_reason;
 
 /// A failed call to the hub. Its text contains no token and no line break.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,9 @@ pub(crate) enum HubError {
         /// Whether the hub certainly did not receive the call, because there was no connection.
         nothing_taken: bool,
     },
+    /// The proxy on the way did not connect to the hub.
+    #[error("{call}: {error}")]
+    Proxy { call: &'static str, error: ProxyError },
     /// A status other than the expected one.
     #[error("{call} HTTP {status}{}{message}", if message.is_empty() { "" } else { ": " })]
     Status {
@@ -44,7 +48,7 @@ pub(crate) enum HubErrorKind {
     Gone,
     /// 409.
     Conflict,
-    /// Another 3xx or 4xx, which a later try does not change.
+    /// Another 3xx or 4xx, which a later try does not change; or a proxy that refuses.
     Refused,
 }
 
@@ -55,7 +59,10 @@ impl HubError {
             Self::Status { status: 409, .. } => HubErrorKind::Conflict,
             Self::Status { status: 408 | 425 | 429, .. } => HubErrorKind::Retry,
             Self::Status { status: 300..=499, .. } => HubErrorKind::Refused,
-            Self::Unreachable { .. } | Self::Status { .. } | Self::Invalid { .. } => HubErrorKind::Retry,
+            Self::Proxy { error, .. } if error.is_refusal() => HubErrorKind::Refused,
+            Self::Unreachable { .. } | Self::Proxy { .. } | Self::Status { .. } | Self::Invalid { .. } => {
+                HubErrorKind::Retry
+            }
         }
     }
 
@@ -70,9 +77,18 @@ impl HubError {
     pub(crate) fn nothing_taken(&self) -> bool {
         match self {
             Self::Unreachable { nothing_taken, .. } => *nothing_taken,
+            Self::Proxy { .. } => true,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::Invalid { .. } => false,
         }
+    }
+
+    /// Names the proxy in the reason of an error between this machine and the hub.
+    pub(super) fn through(mut self, proxy: Option<&Proxy>) -> Self {
+        if let (Self::Unreachable { reason, .. }, Some(proxy)) = (&mut self, proxy) {
+            *reason = format!("{reason} (through the proxy {})", proxy.address());
+        }
+        self
     }
 
     pub(super) fn silent(call: &'static str) -> Self {
@@ -85,11 +101,19 @@ impl HubError {
     }
 
     pub(super) fn unconnected(call: &'static str, error: &std::io::Error) -> Self {
+        if let Some(error) = proxy::inside(error) {
+            return Self::Proxy { call, error: error.clone() };
+        }
         let reason = one_line(&format!("the hub cannot be reached: {}", connect_reason(error)));
         Self::Unreachable { call, reason, nothing_taken: true }
     }
 
     pub(super) fn unsent(call: &'static str, error: &SendRequestError) -> Self {
+        if let SendRequestError::Connect(ConnectError::Io(error)) = error
+            && let Some(error) = proxy::inside(error)
+        {
+            return Self::Proxy { call, error: error.clone() };
+        }
         // awc reports a connection that ended before the answer as `ConnectError::Disconnected`.
         let connecting =
             matches!(error, SendRequestError::Connect(error) if !matches!(error, ConnectError::Disconnected));

@@ -8,7 +8,6 @@ mod connections;
 mod error;
 mod response;
 mod results;
-mod tls_reason;
 mod token;
 mod upload;
 
@@ -32,7 +31,7 @@ use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest
 use wire::{Features, SessionId};
 
 use crate::changes::Changes;
-use crate::http;
+use crate::http::{self, Proxy};
 use crate::news::hub_news;
 use crate::options::Credentials;
 
@@ -66,7 +65,9 @@ pub(crate) trait HubApi {
 pub(crate) struct HubClient {
     address: HubAddress,
     token: Token,
+    /// For an https hub, and for an `https://` proxy.
     tls: Option<Arc<ClientConfig>>,
+    proxy: Option<Proxy>,
     control: Client,
     results: Client,
     uploads: Connections,
@@ -79,14 +80,16 @@ impl HubClient {
     pub(crate) fn new(credentials: &Credentials) -> Result<Self, InvalidHub> {
         let address = HubAddress::parse(&credentials.hub_url, credentials.allow_insecure)?;
         let token = Token::new(credentials)?;
-        let tls =
-            if address.is_https() { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
+        let proxy = credentials.proxy_in_use().cloned();
+        let needs_tls = address.is_https() || proxy.as_ref().is_some_and(Proxy::is_tls);
+        let tls = if needs_tls { Some(http::tls_config(credentials.ca_file.as_deref())?) } else { None };
         Ok(Self {
             address,
             token,
-            control: http::client(tls.clone()),
-            results: http::client(tls.clone()),
+            control: http::client(tls.clone(), proxy.as_ref()),
+            results: http::client(tls.clone(), proxy.as_ref()),
             tls,
+            proxy,
             uploads: Connections::default(),
             logged_warnings: RefCell::default(),
             logged_deletions: RefCell::default(),
@@ -95,6 +98,10 @@ impl HubClient {
 
     pub(crate) fn url(&self) -> &str {
         self.address.as_str()
+    }
+
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 
     /// Logs the warnings of an accepted registration, once.
@@ -153,7 +160,8 @@ impl HubClient {
             }
             Ok(answer)
         };
-        let answer = timeout(CALL_TIMEOUT, twice).await.unwrap_or_else(|_| Err(HubError::silent(call)))?;
+        let answer = timeout(CALL_TIMEOUT, twice).await.unwrap_or_else(|_| Err(HubError::silent(call)));
+        let answer = answer.map_err(|error| self.through_proxy(error))?;
         if answer.status.is_success() { Ok(answer) } else { Err(self.refused(call, &answer)) }
     }
 
@@ -171,6 +179,11 @@ impl HubClient {
 
     fn authorized(&self, request: ClientRequest) -> ClientRequest {
         request.timeout(CALL_TIMEOUT).insert_header((header::AUTHORIZATION, self.token.bearer()))
+    }
+
+    /// Names the proxy, if there is one, in an error on the way.
+    fn through_proxy(&self, error: HubError) -> HubError {
+        error.through(self.proxy.as_ref())
     }
 
     fn refused(&self, call: &'static str, answer: &HubResponse) -> HubError {
@@ -218,9 +231,10 @@ impl HubApi for HubClient {
                     .no_decompress()
             };
             let used = self.token.current();
-            let mut response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
+            let unsent = |error| self.through_proxy(HubError::unsent(CALL, &error));
+            let mut response = request().send().await.map_err(unsent)?;
             if self.token.read_again(response.status(), &used).await {
-                response = request().send().await.map_err(|error| HubError::unsent(CALL, &error))?;
+                response = request().send().await.map_err(unsent)?;
             }
             if response.status() != StatusCode::OK {
                 let answer = HubResponse::read(CALL, response).await?;

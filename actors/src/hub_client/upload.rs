@@ -29,8 +29,12 @@ type Pieces = mpsc::Receiver<Bytes>;
 
 impl HubClient {
     /// Sends each piece when it is ready, and reads the response.
-    pub(super) async fn send_upload(&self, task: &TaskId, mut pieces: Pieces) -> Result<(), HubError> {
-        let connecting = self.uploads.get(&self.address, self.tls.as_ref());
+    pub(super) async fn send_upload(&self, task: &TaskId, pieces: Pieces) -> Result<(), HubError> {
+        self.try_upload(task, pieces).await.map_err(|error| self.through_proxy(error))
+    }
+
+    async fn try_upload(&self, task: &TaskId, mut pieces: Pieces) -> Result<(), HubError> {
+        let connecting = self.uploads.get(&self.address, self.tls.as_ref(), self.proxy.as_ref());
         let connection = connecting.await.map_err(|error| HubError::unconnected(CALL, &error))?;
         let (read, mut write) = split(connection);
         let used = self.token.current();

@@ -73,6 +73,7 @@ impl Handler<GetStatus> for RootActor {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
         let status = RegistrarStatus {
             hub_url: self.hub_url.clone(),
+            proxy: self.proxy.clone(),
             provider_session_id: self.status.session.as_ref().map(ToString::to_string),
             channel: self.status.channel(),
             last_heartbeat_at: self.status.last_heartbeat_at,

@@ -50,6 +50,8 @@ pub(crate) struct Start {
     pub(crate) hub: Rc<dyn HubApi>,
     pub(crate) uplink: Rc<dyn Uplink>,
     pub(crate) hub_url: String,
+    /// `HOST:PORT` of the proxy on the way to the hub.
+    pub(crate) proxy: Option<String>,
     /// A clock that runs while the machine is suspended.
     pub(crate) wall_clock: fn() -> jiff::Timestamp,
     /// The HTTP client of all backends, which shares nothing with the hub's.
@@ -68,6 +70,7 @@ pub(crate) struct Start {
 pub(crate) struct RootActor {
     hub: Rc<dyn HubApi>,
     hub_url: String,
+    proxy: Option<String>,
     outbox: Outbox,
     timings: Timings,
     session: Addr<SessionActor>,
@@ -107,7 +110,7 @@ impl RootActor {
 
     fn build(start: Start, ctx: &mut Context<Self>) -> Self {
         let root = ctx.address();
-        let Start { hub, uplink, hub_url, backends, timings, opened, ended, lock, .. } = start;
+        let Start { hub, uplink, hub_url, proxy, backends, timings, opened, ended, lock, .. } = start;
         let Start { session_file, session: id, providers, agents, wall_clock, .. } = start;
         let outbox = Outbox::new(uplink);
         let providers: Vec<_> = providers.into_iter().map(|config| Provider::new(Arc::new(config))).collect();
@@ -178,6 +181,7 @@ impl RootActor {
         Self {
             hub,
             hub_url,
+            proxy,
             outbox,
             timings,
             session,

@@ -161,7 +161,9 @@ impl SessionActor {
 
     fn not_registered(&mut self, error: &HubError, ctx: &mut Context<Self>) {
         let refused = error.kind() != HubErrorKind::Retry;
-        let fatal = refused && !self.accepted_once;
+        // A proxy may refuse as long as the machine is in another network.
+        let is_proxys = matches!(error, HubError::Proxy { .. });
+        let fatal = refused && !is_proxys && !self.accepted_once;
         let reason = error.to_string();
         let delay = if refused {
             REFUSED_RETRY

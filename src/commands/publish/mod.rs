@@ -45,7 +45,13 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
     check_agents(&published, global, &paths).await?;
     let fingerprints = published.fingerprints.clone();
     let providers = published.providers.clone();
-    log::info!("publishing to {}: {}", output::printable(&credentials.hub_url), start::summary(&published));
+    let through = credentials.proxy_in_use().map(|proxy| format!(" through the proxy {}", proxy.address()));
+    log::info!(
+        "publishing to {}{}: {}",
+        output::printable(&credentials.hub_url),
+        through.unwrap_or_default(),
+        start::summary(&published)
+    );
     let registrar = Registrar::start(Options {
         credentials: Some(credentials),
         session_file: Some(paths.session_file.clone()),

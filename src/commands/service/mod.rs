@@ -16,7 +16,7 @@ use own_files::OwnFile;
 
 use crate::{
     cli::{Global, InstallArgs, Manager, Served, ServiceCommand},
-    config::{plain, write_public},
+    config::{Paths, inspect_credentials, plain, write_public},
     exit::{Failure, Outcome},
     output,
 };
@@ -53,6 +53,14 @@ pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
             program.display()
         ));
     }
+    if args.what == Served::Publish
+        && let Some(name) = proxy_variable(global)
+    {
+        output::note(format!(
+            "warning: the service does not have {name} of this shell: write the proxy into the credentials file with \
+             `virtual-llm login URL --proxy PROXY`"
+        ));
+    }
     output::line(format!("Start it:\n{}", service.next))?;
     match public_url {
         Some(url) => {
@@ -60,6 +68,13 @@ pub(crate) fn run(global: &Global, command: &ServiceCommand) -> Outcome {
         }
         None => Ok(()),
     }
+}
+
+/// The environment variable that names the proxy on the way to the hub, if none is configured.
+fn proxy_variable(global: &Global) -> Option<String> {
+    let (_, credentials) = inspect_credentials(global, &Paths::find(global).ok()?);
+    let proxy = credentials.ok()?.proxy?;
+    env::var_os(proxy.source()).map(|_| proxy.source().to_owned())
 }
 
 /// Checks the hub's `--public-url`, so that an error is reported now and not at the start of the service.
@@ -112,6 +127,15 @@ fn command_line(program: &Path, global: &Global, args: &InstallArgs) -> Result<V
         }
         if let Some(url) = &global.hub_url {
             line.extend(["--hub-url".to_owned(), url.clone()]);
+        }
+        if let Some(proxy) = &global.proxy {
+            if proxy.reveal().contains('@') {
+                return Err(Failure::usage(
+                    "the user and password of --proxy would be in a file and a list of processes that others can read: \
+                     write them into the credentials file with `virtual-llm login URL --proxy PROXY`",
+                ));
+            }
+            line.extend(["--proxy".to_owned(), proxy.reveal().to_owned()]);
         }
         if global.allow_insecure {
             line.push("--allow-insecure".to_owned());

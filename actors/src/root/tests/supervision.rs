@@ -78,6 +78,7 @@ fn launch(
         hub,
         uplink: Rc::clone(&posts) as Rc<dyn Uplink>,
         hub_url: "http://hub".to_owned(),
+        proxy: None,
         wall_clock: super::asleep::wall_clock,
         backends: crate::backend::Client::new(None),
         session_file: None,

@@ -5,7 +5,7 @@ use std::io;
 use rustls::{CertificateError, Error};
 
 /// The text of a failed connect. The texts of rustls for certificates are names of its variants.
-pub(super) fn connect_reason(error: &io::Error) -> String {
+pub(crate) fn connect_reason(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidCertificate(certificate)) => certificate_reason(certificate).to_owned(),
@@ -23,7 +23,8 @@ pub(super) fn connect_reason(error: &io::Error) -> String {
 fn certificate_reason(error: &CertificateError) -> &'static str {
     match error {
         CertificateError::UnknownIssuer => {
-            "its certificate is signed by an authority that this system does not know: name its CA with --ca-file"
+            "its certificate is signed by an authority that this system does not know: name its CA, or that of a proxy \
+             which opens TLS, with --ca-file"
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired: whoever runs the hub must renew it (or this machine's clock is wrong)"
