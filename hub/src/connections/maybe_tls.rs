@@ -138,7 +138,7 @@ mod tests {
         client.shutdown().await.unwrap();
         let mut bytes = Vec::new();
         let error = stream.read_to_end(&mut bytes).await.unwrap_err();
-        assert_eq!((error.kind(), bytes.len()), (io::ErrorKind::InvalidData, MAX_HANDSHAKE));
+        assert_eq!((error.kind(), bytes.len()), (HANDSHAKE_TOO_LARGE, MAX_HANDSHAKE));
         stream.set_complete();
         assert_eq!(stream.read_to_end(&mut bytes).await.unwrap(), 2 * MAX_HANDSHAKE);
     }
