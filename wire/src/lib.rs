@@ -6,6 +6,7 @@
 pub mod features;
 pub mod ids;
 pub mod json;
+pub mod link;
 pub mod merge;
 pub mod model_path;
 pub mod names;

@@ -1,0 +1,243 @@
+//! The two ends of one body: what was sent and is kept, and what was received.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::frame::{BodyKind, Credit, Piece};
+use super::{MAX_PIECE, PIECE_OVERHEAD, WINDOW};
+
+/// What a peer did against the rules. Its connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A piece beyond the credit that was granted, or longer than a piece may be.
+    #[error("a piece beyond its credit")]
+    BeyondCredit,
+    /// A piece that is neither the next one nor one that came before.
+    #[error("a piece out of order")]
+    OutOfOrder,
+    /// A piece behind the last one.
+    #[error("a piece behind the end")]
+    BehindEnd,
+    /// A peer has taken pieces that were not sent, or misses pieces that it has taken.
+    #[error("an acknowledgement of what was not sent")]
+    NotSent,
+    /// A hello or a resume that is not valid, or that comes twice or not first.
+    #[error("an invalid hello")]
+    Hello,
+}
+
+/// The cost in credit of a piece.
+fn cost(length: usize) -> u64 {
+    length as u64 + PIECE_OVERHEAD
+}
+
+/// The sending end of a body.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    kind: BodyKind,
+    /// What was not cut yet.
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
+    /// Whether `pending` has the end of the body.
+    is_complete: bool,
+    /// Pieces that were cut and not taken, of ascending numbers.
+    kept: VecDeque<Piece>,
+    /// Index in `kept` of the first piece that this connection has not been given.
+    unsent: usize,
+    next_seq: u64,
+    /// Cost of all pieces that were cut.
+    sent: u64,
+    granted: u64,
+    is_ended: bool,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self {
+            kind: BodyKind::Json,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            is_complete: false,
+            kept: VecDeque::new(),
+            unsent: 0,
+            next_seq: 0,
+            sent: 0,
+            granted: WINDOW,
+            is_ended: false,
+        }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn push(&mut self, kind: BodyKind, bytes: Bytes) {
+        self.kind = kind;
+        if !bytes.is_empty() {
+            self.pending_bytes += bytes.len();
+            self.pending.push_back(bytes);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.is_complete = true;
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Bytes that were pushed and not cut, for lack of credit or of a turn.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether the peer has taken the whole body.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_ended && self.kept.is_empty()
+    }
+
+    /// Whether [`next`](Self::next) gives a piece.
+    pub(super) fn is_ready(&self) -> bool {
+        self.unsent < self.kept.len() || self.can_cut()
+    }
+
+    /// Credit must suffice for a whole cut: a receiver that takes a little at a time must not make the pieces tiny.
+    fn can_cut(&self) -> bool {
+        let has_more = self.pending_bytes > 0 || self.is_complete;
+        has_more && !self.is_ended && self.granted - self.sent >= cost(self.pending_bytes.min(MAX_PIECE))
+    }
+
+    /// The next piece to send.
+    pub(super) fn next(&mut self) -> Option<Piece> {
+        if self.unsent == self.kept.len() {
+            if !self.can_cut() {
+                return None;
+            }
+            let bytes = self.cut();
+            self.pending_bytes -= bytes.len();
+            self.sent += cost(bytes.len());
+            self.is_ended = self.is_complete && self.pending_bytes == 0;
+            self.kept.push_back(Piece { seq: self.next_seq, kind: self.kind, is_last: self.is_ended, bytes });
+            self.next_seq += 1;
+        }
+        let piece = self.kept.get(self.unsent).cloned();
+        self.unsent += 1;
+        piece
+    }
+
+    /// At most [`MAX_PIECE`] of the pending bytes: a part of one of them, or several small ones together.
+    fn cut(&mut self) -> Bytes {
+        let Some(front) = self.pending.front_mut() else { return Bytes::new() };
+        if front.len() > MAX_PIECE {
+            return front.split_to(MAX_PIECE);
+        }
+        let mut whole = Vec::new();
+        let mut first = self.pending.pop_front().unwrap_or_default();
+        while let Some(more) =
+            self.pending.front().filter(|more| first.len() + whole.len() + more.len() <= MAX_PIECE)
+        {
+            if whole.is_empty() {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(more);
+            self.pending.pop_front();
+        }
+        if whole.is_empty() { first } else { whole.into() }
+    }
+
+    /// Takes the peer's totals. Older ones change nothing.
+    pub(super) fn credit(&mut self, credit: Credit) -> Result<(), Violation> {
+        if credit.taken > self.next_seq - (self.kept.len() - self.unsent) as u64 {
+            return Err(Violation::NotSent);
+        }
+        self.granted = self.granted.max(credit.granted);
+        self.drop_taken(credit.taken);
+        Ok(())
+    }
+
+    fn drop_taken(&mut self, taken: u64) {
+        while self.kept.front().is_some_and(|piece| piece.seq < taken) {
+            self.kept.pop_front();
+            self.unsent = self.unsent.saturating_sub(1);
+        }
+    }
+
+    /// Sends again on a new connection what the peer does not have: it has `received` pieces.
+    pub(super) fn reattach(&mut self, received: u64, granted: u64) -> Result<(), Violation> {
+        let oldest = self.kept.front().map_or(self.next_seq, |piece| piece.seq);
+        if received < oldest || received > self.next_seq {
+            return Err(Violation::NotSent);
+        }
+        self.granted = self.granted.max(granted);
+        self.drop_taken(received);
+        self.unsent = 0;
+        Ok(())
+    }
+
+    /// Bytes that are kept for a new connection.
+    #[cfg(test)]
+    pub(super) fn kept_cost(&self) -> u64 {
+        self.kept.iter().map(|piece| cost(piece.bytes.len())).sum()
+    }
+}
+
+/// The receiving end of a body.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// Pieces that were received.
+    received: u64,
+    /// Cost of the pieces that were received.
+    cost: u64,
+    /// Pieces that were consumed.
+    taken: u64,
+    /// Cost of the pieces that were consumed.
+    consumed: u64,
+    granted: u64,
+    is_ended: bool,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self { received: 0, cost: 0, taken: 0, consumed: 0, granted: WINDOW, is_ended: false }
+    }
+}
+
+impl Incoming {
+    /// Takes a piece. `false` for one that came before.
+    pub(super) fn accept(&mut self, piece: &Piece) -> Result<bool, Violation> {
+        if piece.seq < self.received {
+            return Ok(false);
+        }
+        if self.is_ended {
+            return Err(Violation::BehindEnd);
+        }
+        if piece.seq > self.received {
+            return Err(Violation::OutOfOrder);
+        }
+        let total = self.cost + cost(piece.bytes.len());
+        if total > self.granted || piece.bytes.len() > MAX_PIECE {
+            return Err(Violation::BeyondCredit);
+        }
+        (self.received, self.cost, self.is_ended) = (self.received + 1, total, piece.is_last);
+        Ok(true)
+    }
+
+    /// Notes that the oldest received piece, of `length` bytes, was consumed. Returns what to tell the peer: nothing until
+    /// there is news of a quarter of the window, or the whole of a large body.
+    pub(super) fn consume(&mut self, length: usize) -> Option<Credit> {
+        self.taken += 1;
+        self.consumed += cost(length);
+        let granted = self.consumed + WINDOW;
+        let is_whole = self.is_ended && self.taken == self.received && self.cost > WINDOW / 4;
+        if !is_whole && (self.is_ended || granted - self.granted < WINDOW / 4) {
+            return None;
+        }
+        self.granted = granted;
+        Some(Credit { granted, taken: self.taken })
+    }
+
+    /// Number of pieces that were received, and the credit, for a new connection.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.received, self.granted)
+    }
+}

@@ -1,0 +1,33 @@
+//! The link: one connection on which a hub and a registrar exchange tasks and answers (SPEC.md section 4.1).
+//!
+//! One WebSocket message is one [`Frame`]. A [`Link`] is the state of either end: it cuts bodies into pieces, sends them as
+//! far as the peer has granted credit, keeps them until the peer has taken them, and goes on where it was when a new
+//! connection replaces a broken one. Not here: sockets, WebSocket framing, time.
+
+mod flow;
+mod frame;
+mod greeting;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use flow::Violation;
+pub use frame::{BodyKind, Credit, Frame, InvalidFrame, Piece};
+pub use greeting::{Hello, Resume};
+pub use state::{HeldTask, Link, Received, Tables};
+
+/// WebSocket subprotocol by which both sides agree on the link.
+pub const SUBPROTOCOL: &str = "virtual-llm.link.1";
+
+/// Longest payload of a piece in bytes. A longer body is cut, so that no other task waits for more than that.
+pub const MAX_PIECE: usize = 64 << 10;
+
+/// Bytes of credit that a piece costs besides its payload, so that tiny pieces are bounded too.
+pub const PIECE_OVERHEAD: u64 = 64;
+
+/// Credit in bytes with which each body begins, and the most that a receiver keeps granted.
+pub const WINDOW: u64 = 256 << 10;
+
+/// Longest frame in bytes: a hello or a resume with some thousand tasks.
+pub const MAX_FRAME: usize = 256 << 10;
