@@ -18,6 +18,7 @@ use crate::clock::{Clock, Now};
 use crate::connections;
 use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
+use crate::links::Links;
 use crate::locks::RankedMutex;
 use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
@@ -44,6 +45,7 @@ pub struct Hub {
     pub(crate) dispatches: RankedMutex<DispatchTable, 1>,
     pub(crate) wakes: RankedMutex<WakeTable, 1>,
     pub(crate) channels: Channels,
+    pub(crate) links: Links,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) watch: Arc<Watch>,
@@ -88,6 +90,7 @@ impl Hub {
             dispatches: RankedMutex::default(),
             wakes: RankedMutex::default(),
             channels: Channels::new(&quotas.memory),
+            links: Links::default(),
             store,
             tokens,
             watch,

@@ -13,6 +13,7 @@ mod dispatch;
 mod error;
 mod http;
 mod hub;
+mod links;
 mod locks;
 mod model;
 mod news;

@@ -168,7 +168,7 @@ impl Default for HubTimings {
             sweep_interval: Duration::from_mins(1),
             ping_interval: Duration::from_secs(20),
             keepalive_interval: Duration::from_secs(15),
-            reattach_grace: Duration::from_secs(15),
+            reattach_grace: Duration::from_secs(30),
             queue_timeout: Duration::from_hours(1),
             task_retention: Duration::from_hours(7 * 24),
             audit_retention: Duration::from_hours(7 * 24),

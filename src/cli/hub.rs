@@ -104,7 +104,7 @@ pub(crate) struct HubTimings {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
     pub(crate) keepalive_interval: Duration,
     /// Time for a publisher to reconnect before its running tasks fail
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
     pub(crate) reattach_grace: Duration,
     /// How long a queued task may wait
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse_positive)]

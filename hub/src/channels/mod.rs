@@ -3,18 +3,18 @@
 
 mod queue;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
-pub(crate) use queue::Event;
+pub(crate) use queue::{Event, EventKind};
 use queue::{Queue, QueueFull};
 
 /// Why an event was not sent.
@@ -236,6 +236,38 @@ impl Receiver {
         })
         .await
     }
+
+    /// The next event as a whole. The channel of a link does not write SSE.
+    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<NextEvent> {
+        let mut shared = self.0.lock();
+        if let Some((event, held)) = shared.queue.next_event() {
+            let (kind, data) = event.into_data();
+            return Poll::Ready(NextEvent::Event { kind, data, held });
+        }
+        if shared.ended {
+            return Poll::Ready(if shared.last.take().is_some() {
+                NextEvent::Superseded
+            } else {
+                NextEvent::Closed
+            });
+        }
+        shared.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// What a [`Receiver`] has next.
+pub(crate) enum NextEvent {
+    Event {
+        kind: EventKind,
+        /// Of a task, its data in pieces.
+        data: VecDeque<Bytes>,
+        /// Counts the event until it is written.
+        held: [BytesPermit; 2],
+    },
+    /// A newer channel of the session replaced this one.
+    Superseded,
+    Closed,
 }
 
 #[cfg(test)]

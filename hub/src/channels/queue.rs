@@ -6,8 +6,11 @@
 //! events gets its share.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use wire::TaskId;
+use wire::task::Cancel;
 
 use crate::model::UserId;
 use crate::quota::BytesPermit;
@@ -56,7 +59,7 @@ struct QueuedEvent {
     mark: u64,
     event: Event,
     /// Counts the event until it is written.
-    _held: [BytesPermit; 2],
+    held: [BytesPermit; 2],
 }
 
 impl Queue {
@@ -81,7 +84,7 @@ impl Queue {
         let from = own.events.back().map_or(channel_mark, |last| last.mark.max(channel_mark));
         own.bytes += event.size();
         let mark = from.saturating_add(event.size() as u64);
-        own.events.push_back(QueuedEvent { event_number, mark, event, _held: held });
+        own.events.push_back(QueuedEvent { event_number, mark, event, held });
     }
 
     /// The entry of a caller: its own, an empty one, or a new one.
@@ -113,7 +116,7 @@ impl Queue {
         if let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number) {
             let is_cut = can_cut && !writing.event.is_empty();
             if is_cut {
-                writing.event = Bytes::from_static(CUT).into();
+                writing.event.pieces = [Bytes::from_static(CUT)].into();
             }
             return is_cut;
         }
@@ -137,6 +140,11 @@ impl Queue {
         Some(queued)
     }
 
+    /// The next event as a whole, with what counts it.
+    pub(super) fn next_event(&mut self) -> Option<(Event, [BytesPermit; 2])> {
+        self.next().map(|queued| (queued.event, queued.held))
+    }
+
     /// The next bytes to write, event by event.
     pub(super) fn next_slice(&mut self) -> Option<Bytes> {
         loop {
@@ -154,7 +162,7 @@ impl Queue {
                 event_number: 0,
                 mark: 0,
                 event,
-                _held: <[BytesPermit; 2]>::default(),
+                held: <[BytesPermit; 2]>::default(),
             });
         }
         let head = |(caller, own): (usize, &CallerEvents)| Some((own.events.front()?.mark, caller));
@@ -164,22 +172,56 @@ impl Queue {
     }
 }
 
-/// An encoded event, in pieces.
+/// An event for a publisher, encoded as SSE, in pieces.
 pub(crate) struct Event {
+    kind: EventKind,
     pieces: VecDeque<Bytes>,
     /// The size at first, in bytes.
     size: usize,
 }
 
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    /// A task, with this id.
+    Task(Arc<str>),
+    /// Nobody waits for the task with this id.
+    Cancel(Arc<str>),
+}
+
 /// Most bytes written at once. The server copies them, and a large event must not block its thread.
 pub(super) const SLICE: usize = 64 << 10;
 
+/// Fields before the data of a task, and after it.
+const TASK: &str = "event: task\ndata: ";
+const END: &str = "\n\n";
+
 impl Event {
-    /// An event of concatenated pieces.
-    pub(crate) fn of(pieces: Vec<Bytes>) -> Self {
+    /// A task whose data are the concatenated `pieces`, in one line. They may be large, and are not copied.
+    pub(crate) fn task(id: &str, mut pieces: Vec<Bytes>) -> Self {
+        pieces.insert(0, Bytes::from_static(TASK.as_bytes()));
+        pieces.push(Bytes::from_static(END.as_bytes()));
         let size = pieces.iter().map(Bytes::len).sum();
         let pieces = if size <= SLICE { [pieces.concat().into()].into() } else { pieces.into() };
-        Self { pieces, size }
+        Self { kind: EventKind::Task(id.into()), pieces, size }
+    }
+
+    /// The cancellation of a task.
+    pub(crate) fn cancel(id: TaskId) -> Result<Self, serde_json::Error> {
+        let kind = EventKind::Cancel(id.as_str().into());
+        let text = format!("event: cancel\ndata: {}{END}", serde_json::to_string(&Cancel { task_id: id })?);
+        Ok(Self { kind, size: text.len(), pieces: [text.into()].into() })
+    }
+
+    /// What the event says, and the data of a task without the fields around them.
+    pub(super) fn into_data(mut self) -> (EventKind, VecDeque<Bytes>) {
+        if let Some(first) = self.pieces.front_mut() {
+            first.advance(TASK.len().min(first.len()));
+        }
+        if let Some(last) = self.pieces.back_mut() {
+            last.truncate(last.len().saturating_sub(END.len()));
+        }
+        (self.kind, self.pieces)
     }
 
     pub(super) const fn size(&self) -> usize {
@@ -210,15 +252,17 @@ impl Event {
     }
 }
 
+#[cfg(test)]
 impl From<Vec<u8>> for Event {
     fn from(bytes: Vec<u8>) -> Self {
         Bytes::from(bytes).into()
     }
 }
 
+#[cfg(test)]
 impl From<Bytes> for Event {
     fn from(bytes: Bytes) -> Self {
-        Self { size: bytes.len(), pieces: [bytes].into() }
+        Self { kind: EventKind::Task("t".into()), size: bytes.len(), pieces: [bytes].into() }
     }
 }
 

@@ -61,7 +61,7 @@ async fn an_event_of_any_pieces_is_written_whole_in_slices() {
     for sizes in [&[3, 0, 4][..], &[0, SLICE, 0, 1], &[3 * SLICE + 1, 0, 5], &[0, 0]] {
         let pieces: Vec<_> =
             sizes.iter().zip(1..).map(|(size, byte)| Bytes::from(vec![byte; *size])).collect();
-        channels.send("one", CALLER, Event::of(pieces.clone())).unwrap();
+        channels.send("one", CALLER, Event::task("t", pieces.clone())).unwrap();
         channels.send("one", CALLER, Bytes::from_static(b"end").into()).unwrap();
         let mut read = Vec::new();
         loop {
@@ -72,6 +72,6 @@ async fn an_event_of_any_pieces_is_written_whole_in_slices() {
             }
             read.extend_from_slice(&slice);
         }
-        assert_eq!(read, pieces.concat());
+        assert_eq!(read, [b"event: task\ndata: ", &pieces.concat()[..], b"\n\n"].concat());
     }
 }

@@ -134,7 +134,7 @@ mod tests {
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = futures_util::join!(connecting, listener.accept());
         let (mut client, mut stream) = (client.unwrap(), HandshakeStream::new(accepted.unwrap().0));
-        client.write_all(&[0x16; 3 * MAX_HANDSHAKE]).await.unwrap();
+        client.write_all(&vec![0x16; 3 * MAX_HANDSHAKE]).await.unwrap();
         client.shutdown().await.unwrap();
         let mut bytes = Vec::new();
         let error = stream.read_to_end(&mut bytes).await.unwrap_err();

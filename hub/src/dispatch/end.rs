@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 use wire::TaskId;
-use wire::sse::write_event;
-use wire::task::Cancel;
 
-use super::handle::{ENVELOPE, SentEvent};
+use super::handle::SentEvent;
 use super::piece::ResponsePiece;
 use super::table::{DispatchEnd, DispatchState};
+use crate::channels::Event;
 use crate::clock::Now;
 use crate::hub::Hub;
 
@@ -23,14 +22,12 @@ impl Hub {
             self.channels.withdraw(session, sent.event_number, state.can_cancel) && !sent.is_resent;
         if state.can_cancel
             && !is_unread
-            && let Ok(task_id) = TaskId::parse(id)
-            && let Ok(data) = serde_json::to_string(&Cancel { task_id })
+            && !self.links.cancel(session, id)
+            && let Ok(id) = TaskId::parse(id)
+            && let Ok(event) = Event::cancel(id)
         {
-            let mut event = Vec::with_capacity(data.len() + ENVELOPE);
-            if write_event(&mut event, Some("cancel"), None, &data).is_ok() {
-                // Without an open channel the event is dropped: the publisher's next POST gets 410.
-                self.channels.send_control(session, event.into());
-            }
+            // Without an open channel the event is dropped: the publisher's next POST gets 410.
+            self.channels.send_control(session, event);
         }
     }
 
@@ -62,7 +59,7 @@ impl Hub {
     /// Has unstarted tasks sent again on the session's new channel, since they may be lost with the old one. Applies to
     /// publishers with the feature `cancel`: they run an id once, unless they were killed meanwhile; others would run it twice.
     pub(crate) fn resend_unstarted(&self, session: &str) {
-        for channel in self.dispatches.lock().unstarted(session) {
+        for channel in self.dispatches.lock().unstarted(session, |id| self.links.knows(session, id)) {
             channel.reattached();
         }
     }
@@ -81,6 +78,7 @@ impl Hub {
 
     /// Ends all dispatches of a lost session. Late results get 410.
     pub(crate) fn lose_session(&self, session: &str) {
+        self.links.remove(session);
         let ids = self.dispatches.lock().of_session(session);
         self.abandon(ids);
     }

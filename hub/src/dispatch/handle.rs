@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use wire::TaskId;
 use wire::features::Feature;
-use wire::sse::write_event;
 use wire::task::{Endpoint, infer_frame, wake_data};
 
 use super::capacity::Reservation;
@@ -27,8 +26,6 @@ use crate::telemetry::Limit;
 
 /// Most live dispatches of one hub. Publishers have room for far fewer.
 const MAX_LIVE: usize = 65_536;
-/// Bytes reserved for an event's field names and line ends.
-pub(super) const ENVELOPE: usize = 32;
 
 /// A task that was dispatched to a row. Dropping it cancels the task if it has not ended.
 pub(crate) struct Dispatch {
@@ -124,22 +121,18 @@ impl Dispatch {
         let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
-        let event = match payload {
-            DispatchPayload::Wake => {
-                let data = wake_data(&id, &candidate.name);
-                let mut event = Vec::with_capacity(data.len() + ENVELOPE);
-                write_event(&mut event, Some("task"), None, &data).map_err(ApiError::internal)?;
-                event.into()
-            }
+        let data = match payload {
+            DispatchPayload::Wake => vec![wake_data(&id, &candidate.name).into()],
             DispatchPayload::Infer { streaming, endpoint, request, model, headers } => {
                 // The request may be large. It is one line already, so its bytes are sent without a copy.
                 let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint, headers);
                 let mut pieces = request.pieces(*model);
-                pieces.insert(0, format!("event: task\ndata: {before}").into());
-                pieces.push(format!("{after}\n\n").into());
-                Event::of(pieces)
+                pieces.insert(0, before.into());
+                pieces.push(after.into());
+                pieces
             }
         };
+        let event = Event::task(&self.id, data);
         let event_number = self.hub.channels.send(session, caller, event).map_err(|error| match error {
             SendError::Unreachable => away(),
             // The publisher does not read.

@@ -10,7 +10,7 @@
 //!           accept_upload        does the same for a streamed upload
 //!           UpstreamCall::run    does the same for a public row, which the hub calls itself
 //! respond   respond              turns the pieces into one body or a ResponseStream, whose drop cancels the task
-//! lose      ChannelGuard::drop    has lose_later end the tasks of a session that is not back after 15 s; for one that is
+//! lose      ChannelGuard::drop    has lose_later end the tasks of a session that is not back after 30 s; for one that is
 //!                                back, resend_unstarted sends those without content again
 //! ```
 //!

@@ -108,15 +108,16 @@ impl DispatchTable {
         bound.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The channels of the tasks on `session` without content that can be sent again.
-    pub(super) fn unstarted(&self, session: &str) -> Vec<ResponseChannel> {
-        let can_resend = |state: &&DispatchState| {
+    /// The channels of the tasks on `session` without content that can be sent again, except those of which `is_kept`.
+    pub(super) fn unstarted(&self, session: &str, is_kept: impl Fn(&str) -> bool) -> Vec<ResponseChannel> {
+        let can_resend = |(id, state): &(&String, &DispatchState)| {
             state.session.as_deref() == Some(session)
                 && state.can_cancel
                 && !state.started
                 && state.upload.is_none()
+                && !is_kept(id)
         };
-        self.live.values().filter(can_resend).map(|state| state.channel.clone()).collect()
+        self.live.iter().filter(can_resend).map(|(_, state)| state.channel.clone()).collect()
     }
 
     /// The ids of all live dispatches.

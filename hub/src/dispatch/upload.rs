@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use actix_web::web::Payload;
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wire::openai::error_message;
@@ -52,10 +52,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub(super) const UPLOADED: u64 = 0;
 
 /// Passes an upload to its caller.
-pub(crate) async fn accept_upload(
+pub(crate) async fn accept_upload<E>(
     hub: &Hub,
     from: ResultSender<'_>,
-    mut payload: Payload,
+    mut payload: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<Accepted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
     let found = {

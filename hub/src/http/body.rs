@@ -30,6 +30,18 @@ pub(super) struct Limit {
     is_call: bool,
 }
 
+impl Limit {
+    pub(super) const fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// The error of a body above the limit.
+    pub(super) fn too_large(self) -> ApiError {
+        let text = format!("the request's body is larger than {} MiB", self.bytes >> 20);
+        ApiError::new(ErrorKind::TooLarge, text)
+    }
+}
+
 /// A caller's inference (SPEC.md section 3.7): an image of 20 MB is 27 MB in base64.
 pub(super) const INFERENCE: Limit = Limit { bytes: 32 << 20, is_call: true };
 /// A registrar's result: twice that, for many embeddings or an image.
@@ -100,13 +112,8 @@ async fn read_encoded(
     limit: Limit,
 ) -> Result<(Vec<Vec<u8>>, BytesPermit), ApiError> {
     let permit = permit(req, limit);
-    let limit = limit.bytes;
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let too_large = || {
-        let text = format!("the request's body is larger than {} MiB", limit >> 20);
-        ApiError::new(ErrorKind::TooLarge, text)
-    };
-    let mut refusal = announced.filter(|length| *length > limit).map(|_| too_large());
+    let mut refusal = announced.filter(|length| *length > limit.bytes).map(|_| limit.too_large());
     let length = announced.filter(|_| refusal.is_none());
     let mut body = Some(BodyBlocks::new(length, permit));
     let mut size = 0;
@@ -126,8 +133,8 @@ async fn read_encoded(
             burst = 0;
             yield_now().await;
         }
-        if size > limit {
-            refusal.get_or_insert_with(too_large);
+        if size > limit.bytes {
+            refusal.get_or_insert_with(|| limit.too_large());
         }
         if refusal.is_none() {
             refusal = body.as_mut().and_then(|body| body.push(&read).err());
@@ -135,14 +142,14 @@ async fn read_encoded(
         if refusal.is_some() {
             // The rest is read and dropped.
             body = None;
-            if size > limit + OVERRUN {
+            if size > limit.bytes + OVERRUN {
                 break;
             }
         }
     }
     match (refusal, body) {
         (None, Some(body)) => Ok(body.into_parts()),
-        (refusal, _) => Err(refusal.unwrap_or_else(too_large)),
+        (refusal, _) => Err(refusal.unwrap_or_else(|| limit.too_large())),
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod http;
 mod interceptor;
 mod lifecycle;
 mod limits;
+mod link;
 mod manage;
 mod memory;
 mod names;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -13,6 +14,7 @@ use wire::Features;
 use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
 use wire::sse::write_event;
 
+use super::link;
 use crate::channels::Receiver;
 use crate::error::ApiError;
 use crate::http::middleware::HeadOnly;
@@ -24,7 +26,12 @@ use crate::offload::MAX_BURST;
 use crate::random;
 use crate::registry::UnknownSession;
 
-pub(super) async fn open(hub: HubData, caller: Caller, req: HttpRequest) -> Result<HttpResponse, ApiError> {
+pub(super) async fn open(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     let session = header(SESSION_HEADER)
@@ -38,18 +45,46 @@ pub(super) async fn open(hub: HubData, caller: Caller, req: HttpRequest) -> Resu
         let head = HttpResponse::Ok().content_type("text/event-stream").finish();
         return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
     }
+    if let Some(link) = link::accept(&hub, &caller, &req, session, payload)? {
+        return Ok(link);
+    }
     let offered = header(FEATURES_HEADER).map(Features::parse);
-    let features = Features::ALL.negotiated(offered.unwrap_or(Features::CLASSIC));
     let stream_id = random::id("stream");
+    // Its answers come by POST from now on.
+    hub.links.remove(session);
+    let (events, guard) = attach(&hub, &caller, session, &stream_id, offered)
+        .map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let hello = hello(offered.is_some(), &stream_id).map_err(ApiError::internal)?;
+    let period = hub.options.timings.ping_interval;
+    let mut ping = interval_at(Instant::now() + period, period);
+    // After a delay, one ping is enough.
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = hub.end_for(&caller);
+    let channel = Channel { hello: Some(hello), events, burst: 0, ping, end, _guard: guard };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-cache, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(stream::unfold(channel, next)))
+}
 
+/// Opens the channel of a session, and sends again what may be lost with an older one. `offered` are the features that the
+/// registrar named. The channel closes with the guard.
+pub(super) fn attach(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    session: &str,
+    stream_id: &str,
+    offered: Option<Features>,
+) -> Result<(Receiver, ChannelGuard), UnknownSession> {
+    let features = Features::ALL.negotiated(offered.unwrap_or(Features::CLASSIC));
     let opened = hub.note(|registry| {
-        let mut opened = registry.open(&caller, session, stream_id.clone(), features, hub.now())?;
+        let mut opened = registry.open(caller, session, stream_id.to_owned(), features, hub.now())?;
         let changes = std::mem::take(&mut opened.changes);
         Ok((opened, changes))
-    });
-    let opened = opened.map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    })?;
     let most = hub.options.limits.bytes;
-    let events = hub.channels.open(session, &stream_id, offered.is_some(), &caller.user, most);
+    let events = hub.channels.open(session, stream_id, offered.is_some(), &caller.user, most);
     hub.watch.metrics.publishers.set(i64::try_from(hub.channels.len()).unwrap_or(i64::MAX));
     if opened.again {
         let shared = hub.registry.lock().has_public_entries(session);
@@ -71,26 +106,8 @@ pub(super) async fn open(hub: HubData, caller: Caller, req: HttpRequest) -> Resu
     } else {
         news!(info, "channels opened", &caller.user, "channel of {session} opened");
     }
-
-    let hello = hello(offered.is_some(), &stream_id).map_err(ApiError::internal)?;
-    let period = hub.options.timings.ping_interval;
-    let mut ping = interval_at(Instant::now() + period, period);
-    // After a delay, one ping is enough.
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = hub.end_for(&caller);
-    let channel = Channel {
-        hello: Some(hello),
-        events,
-        burst: 0,
-        ping,
-        end,
-        _guard: ChannelGuard { hub, user: caller.user.clone(), session: session.into(), stream_id },
-    };
-    Ok(HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header(("cache-control", "no-cache, no-transform"))
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(stream::unfold(channel, next)))
+    let (hub, user) = (hub.clone(), caller.user.clone());
+    Ok((events, ChannelGuard { hub, user, session: session.into(), stream_id: stream_id.to_owned() }))
 }
 
 /// The first event. It has the hub's features for a registrar that named its own, and is that of a classic hub otherwise.
@@ -139,7 +156,7 @@ async fn next(mut channel: Channel) -> Option<(Result<Bytes, Infallible>, Channe
 }
 
 /// Closes the channel when its body is dropped, whatever the reason.
-struct ChannelGuard {
+pub(super) struct ChannelGuard {
     hub: Arc<Hub>,
     user: UserId,
     session: String,

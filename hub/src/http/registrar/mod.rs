@@ -17,11 +17,11 @@ use crate::dispatch::{
     Accepted, PostedResult, Rejection, ResultSender, accept_result, accept_upload, reject_result, unwanted,
 };
 use crate::error::{ApiError, ErrorKind};
-use crate::hub::HubData;
+use crate::hub::{Hub, HubData};
 use crate::model::{Agent, Caller};
 use crate::news::news;
 use crate::offload::{INLINE_BYTES, offload};
-use crate::quota::{too_large, too_many};
+use crate::quota::{BytesPermit, too_large, too_many};
 use crate::random;
 use crate::registry::{
     HeartbeatRefusal, MAX_ENTRIES, Malformed, RegisterRefusal, SessionCursor, UnknownSession, check,
@@ -29,6 +29,7 @@ use crate::registry::{
 use crate::telemetry::Limit;
 
 mod channel;
+mod link;
 
 /// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.
 const SESSION_NAMES: usize = 1024;
@@ -189,28 +190,38 @@ async fn result(
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(req, &caller, id);
     // A result that is too large ends its task. One whose upload broke off may be sent again.
-    let (body, mut held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
+    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             reject_result(&hub, from, &error.message);
         }
     })?;
+    submit(&hub, from, body, held).await
+}
+
+/// Passes the text of a result on. `held` counts it.
+async fn submit(
+    hub: &Hub,
+    from: ResultSender<'_>,
+    body: Vec<u8>,
+    mut held: BytesPermit,
+) -> Result<HttpResponse, ApiError> {
     let size = body.len();
     if size > INLINE_BYTES {
         // Nobody may wait for it, and the parsed result is a copy of the text.
-        if let Some(rejection) = unwanted(&hub, from) {
+        if let Some(rejection) = unwanted(hub, from) {
             return respond(Err(rejection));
         }
         held.grow(size)?;
     }
-    let parsed = offload(&caller.user, size, move || {
+    let parsed = offload(from.user, size, move || {
         let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
         PostedResult::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
     });
-    let (result, digest) = parsed.await.inspect_err(|error| reject_result(&hub, from, &error.message))?;
+    let (result, digest) = parsed.await.inspect_err(|error| reject_result(hub, from, &error.message))?;
     if size > INLINE_BYTES {
         held.shrink(size);
     }
-    respond(accept_result(&hub, from, result, digest, held).await)
+    respond(accept_result(hub, from, result, digest, held).await)
 }
 
 async fn stream(

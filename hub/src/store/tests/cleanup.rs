@@ -142,13 +142,14 @@ fn a_step_deletes_few_parts() {
     assert_eq!(steps, [12, 4, 0]);
 }
 
+type Step<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<bool>;
+
 /// A27: a step deletes 8 MiB of ended tasks at most, beyond their retention and beyond a quota alike.
 #[test]
 fn a_step_deletes_few_tasks() {
     let expire = |conn: &Connection| tasks::expire(conn, Timestamp(i64::MAX));
     let enforce_quota = |conn: &Connection| tasks::enforce_quota(conn, "alice", 0);
-    let cases: [(&dyn Fn(&Connection) -> rusqlite::Result<bool>, _); 2] =
-        [(&expire, [12, 4, 0]), (&enforce_quota, [12, 4, 1])];
+    let cases: [(Step<'_>, _); 2] = [(&expire, [12, 4, 0]), (&enforce_quota, [12, 4, 1])];
     for (step, expected) in cases {
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn).unwrap();
@@ -176,7 +177,9 @@ fn owners_over_their_quotas_have_steps_in_turn() {
         }
         cleanup.expect(&[Change::EnforceTaskQuota { owner: owner.into(), max_bytes: 0 }]);
     }
-    owners.iter().for_each(|_| cleanup.step(&mut conn, Duration::ZERO));
+    for _ in &owners {
+        cleanup.step(&mut conn, Duration::ZERO);
+    }
     let sql = "SELECT count(*) FROM tasks WHERE owner = ?1";
     let left = owners.map(|owner| conn.query_row(sql, [owner], |row| row.get::<_, i64>(0)).unwrap());
     assert_eq!(left, [600 - 256; 3]);

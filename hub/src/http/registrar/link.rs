@@ -1,0 +1,358 @@
+//! The link of a registrar: the WebSocket that carries its tasks and their answers (SPEC.md section 4.1).
+//!
+//! All of it is the body of the response with status 101, so that the scheduler of connections counts it as the work of its
+//! user: [`LinkBody`] reads frames, passes answers on and writes frames. What outlives the connection is in [`crate::links`].
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_codec::{Decoder, Encoder};
+use actix_http::ws;
+use actix_web::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
+use wire::Features;
+use wire::features::FEATURES_HEADER;
+use wire::link::{BodyKind, Frame, MAX_FRAME, MAX_PIECE, Resume, SUBPROTOCOL};
+
+use super::channel::{ChannelGuard, attach};
+use super::{respond, submit};
+use crate::channels::Receiver;
+use crate::dispatch::{ResultSender, accept_upload, reject_result, unwanted};
+use crate::error::ApiError;
+use crate::http::body;
+use crate::hub::Hub;
+use crate::links::{Arrival, CountedPiece, SessionLink};
+use crate::model::Caller;
+use crate::news::news;
+use crate::quota::ByteQuota;
+use crate::random;
+
+/// Time in which a registrar has to answer the hello.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest frame behind the resume: a piece, and its task's id.
+const MAX_FROM_REGISTRAR: usize = MAX_PIECE + (2 << 10);
+/// Bytes that are read, and written, before other connections have their turn.
+const BURST: usize = 64 << 10;
+
+/// Accepts a request for a link. `None` if `req` asks for none, or not as RFC 6455 says: it gets the SSE channel.
+pub(super) fn accept(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    req: &HttpRequest,
+    session: &str,
+    payload: Payload,
+) -> Result<Option<HttpResponse>, ApiError> {
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    let protocols = header(SEC_WEBSOCKET_PROTOCOL.as_str()).unwrap_or_default();
+    let is_wanted = protocols.split(',').any(|protocol| protocol.trim() == SUBPROTOCOL);
+    let (true, Some(key), Some(features)) =
+        (is_wanted, req.headers().get(SEC_WEBSOCKET_KEY), header(FEATURES_HEADER))
+    else {
+        return Ok(None);
+    };
+    if ws::verify_handshake(req.head()).is_err() {
+        return Ok(None);
+    }
+    if !hub.registry.lock().owns_session(caller, session) {
+        return Err(ApiError::not_found("session", session));
+    }
+    let stream_id = random::id("stream");
+    let link = hub.links.of(session);
+    let (connection, hello) = link.connect(&stream_id);
+    let period = hub.options.timings.ping_interval;
+    let mut ping = interval_at(Instant::now() + period, period);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut body = LinkBody {
+        channel: None,
+        resume_timeout: Box::pin(sleep(RESUME_TIMEOUT)),
+        payload,
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        codec: ws::Codec::new().max_size(MAX_FRAME),
+        answers: FuturesUnordered::new(),
+        ping,
+        end: hub.end_for(caller),
+        is_over: false,
+        connection,
+        link,
+        stream_id,
+        features: Features::parse(features),
+        session: session.to_owned(),
+        results: hub.results_of(&caller.user),
+        caller: caller.clone(),
+        hub: hub.clone(),
+    };
+    body.write(ws::Message::Binary(hello));
+    let accepted = ws::hash_key(key.as_bytes());
+    Ok(Some(
+        HttpResponse::SwitchingProtocols()
+            .upgrade("websocket")
+            .insert_header((SEC_WEBSOCKET_ACCEPT, &accepted[..]))
+            .insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL))
+            .streaming(body),
+    ))
+}
+
+struct LinkBody {
+    /// The session's channel, once the registrar has answered the hello: no task is sent before.
+    channel: Option<(Receiver, ChannelGuard)>,
+    resume_timeout: Pin<Box<Sleep>>,
+    payload: Payload,
+    /// Bytes of an incomplete WebSocket frame.
+    input: BytesMut,
+    output: BytesMut,
+    codec: ws::Codec,
+    /// The answers that are being passed on.
+    answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    ping: Interval,
+    /// Resolves when the token is revoked or the hub stops.
+    end: LocalBoxFuture<'static, ()>,
+    /// Whether the connection ends when `output` is written.
+    is_over: bool,
+    connection: u64,
+    link: Arc<SessionLink>,
+    stream_id: String,
+    features: Features,
+    session: String,
+    caller: Caller,
+    /// The quota of the caller's results.
+    results: ByteQuota,
+    hub: Arc<Hub>,
+}
+
+/// Why a link ends, for the log.
+type Fault = &'static str;
+
+impl LinkBody {
+    fn write(&mut self, message: ws::Message) {
+        // Fails only for an unfinished continuation, which is never sent.
+        let _ = self.codec.encode(message, &mut self.output);
+    }
+
+    /// Ends the connection. The close frame has the registrar close it at once; the server itself waits for that.
+    fn close(&mut self) {
+        if !self.is_over {
+            self.write(ws::Message::Close(None));
+            self.is_over = true;
+        }
+    }
+
+    /// Reads what there is, at most [`BURST`] bytes. `false` at the end of the connection.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
+        let mut read = 0;
+        loop {
+            while let Some(frame) =
+                self.codec.decode(&mut self.input).map_err(|_| "a WebSocket frame is invalid")?
+            {
+                match frame {
+                    ws::Frame::Binary(bytes) => self.frame(&bytes)?,
+                    ws::Frame::Ping(bytes) => self.write(ws::Message::Pong(bytes)),
+                    ws::Frame::Pong(_) => (),
+                    ws::Frame::Close(_) => return Ok(false),
+                    ws::Frame::Text(_) | ws::Frame::Continuation(_) => return Err("a message is not binary"),
+                }
+            }
+            if read >= BURST {
+                cx.waker().wake_by_ref();
+                return Ok(true);
+            }
+            match self.payload.poll_next_unpin(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Ok(bytes))) => {
+                    read += bytes.len();
+                    self.input.extend_from_slice(&bytes);
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Ok(false),
+            }
+        }
+    }
+
+    fn frame(&mut self, bytes: &Bytes) -> Result<(), Fault> {
+        let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(()) };
+        match self
+            .link
+            .receive(self.connection, frame, &self.results)
+            .map_err(|_| "a frame is against the rules")?
+        {
+            Arrival::Answer { task, kind, pieces } => self.answer(task, kind, pieces),
+            Arrival::Resume(resume) => self.resume(&resume)?,
+            Arrival::Nothing => (),
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, resume: &Resume) -> Result<(), Fault> {
+        if !self.hub.links.has(&self.session, &self.link) {
+            return Err("the session is gone");
+        }
+        self.link.attach(resume).map_err(|_| "the resume is invalid")?;
+        self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
+        let opened = attach(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
+        self.channel = Some(opened.map_err(|_| "the session is gone")?);
+        Ok(())
+    }
+
+    fn answer(&mut self, task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece>) {
+        let (hub, link) = (self.hub.clone(), self.link.clone());
+        let (user, session) = (self.caller.user.clone(), self.session.clone());
+        let pieces = Pieces {
+            link: link.clone(),
+            task: task.clone(),
+            arriving: pieces,
+            passed: None,
+            is_whole: false,
+        };
+        let passing = async move {
+            let from = ResultSender { user: &user, session: Some(&session), id: &task };
+            let answered = match kind {
+                BodyKind::Events => respond(accept_upload(&hub, from, pieces).await),
+                BodyKind::Json => match assemble(&hub, from, pieces).await {
+                    Some(answered) => answered,
+                    None => return,
+                },
+            };
+            let status = answered.map_or_else(|error| error.status(), |response| response.status());
+            link.take(&task, status.as_u16());
+        };
+        let mut passing = passing.boxed_local();
+        // Most whole answers are one small piece.
+        if (&mut passing).now_or_never().is_none() {
+            self.answers.push(passing);
+        }
+    }
+
+    /// Fills the output with up to [`BURST`] bytes.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        while self.output.len() < BURST && !self.is_over {
+            let Some((events, _)) = &mut self.channel else { return };
+            let Poll::Ready(frame) = self.link.poll_frame(cx, |cx| events.poll_event(cx)) else { return };
+            match frame {
+                Some(frame) => self.write(ws::Message::Binary(frame)),
+                None => self.close(),
+            }
+        }
+    }
+
+    /// Runs what can be run now.
+    fn poll_work(&mut self, cx: &mut Context<'_>) {
+        match self.read(cx) {
+            Ok(true) => (),
+            Ok(false) => self.is_over = true,
+            Err(fault) => {
+                news!(
+                    warn,
+                    "links that broke the rules",
+                    &self.caller.user,
+                    "link of {}: {fault}",
+                    self.session
+                );
+                self.close();
+            }
+        }
+        while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
+        if self.end.poll_unpin(cx).is_ready() {
+            self.hub.links.remove(&self.session);
+            self.close();
+        }
+        if self.channel.is_none() && self.resume_timeout.poll_unpin(cx).is_ready() {
+            self.close();
+        }
+        while self.ping.poll_tick(cx).is_ready() {
+            self.write(ws::Message::Ping(Bytes::new()));
+        }
+        self.fill(cx);
+    }
+}
+
+impl Stream for LinkBody {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.is_over {
+            self.poll_work(cx);
+        }
+        if !self.output.is_empty() {
+            return Poll::Ready(Some(Ok(self.output.split().freeze())));
+        }
+        if self.is_over { Poll::Ready(None) } else { Poll::Pending }
+    }
+}
+
+/// The session's tasks run on: answers that have begun wait for the next connection.
+impl Drop for LinkBody {
+    fn drop(&mut self) {
+        self.link.disconnect(self.connection);
+        if self.channel.is_none() {
+            self.hub.links.remove_unused(&self.session);
+        }
+        let answers = std::mem::take(&mut self.answers);
+        if !answers.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
+            actix_rt::spawn(answers.collect::<()>());
+        }
+    }
+}
+
+/// The body of an answer. A piece counts as consumed when the next one is asked for.
+struct Pieces {
+    link: Arc<SessionLink>,
+    task: Arc<str>,
+    arriving: mpsc::UnboundedReceiver<CountedPiece>,
+    /// Length of the last piece.
+    passed: Option<usize>,
+    is_whole: bool,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(length) = self.passed.take() {
+            self.link.consumed(&self.task, length);
+        }
+        if self.is_whole {
+            return Poll::Ready(None);
+        }
+        self.arriving.poll_recv(cx).map(|piece| {
+            let CountedPiece { piece, .. } = piece?;
+            self.passed = Some(piece.bytes.len());
+            self.is_whole = piece.is_last;
+            Some(Ok(piece.bytes))
+        })
+    }
+}
+
+/// Puts a result together and passes it on. `None` if it broke off: another may come.
+async fn assemble(
+    hub: &Hub,
+    from: ResultSender<'_>,
+    mut pieces: Pieces,
+) -> Option<Result<HttpResponse, ApiError>> {
+    // A registrar must not keep answers open that nobody waits for.
+    if let Some(rejection) = unwanted(hub, from) {
+        return Some(respond(Err(rejection)));
+    }
+    let mut result = Vec::new();
+    let mut held = hub.results_of(from.user).empty();
+    while let Some(Ok(bytes)) = pieces.next().await {
+        if result.len() + bytes.len() > body::RESULT.bytes() {
+            let error = body::RESULT.too_large();
+            reject_result(hub, from, &error.message);
+            return Some(Err(error));
+        }
+        if let Err(error) = held.grow(bytes.len()) {
+            return Some(Err(error));
+        }
+        result.extend_from_slice(&bytes);
+    }
+    if pieces.is_whole { Some(submit(hub, from, result, held).await) } else { None }
+}

@@ -1,0 +1,251 @@
+//! The links of sessions: the state of each, which outlives its connections. Not here: the connection that carries a link
+//! (`http/registrar/link.rs`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use wire::Features;
+use wire::link::{BodyKind, Frame, Hello, Link, Piece, Received, Resume, Violation};
+
+use crate::channels::{EventKind, NextEvent};
+use crate::quota::{ByteQuota, BytesPermit};
+
+/// Tasks with a piece to send, above which the channel's next event waits in its queue: there, callers take turns.
+const MAX_READY: usize = 8;
+
+/// Smaller pieces are not counted: with their share of the credit, 64 of them wait for each answer.
+const UNCOUNTED: usize = 4 << 10;
+
+/// The links of all sessions that have one.
+#[derive(Default)]
+pub(crate) struct Links(Mutex<HashMap<String, Arc<SessionLink>>>);
+
+/// The link of one session.
+#[derive(Default)]
+pub(crate) struct SessionLink(Mutex<LinkState>);
+
+#[derive(Default)]
+struct LinkState {
+    link: Link,
+    /// Receivers of the answers that have begun. What waits there is bounded by the credit of each.
+    answers: HashMap<Arc<str>, mpsc::UnboundedSender<CountedPiece>>,
+    /// Counts the tasks that were not taken yet.
+    held: HashMap<Arc<str>, [BytesPermit; 2]>,
+    /// Number of the last connection.
+    connection: u64,
+    /// The task of the connection, which writes.
+    writer: Option<Waker>,
+}
+
+/// A piece of an answer, and what counts it for its publisher until it is passed on.
+pub(crate) struct CountedPiece {
+    pub(crate) piece: Piece,
+    _held: BytesPermit,
+}
+
+/// What the reader of a link has to do.
+pub(crate) enum Arrival {
+    /// A task's answer begins: its pieces come on `pieces`.
+    Answer { task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece> },
+    /// The registrar's resume.
+    Resume(Resume),
+    /// Nothing.
+    Nothing,
+}
+
+impl Links {
+    /// The session's link, new if it has none.
+    pub(crate) fn of(&self, session: &str) -> Arc<SessionLink> {
+        self.0.lock().entry(session.to_owned()).or_default().clone()
+    }
+
+    /// Whether `link` is the session's link, and not one that was removed.
+    pub(crate) fn has(&self, session: &str, link: &Arc<SessionLink>) -> bool {
+        self.0.lock().get(session).is_some_and(|own| Arc::ptr_eq(own, link))
+    }
+
+    /// Removes the session's link. Answers that have not ended break off.
+    pub(crate) fn remove(&self, session: &str) {
+        self.0.lock().remove(session);
+    }
+
+    /// Removes the session's link if it has no task.
+    pub(crate) fn remove_unused(&self, session: &str) {
+        let mut links = self.0.lock();
+        if links.get(session).is_some_and(|link| link.0.lock().link.is_empty()) {
+            links.remove(session);
+        }
+    }
+
+    /// Whether the session's link has `task`.
+    pub(crate) fn knows(&self, session: &str, task: &str) -> bool {
+        self.0.lock().get(session).is_some_and(|link| link.0.lock().link.knows(task))
+    }
+
+    /// Cancels a task. `false` if the session has no link, or its link does not know the task.
+    pub(crate) fn cancel(&self, session: &str, task: &str) -> bool {
+        let links = self.0.lock();
+        links.get(session).is_some_and(|link| link.end(task, |link| link.cancel(task)))
+    }
+}
+
+impl SessionLink {
+    /// Begins a connection, which replaces an older one. Returns its number and its hello.
+    pub(crate) fn connect(&self, stream_id: &str) -> (u64, Bytes) {
+        let mut state = self.0.lock();
+        state.detach();
+        state.connection += 1;
+        let hello = Hello {
+            features: Features::ALL.names().map(str::to_owned).collect(),
+            stream_id: stream_id.to_owned(),
+            tasks: state.link.tables(),
+        };
+        (state.connection, Frame::Hello(hello.to_json()).encode())
+    }
+
+    /// Ends the connection `connection`, unless a newer one has replaced it.
+    pub(crate) fn disconnect(&self, connection: u64) {
+        let mut state = self.0.lock();
+        if state.connection == connection {
+            state.detach();
+        }
+    }
+
+    /// Goes on with what the registrar has. The link forgets the tasks that the registrar does not know.
+    pub(crate) fn attach(&self, resume: &Resume) -> Result<(), Violation> {
+        let mut state = self.0.lock();
+        let lost = state.link.attach(&resume.tasks)?;
+        for task in &lost {
+            state.forget(task);
+        }
+        Ok(())
+    }
+
+    /// Takes a frame of the registrar on the connection `connection`. Pieces count in `results`, the publisher's quota; an
+    /// answer beyond it breaks off.
+    pub(crate) fn receive(
+        &self,
+        connection: u64,
+        frame: Frame<'_>,
+        results: &ByteQuota,
+    ) -> Result<Arrival, Violation> {
+        let mut state = self.0.lock();
+        if state.connection != connection {
+            return Err(Violation::Hello);
+        }
+        match state.link.receive(frame)? {
+            Received::Piece { task, piece, .. } => Ok(state.piece(task, piece, results)),
+            Received::Credit(task) => {
+                if state.link.is_taken(&task) {
+                    state.held.remove(&task);
+                }
+                Ok(Arrival::Nothing)
+            }
+            Received::Resume(json) => Resume::parse(&json).map(Arrival::Resume).ok_or(Violation::Hello),
+            Received::Nothing => Ok(Arrival::Nothing),
+            Received::Taken { .. } | Received::Cancelled(_) | Received::Hello(_) | Received::Superseded => {
+                Err(Violation::Hello)
+            }
+        }
+    }
+
+    /// Notes that a piece of an answer was passed on.
+    pub(crate) fn consumed(&self, task: &str, length: usize) {
+        let mut state = self.0.lock();
+        state.link.consumed(task, length);
+        state.wake_writer();
+    }
+
+    /// Tells the registrar what was decided about the answer of `task`: the status that a POST would have had.
+    pub(crate) fn take(&self, task: &str, status: u16) {
+        self.end(task, |link| link.take(task, status));
+    }
+
+    /// Ends a task at the link with `tell`. `false` if the link does not know it.
+    fn end(&self, task: &str, tell: impl FnOnce(&mut Link)) -> bool {
+        let mut state = self.0.lock();
+        let is_known = state.link.knows(task);
+        tell(&mut state.link);
+        state.forget(task);
+        state.wake_writer();
+        is_known
+    }
+
+    /// The next frame to write: of the link, or from `events`, the channel of the session. `None` when the channel has
+    /// ended.
+    pub(crate) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+        mut next_event: impl FnMut(&mut Context<'_>) -> Poll<NextEvent>,
+    ) -> Poll<Option<Bytes>> {
+        let mut state = self.0.lock();
+        while state.link.ready() < MAX_READY
+            && let Poll::Ready(event) = next_event(cx)
+        {
+            match event {
+                NextEvent::Event { kind: EventKind::Task(task), data, held } => {
+                    for bytes in data {
+                        state.link.push(&task, BodyKind::Json, bytes);
+                    }
+                    state.link.finish(&task);
+                    state.held.insert(task, held);
+                }
+                NextEvent::Event { kind: EventKind::Cancel(task), .. } => {
+                    // Of a task that came to the registrar on a channel before.
+                    state.link.send_control(&Frame::Cancel { task: &task });
+                }
+                NextEvent::Superseded => return Poll::Ready(Some(Frame::Superseded.encode())),
+                NextEvent::Closed => return Poll::Ready(None),
+            }
+        }
+        if let Some(frame) = state.link.next_frame() {
+            return Poll::Ready(Some(frame));
+        }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl LinkState {
+    fn piece(&mut self, task: Arc<str>, piece: Piece, results: &ByteQuota) -> Arrival {
+        self.held.remove(&task);
+        let kind = piece.kind;
+        let size = piece.bytes.len();
+        let held = if size < UNCOUNTED { Ok(BytesPermit::default()) } else { results.take(size) };
+        let Ok(held) = held else {
+            // Its receiver reads the end.
+            self.answers.remove(&task);
+            return Arrival::Nothing;
+        };
+        let piece = CountedPiece { piece, _held: held };
+        if let Some(answer) = self.answers.get(&task) {
+            // A receiver that is gone has decided, and the registrar is being told.
+            let _ = answer.send(piece);
+            return Arrival::Nothing;
+        }
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let _ = sender.send(piece);
+        self.answers.insert(task.clone(), sender);
+        Arrival::Answer { task, kind, pieces }
+    }
+
+    fn detach(&mut self) {
+        self.link.detach();
+        self.wake_writer();
+    }
+
+    fn forget(&mut self, task: &str) {
+        self.answers.remove(task);
+        self.held.remove(task);
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+}
