@@ -29,7 +29,7 @@ mod wake;
 
 pub use ::backend::Secret;
 pub use ended::Ended;
-pub use options::{AgentConfig, Credentials, CredentialsFile, Options, ProviderConfig, Timings};
+pub use options::{AgentConfig, Credentials, CredentialsFile, Options, ProviderConfig, Timings, Transport};
 pub use registrar::{Registrar, StartError};
 pub use session::file::load as load_session_id;
 pub use supervise::install_panic_hook;

@@ -27,6 +27,20 @@ pub struct Options {
     pub agents: Vec<AgentConfig>,
     /// Intervals and limits.
     pub timings: Timings,
+    /// How to talk to the hub.
+    pub transport: Transport,
+}
+
+/// How a registrar talks to the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// By a link (SPEC.md section 4.1), or by SSE and POSTs if the hub or a proxy before it allows no link.
+    #[default]
+    Auto,
+    /// By a link only.
+    Link,
+    /// By SSE and POSTs only.
+    Classic,
 }
 
 impl Options {
@@ -38,6 +52,7 @@ impl Options {
             providers,
             agents: Vec::new(),
             timings: Timings::default(),
+            transport: Transport::Auto,
         }
     }
 }

@@ -63,13 +63,13 @@ impl Registrar {
     ///
     /// Reads the session file and the system's certificates, and takes the lock of the session file.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let Options { credentials, session_file, providers, agents, timings } = options;
+        let Options { credentials, session_file, providers, agents, timings, transport } = options;
         if providers.is_empty() {
             return Err(StartError::NothingToPublish);
         }
         let credentials = credentials.ok_or(StartError::NoCredentials)?;
         let client = HubClient::new(&credentials).map_err(|error| StartError::Unusable(error.to_string()))?;
-        let client = Rc::new(client);
+        let client = Rc::new(client.with(transport));
         let backends = backend_client();
         let (lock, session) = match &session_file {
             Some(path) => {

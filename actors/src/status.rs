@@ -44,6 +44,16 @@ pub enum ChannelState {
     Draining,
 }
 
+/// What carries the control channel and the answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelTransport {
+    /// One WebSocket for both.
+    Link,
+    /// SSE for the channel, and POSTs for the answers, for this reason.
+    Sse(String),
+}
+
 /// The control channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +66,8 @@ pub struct ChannelStatus {
     pub features: Vec<String>,
     /// Number of channels opened since the start.
     pub opened: u64,
+    /// What carries it; `None` before the first one was opened.
+    pub transport: Option<ChannelTransport>,
 }
 
 /// An error of a call to the hub.

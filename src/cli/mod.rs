@@ -21,7 +21,7 @@ pub(crate) use manage::{
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
-    UpArgs,
+    TransportArg, UpArgs,
 };
 pub(crate) use service::{InstallArgs, Manager, Served, ServiceCommand};
 pub(crate) use use_llm::ChatArgs;

@@ -35,6 +35,17 @@ pub(crate) struct UpArgs {
 pub(crate) struct PublishArgs {
     #[command(flatten)]
     pub(crate) timings: RegistrarTimings,
+    /// How to talk to the hub: by one WebSocket (link), by SSE and POSTs (classic), or by what works (auto)
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) transport: TransportArg,
+}
+
+/// `--transport`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TransportArg {
+    Auto,
+    Link,
+    Classic,
 }
 
 /// Timings of the registrar.

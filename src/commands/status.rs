@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::status::{ChannelState, ProviderState, RegistrarStatus};
+use actors::status::{ChannelState, ChannelTransport, ProviderState, RegistrarStatus};
 use serde_json::{Value, json};
 use wire::row::Timestamp;
 
@@ -140,6 +140,7 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
         format!("Hub         {}", printable(&status.hub_url)),
         format!("Proxy       {}", status.proxy.as_deref().map_or("-".into(), printable)),
         format!("Channel     {state}, for {}", ago(status.channel.since)),
+        format!("Transport   {}", transport(status.channel.transport.as_ref())),
         format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
         format!(
             "Heartbeat   {}",
@@ -157,6 +158,14 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
         lines.push(format!("Paused      {until}: callers get 503"));
     }
     lines
+}
+
+fn transport(transport: Option<&ChannelTransport>) -> String {
+    match transport {
+        None => "-".to_owned(),
+        Some(ChannelTransport::Link) => "link: one WebSocket".to_owned(),
+        Some(ChannelTransport::Sse(reason)) => format!("SSE and POSTs, because {}", printable(reason)),
+    }
 }
 
 fn print_providers(providers: &[ProviderState], is_wide: bool) -> Outcome {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wire::SessionId;
 use wire::register::{Heartbeat, RegisterRequest};
 
-use crate::hub_client::{ChannelBody, HubApi, HubError};
+use crate::hub_client::{ChannelBody, ControlChannel, HubApi, HubError};
 
 /// A call to the hub.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,12 +88,16 @@ impl HubApi for ScriptedHub {
         async move { answer }.boxed_local()
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<ChannelBody, HubError>> {
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<ControlChannel, HubError>> {
         self.note(HubCall::Open(session.to_string()));
         let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| {
             let (sender, mut receiver) = mpsc::unbounded_channel();
             self.channels.borrow_mut().push(sender);
-            ChannelBody::from_stream(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+            let body = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+            ControlChannel::Events {
+                body: ChannelBody::from_stream(body),
+                no_link: "the hub is a fake".to_owned(),
+            }
         });
         async move { answer }.boxed_local()
     }

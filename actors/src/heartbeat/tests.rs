@@ -7,6 +7,7 @@ use wire::row::Status;
 
 use super::*;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
+use crate::status::ChannelTransport;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +38,13 @@ impl Setup {
 
     fn open(&self, features: Features, stream_id: Option<&str>, hello: bool) {
         let stream_id = stream_id.map(str::to_owned);
-        self.actor.do_send(ChannelOpened { session: session("s"), stream_id, features, hello });
+        self.actor.do_send(ChannelOpened {
+            session: session("s"),
+            stream_id,
+            features,
+            hello,
+            transport: ChannelTransport::Link,
+        });
     }
 }
 
@@ -88,6 +95,7 @@ async fn a_heartbeat_is_sent_every_30_seconds() {
         refused: false,
         open_for: None,
         retry_hint: None,
+        is_link: false,
     });
     pass(50 * SECOND).await;
     assert_eq!(setup.beat_seconds(), [30, 60, 90]);

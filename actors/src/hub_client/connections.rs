@@ -34,14 +34,9 @@ impl Connections {
         tls: Option<&Arc<ClientConfig>>,
         proxy: Option<&Proxy>,
     ) -> io::Result<Box<dyn Io>> {
-        // The steps of a tunnel have their own limits, whose errors name the step.
-        let limit = if proxy.is_some() { CONNECT_TIMEOUT * 4 } else { CONNECT_TIMEOUT };
         match self.take_idle() {
             Some(connection) => Ok(connection),
-            None => match timeout(limit, connect(hub, tls, proxy)).await {
-                Ok(connected) => connected,
-                Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "timeout")),
-            },
+            None => connect(hub, tls, proxy).await,
         }
     }
 
@@ -67,14 +62,22 @@ impl Connections {
     }
 }
 
-async fn connect(
+/// Opens a connection to the hub.
+pub(super) async fn connect(
     hub: &HubAddress,
     tls: Option<&Arc<ClientConfig>>,
     proxy: Option<&Proxy>,
 ) -> io::Result<Box<dyn Io>> {
-    let stream = http::connect(proxy, tls, hub.host(), hub.port()).await?;
-    match tls.filter(|_| hub.is_https()) {
-        Some(tls) => Ok(Box::new(http::handshake(tls, hub.host(), stream).await?)),
-        None => Ok(Box::new(stream)),
-    }
+    // The steps of a tunnel have their own limits, whose errors name the step.
+    let limit = if proxy.is_some() { CONNECT_TIMEOUT * 4 } else { CONNECT_TIMEOUT };
+    let connecting = async {
+        let stream = http::connect(proxy, tls, hub.host(), hub.port()).await?;
+        Ok(match tls.filter(|_| hub.is_https()) {
+            Some(tls) => Box::new(http::handshake(tls, hub.host(), stream).await?) as Box<dyn Io>,
+            None => Box::new(stream),
+        })
+    };
+    timeout(limit, connecting)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timeout")))
 }

@@ -6,6 +6,7 @@ mod address;
 mod channel_body;
 mod connections;
 mod error;
+mod link;
 mod response;
 mod results;
 mod token;
@@ -15,17 +16,20 @@ mod upload;
 mod tests;
 
 use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use awc::http::header::{ACCEPT, ACCEPT_ENCODING};
+use awc::error::{ConnectError, SendRequestError};
+use awc::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use awc::http::{StatusCode, header};
 use awc::{Client, ClientRequest};
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
+use futures_util::{FutureExt, StreamExt};
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest};
 use wire::{Features, SessionId};
@@ -33,18 +37,28 @@ use wire::{Features, SessionId};
 use crate::changes::Changes;
 use crate::http::{self, Proxy};
 use crate::news::hub_news;
-use crate::options::Credentials;
+use crate::options::{Credentials, Transport};
 
+use crate::tls_reason::connect_reason;
 use address::HubAddress;
 pub(crate) use address::InvalidHub;
 pub(crate) use channel_body::ChannelBody;
 use connections::Connections;
 pub(crate) use error::{HubError, HubErrorKind};
+pub(crate) use link::{LinkChannel, LinkEvent};
+use link::{LinkPolicy, LinkState, Opened};
 use response::HubResponse;
 use token::Token;
 
 /// Limit of each call, except channel and upload (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+const STREAM_CALL: &str = "provider-stream";
+
+/// Statuses with which proxies answer an upgrade that they do not support.
+const BLOCKED: [u16; 6] = [400, 403, 405, 426, 501, 502];
+
+const NOT_UPGRADED: &str = "the hub, or a proxy before it, does not upgrade to WebSocket";
 
 /// Longest response, in bytes. A register response lists rows of up to some 4 KiB; no other response is near it.
 const MAX_RESPONSE: usize = 4 << 20;
@@ -54,11 +68,24 @@ pub(crate) trait HubApi {
     /// `POST /_provider-register` with the whole set. Returns the session id.
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>>;
     /// `GET /_provider-stream` with all features: opens the control channel.
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>>;
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>>;
     /// `POST /_provider-heartbeat`.
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>>;
     /// `POST /_provider-drain` (feature `drain`).
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>>;
+}
+
+/// An open control channel.
+#[derive(Debug)]
+pub(crate) enum ControlChannel {
+    /// SSE from a classic hub, or through a proxy that lets no WebSocket through.
+    Events {
+        body: ChannelBody,
+        /// Why it is not a link.
+        no_link: String,
+    },
+    /// A link, which carries answers too.
+    Link(LinkChannel),
 }
 
 /// The HTTP client of the hub.
@@ -71,6 +98,9 @@ pub(crate) struct HubClient {
     control: Client,
     results: Client,
     uploads: Connections,
+    transport: Transport,
+    link: Rc<LinkState>,
+    link_policy: Rc<RefCell<LinkPolicy>>,
     logged_warnings: RefCell<Changes>,
     logged_deletions: RefCell<Changes>,
 }
@@ -91,9 +121,17 @@ impl HubClient {
             tls,
             proxy,
             uploads: Connections::default(),
+            transport: Transport::Auto,
+            link: Rc::default(),
+            link_policy: Rc::default(),
             logged_warnings: RefCell::default(),
             logged_deletions: RefCell::default(),
         })
+    }
+
+    /// Talks to the hub by `transport`.
+    pub(crate) fn with(self, transport: Transport) -> Self {
+        Self { transport, ..self }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -133,6 +171,63 @@ impl HubClient {
         }
     }
 
+    /// Opens a link, or the SSE channel if the hub ignores the upgrade. `Err` has the reason why only the same request
+    /// without an upgrade can succeed.
+    async fn try_link(&self, session: &SessionId) -> Result<Result<ControlChannel, String>, HubError> {
+        let used = self.token.current();
+        let mut opened = self.open_link(session).await?;
+        if let Opened::Response(response) = &opened
+            && self.token.read_again(response.status, &used).await
+        {
+            opened = self.open_link(session).await?;
+        }
+        Ok(match opened {
+            Opened::Events(_) if self.transport == Transport::Link => Err(NOT_UPGRADED.to_owned()),
+            Opened::Link { connection, input } => {
+                let policy = Rc::clone(&self.link_policy);
+                let broke = Box::new(move |lived| policy.borrow_mut().broke(lived, Instant::now()));
+                let link = LinkChannel::new(Rc::clone(&self.link), connection, input, broke);
+                Ok(ControlChannel::Link(link))
+            }
+            Opened::Events(body) => {
+                self.link.reset();
+                Ok(ControlChannel::Events { body, no_link: NOT_UPGRADED.to_owned() })
+            }
+            Opened::Response(response) if BLOCKED.contains(&response.status.as_u16()) => {
+                Err(format!("an upgrade is answered with HTTP {}", response.status.as_u16()))
+            }
+            Opened::Response(response) => return Err(self.refused(STREAM_CALL, &response)),
+            Opened::Broken(error) => Err(format!("an upgrade breaks off: {}", connect_reason(&error))),
+        })
+    }
+
+    /// Opens the SSE channel.
+    async fn open_events(&self, session: &SessionId) -> Result<ChannelBody, HubError> {
+        let request = || {
+            self.authorized(self.control.get(self.address.route("_provider-stream")))
+                .insert_header((ACCEPT, "text/event-stream"))
+                .insert_header((ACCEPT_ENCODING, "identity"))
+                .insert_header((SESSION_HEADER, session.as_str()))
+                .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
+                .no_decompress()
+        };
+        let used = self.token.current();
+        let unsent = |error| self.through_proxy(HubError::unsent(STREAM_CALL, &error));
+        let mut response = request().send().await.map_err(unsent)?;
+        if self.token.read_again(response.status(), &used).await {
+            response = request().send().await.map_err(unsent)?;
+        }
+        if response.status() != StatusCode::OK {
+            let answer = HubResponse::read(STREAM_CALL, response).await?;
+            return Err(self.refused(STREAM_CALL, &answer));
+        }
+        let kind =
+            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        // Ends with the connection, also if that fails.
+        let body = response.scan((), |(), bytes| ready(bytes.ok()));
+        ChannelBody::new(STREAM_CALL, kind.as_deref(), body)
+    }
+
     /// A POST that succeeds with a 2xx. If the hub may have refused the token, the credentials are read again and it is sent
     /// once more.
     async fn post(
@@ -149,7 +244,12 @@ impl HubClient {
                 .insert_header((ACCEPT, "application/json"))
                 .content_type("application/json")
                 .send_body(body.clone());
-            let response = sending.await.map_err(|error| HubError::unsent(call, &error))?;
+            let response = sending.await.map_err(|error| {
+                if let SendRequestError::Connect(ConnectError::Io(error)) = &error {
+                    self.note_unconnected(error.kind());
+                }
+                HubError::unsent(call, &error)
+            })?;
             HubResponse::read(call, response).await
         };
         let twice = async {
@@ -163,6 +263,14 @@ impl HubClient {
         let answer = timeout(CALL_TIMEOUT, twice).await.unwrap_or_else(|_| Err(HubError::silent(call)));
         let answer = answer.map_err(|error| self.through_proxy(error))?;
         if answer.status.is_success() { Ok(answer) } else { Err(self.refused(call, &answer)) }
+    }
+
+    /// Takes in why there is no connection to the hub.
+    fn note_unconnected(&self, kind: io::ErrorKind) {
+        // A proxy that refuses says nothing about the hub.
+        if kind == io::ErrorKind::ConnectionRefused && self.proxy.is_none() {
+            self.link.hub_is_gone();
+        }
     }
 
     /// A POST of JSON on the connections of control calls.
@@ -219,28 +327,27 @@ impl HubApi for HubClient {
         .boxed_local()
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>> {
-        const CALL: &str = "provider-stream";
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>> {
         async move {
-            let request = || {
-                self.authorized(self.control.get(self.address.route("_provider-stream")))
-                    .insert_header((ACCEPT, "text/event-stream"))
-                    .insert_header((ACCEPT_ENCODING, "identity"))
-                    .insert_header((SESSION_HEADER, session.as_str()))
-                    .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
-                    .no_decompress()
+            let pause = match self.transport {
+                Transport::Auto => self.link_policy.borrow().pause(Instant::now()),
+                Transport::Link => None,
+                Transport::Classic => Some("--transport is classic".to_owned()),
             };
-            let used = self.token.current();
-            let unsent = |error| self.through_proxy(HubError::unsent(CALL, &error));
-            let mut response = request().send().await.map_err(unsent)?;
-            if self.token.read_again(response.status(), &used).await {
-                response = request().send().await.map_err(unsent)?;
-            }
-            if response.status() != StatusCode::OK {
-                let answer = HubResponse::read(CALL, response).await?;
-                return Err(self.refused(CALL, &answer));
-            }
-            ChannelBody::new(CALL, response)
+            let no_link = match pause {
+                Some(reason) => reason,
+                None => match self.try_link(&session).await? {
+                    Ok(channel) => return Ok(channel),
+                    Err(reason) if self.transport == Transport::Link => {
+                        return Err(HubError::Invalid { call: STREAM_CALL, reason });
+                    }
+                    Err(reason) => reason,
+                },
+            };
+            let body = self.open_events(&session).await?;
+            self.link.reset();
+            self.link_policy.borrow_mut().refused(no_link.clone(), Instant::now());
+            Ok(ControlChannel::Events { body, no_link })
         }
         .boxed_local()
     }

@@ -14,6 +14,11 @@ impl Uplink for HubClient {
     fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
         async move {
             failpoint::reach("before result");
+            if self.link.is_active() {
+                let posted = self.link.send_result(task, body).await;
+                failpoint::reach("after result");
+                return posted;
+            }
             let path = format!("_provider-task/{}/result", task.encoded());
             let result = self.post(&self.results, "provider-task", &path, body).await;
             failpoint::reach("after result");
@@ -23,7 +28,13 @@ impl Uplink for HubClient {
     }
 
     fn upload<'a>(&'a self, task: &'a TaskId, body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'a, Posted> {
-        async move { posted(self.send_upload(task, body).await) }.boxed_local()
+        async move {
+            if self.link.is_active() {
+                return self.link.send_stream(task, body).await;
+            }
+            posted(self.send_upload(task, body).await)
+        }
+        .boxed_local()
     }
 }
 

@@ -4,20 +4,22 @@
 //! only after the whole body, but a hub may refuse early.
 
 use std::io;
+use std::pin::Pin;
 
 use actix_codec::Framed;
+use actix_http::ResponseHead;
 use actix_http::h1::{ClientCodec, MessageType};
 use awc::http::header::{CONNECTION, RETRY_AFTER};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{Either, poll_fn, select};
-use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, split};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wire::TaskId;
 
 use super::connections::Io;
-use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_RESPONSE};
+use super::{CALL_TIMEOUT, HubClient, HubError, HubResponse, MAX_RESPONSE, error};
 use crate::http;
 
 const CALL: &str = "provider-task";
@@ -122,40 +124,56 @@ fn put_chunk(out: &mut BytesMut, bytes: &[u8]) {
     }
 }
 
+/// Reads the head of a response.
+pub(super) async fn read_head<T: AsyncRead + Unpin>(
+    framed: &mut Framed<T, ClientCodec>,
+) -> io::Result<ResponseHead> {
+    let head = poll_fn(|cx| Pin::new(&mut *framed).next_item(cx)).await;
+    let head = head.ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
+    Ok(head)
+}
+
 /// Reads a response to its end. Returns the connection if it can be used again.
 async fn read_answer(
     read: ReadHalf<Box<dyn Io>>,
 ) -> io::Result<(HubResponse, Option<ReadHalf<Box<dyn Io>>>)> {
-    let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let mut framed = Framed::new(read, ClientCodec::default());
-    let head = poll_fn(|cx| std::pin::Pin::new(&mut framed).next_item(cx)).await;
-    let head = head.ok_or_else(broken)?.map_err(io::Error::other)?;
+    let head = read_head(&mut framed).await?;
+    Ok(read_rest(framed, &head).await)
+}
+
+/// Reads the rest of a response behind its head.
+pub(super) async fn read_rest<T: AsyncRead + Unpin>(
+    framed: Framed<T, ClientCodec>,
+    head: &ResponseHead,
+) -> (HubResponse, Option<T>) {
     let header = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(|value| http::retry_after(value, jiff::Timestamp::now()));
     let says_close =
         head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let mut answer = HubResponse { status: head.status, body: Bytes::new(), retry_after, redirects_to: None };
+    let redirects_to = head.status.is_redirection().then(|| error::redirect_target(&head.headers)).flatten();
+    let mut answer = HubResponse { status: head.status, body: Bytes::new(), retry_after, redirects_to };
     let kind = framed.codec_ref().message_type();
     if matches!(kind, MessageType::None) {
-        return Ok((answer, reusable(framed, says_close)));
+        return (answer, reusable(framed, says_close));
     }
     let mut framed = framed.into_map_codec(ClientCodec::into_payload_codec);
     let mut body = BytesMut::new();
     loop {
-        match poll_fn(|cx| std::pin::Pin::new(&mut framed).next_item(cx)).await {
+        match poll_fn(|cx| Pin::new(&mut framed).next_item(cx)).await {
             Some(Ok(Some(piece))) if body.len() + piece.len() <= MAX_RESPONSE => body.put_slice(&piece),
             Some(Ok(None)) => break,
             // The status is enough, but the connection cannot be used again.
-            _ => return Ok((answer, None)),
+            _ => return (answer, None),
         }
     }
     answer.body = body.freeze();
     // A body without length or chunks ends with its connection.
     let ends = says_close || matches!(kind, MessageType::Stream);
-    Ok((answer, reusable(framed, ends)))
+    (answer, reusable(framed, ends))
 }
 
-fn reusable<C>(framed: Framed<ReadHalf<Box<dyn Io>>, C>, ends: bool) -> Option<ReadHalf<Box<dyn Io>>> {
+fn reusable<T, C>(framed: Framed<T, C>, ends: bool) -> Option<T> {
     let parts = framed.into_parts();
     (!ends && parts.read_buf.is_empty()).then_some(parts.io)
 }

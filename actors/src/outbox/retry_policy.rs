@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(250);
 /// Longest pause, so that a returning hub gets the result within 5 s.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Limit of all tries: the hub gives a task up after a grace of 15 s.
+/// Limit of all tries: the hub gives a task up after a grace of 30 s.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl Handler<ChannelOpened> for RootActor {
     type Result = ();
 
     fn handle(&mut self, opened: ChannelOpened, _: &mut Self::Context) {
-        self.status.opened(opened.features, opened.hello, now());
+        self.status.opened(opened, now());
         self.opened.send_replace(true);
     }
 }

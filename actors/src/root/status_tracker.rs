@@ -3,7 +3,8 @@
 use wire::row::Timestamp;
 use wire::{Features, SessionId};
 
-use crate::status::{ChannelState, ChannelStatus, LastError, Pause};
+use crate::status::{ChannelState, ChannelStatus, ChannelTransport, LastError, Pause};
+use crate::stream::messages::ChannelOpened;
 
 #[derive(Debug)]
 pub(super) struct StatusTracker {
@@ -16,6 +17,7 @@ pub(super) struct StatusTracker {
     state: ChannelState,
     since: Timestamp,
     opened: u64,
+    transport: Option<ChannelTransport>,
 }
 
 impl StatusTracker {
@@ -30,13 +32,15 @@ impl StatusTracker {
             state: ChannelState::Connecting,
             since: now,
             opened: 0,
+            transport: None,
         }
     }
 
     /// Records that the channel is open, or, with `hello`, that its features are known.
-    pub(super) fn opened(&mut self, features: Features, hello: bool, now: Timestamp) {
-        self.features = features;
-        if !hello {
+    pub(super) fn opened(&mut self, channel: ChannelOpened, now: Timestamp) {
+        self.features = channel.features;
+        self.transport = Some(channel.transport);
+        if !channel.hello {
             self.opened += 1;
         }
         self.become_state(ChannelState::Connected, now);
@@ -80,6 +84,7 @@ impl StatusTracker {
             since: self.since,
             features: self.features.names().map(str::to_owned).collect(),
             opened: self.opened,
+            transport: self.transport.clone(),
         }
     }
 }

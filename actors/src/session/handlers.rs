@@ -62,6 +62,9 @@ impl Handler<ChannelLost> for SessionActor {
     fn handle(&mut self, lost: ChannelLost, ctx: &mut Self::Context) {
         let delay = &mut self.config.delay;
         delay.channel_lost(lost.open_for, lost.retry_hint);
+        if lost.is_link {
+            delay.link_lost(lost.open_for);
+        }
         let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
         if self.channel_problem.is_change(&lost.reason) {
             let (reason, seconds) = (lost.reason, delay.as_secs_f64());

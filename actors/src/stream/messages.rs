@@ -7,6 +7,7 @@ use actix::{Message, Recipient};
 use wire::{Features, SessionId};
 
 use crate::provider::messages::{Cancel, Infer};
+use crate::status::ChannelTransport;
 
 /// Replaces the routes, by wire name. If there are none, the channel is closed until the next session. Sent by the root.
 #[derive(Clone, Message)]
@@ -50,6 +51,7 @@ pub(crate) struct ChannelOpened {
     pub(crate) features: Features,
     /// Whether this is the hub's hello on a channel that was announced before.
     pub(crate) hello: bool,
+    pub(crate) transport: ChannelTransport,
 }
 
 /// The channel was lost, or did not open. Sent to `SessionActor`, `HeartbeatActor` and the root.
@@ -63,4 +65,6 @@ pub(crate) struct ChannelLost {
     pub(crate) open_for: Option<Duration>,
     /// Least delay that the hub asked for: `retry:` of an open channel, `Retry-After` of one that did not open.
     pub(crate) retry_hint: Option<Duration>,
+    /// Whether it was a link, which goes on where it was when it is opened again.
+    pub(crate) is_link: bool,
 }

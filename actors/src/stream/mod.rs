@@ -18,9 +18,10 @@ use actix::prelude::*;
 use tokio::time::{Instant, timeout};
 use wire::{Feature, Features, SessionId};
 
-use crate::hub_client::{ChannelBody, HubApi, HubError, HubErrorKind};
+use crate::hub_client::{ControlChannel, HubApi, HubError, HubErrorKind, LinkEvent};
 use crate::news::hub_news;
 use crate::session::messages::{Register, SessionLost};
+use crate::status::ChannelTransport;
 
 use channel_events::{ChannelEvent, events};
 use messages::{ChannelLost, ChannelOpened};
@@ -39,7 +40,9 @@ pub(crate) struct StreamLinks {
     pub(crate) lost: Vec<Recipient<ChannelLost>>,
 }
 
-/// Owns the SSE connection of the control channel.
+const OVERRUN: &str = "the hub sends tasks faster than it takes their results";
+
+/// Owns the connection of the control channel: SSE, or a link.
 pub(crate) struct StreamActor {
     hub: Rc<dyn HubApi>,
     /// A channel without a byte for this long is dropped.
@@ -71,6 +74,13 @@ struct Connection {
     open_since: Option<Instant>,
     stream_id: Option<String>,
     features: Features,
+    transport: ChannelTransport,
+}
+
+impl Connection {
+    fn is_link(&self) -> bool {
+        self.open_since.is_some() && self.transport == ChannelTransport::Link
+    }
 }
 
 impl StreamActor {
@@ -101,12 +111,22 @@ impl StreamActor {
                 }
             }
         }));
-        let (open_since, stream_id, features) = (None, None, Features::CLASSIC);
-        self.state.connection = Some(Connection { session, reading, open_since, stream_id, features });
+        self.state.connection = Some(Connection {
+            session,
+            reading,
+            open_since: None,
+            stream_id: None,
+            features: Features::CLASSIC,
+            transport: ChannelTransport::Link,
+        });
     }
 
-    fn opened(&mut self, channel: ChannelBody, ctx: &mut Context<Self>) {
+    fn opened(&mut self, channel: ControlChannel, ctx: &mut Context<Self>) {
         let attempt = self.state.attempt;
+        let transport = match &channel {
+            ControlChannel::Link(_) => ChannelTransport::Link,
+            ControlChannel::Events { no_link, .. } => ChannelTransport::Sse(no_link.clone()),
+        };
         let reading = events(channel, self.idle_timeout)
             .into_actor(self)
             .map(move |event, this, ctx| {
@@ -120,7 +140,13 @@ impl StreamActor {
         connection.reading = reading;
         connection.open_since = Some(Instant::now());
         self.state.gone_before = false;
-        hub_news!(info, "channels opened", "control channel open");
+        match &transport {
+            ChannelTransport::Link => hub_news!(info, "channels opened", "control channel open: a link"),
+            ChannelTransport::Sse(reason) => {
+                hub_news!(info, "channels opened", "control channel open: SSE, because {reason}");
+            }
+        }
+        connection.transport = transport;
         self.announce(false);
     }
 
@@ -131,6 +157,7 @@ impl StreamActor {
             stream_id: connection.stream_id.clone(),
             features: connection.features,
             hello,
+            transport: connection.transport.clone(),
         };
         for listener in &self.links.opened {
             listener.do_send(opened.clone());
@@ -146,14 +173,41 @@ impl StreamActor {
                         return self.superseded(ctx);
                     }
                     if frame.event.as_deref() == Some("task") && self.router.is_overrun() {
-                        return self.lost("the hub sends tasks faster than it takes their results", ctx);
+                        return self.lost(OVERRUN, ctx);
                     }
                     self.frame(frame.event.as_deref().unwrap_or_default(), &frame.data);
                 }
                 self.count_discarded();
             }
+            ChannelEvent::Link(event) => self.link_event(event, ctx),
             ChannelEvent::Closed => self.lost("the hub closed the control channel", ctx),
             ChannelEvent::TimedOut => self.timed_out(ctx),
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent, ctx: &mut Context<Self>) {
+        match event {
+            LinkEvent::Hello { features, stream_id } => self.hello(features, Some(stream_id)),
+            LinkEvent::Task(_) if self.router.is_overrun() => self.lost(OVERRUN, ctx),
+            LinkEvent::Task(data) => {
+                let features = self.state.connection.as_ref().map(|connection| connection.features);
+                self.router.task(&data, features.unwrap_or_default());
+            }
+            LinkEvent::Cancel(id) => self.router.cancel_task(&id),
+            LinkEvent::Superseded => self.superseded(ctx),
+            LinkEvent::Alive => (),
+            LinkEvent::Broken(reason) => self.lost(reason, ctx),
+        }
+    }
+
+    /// Takes the features of the hub's hello.
+    fn hello(&mut self, features: Features, stream_id: Option<String>) {
+        let Some(connection) = &mut self.state.connection else { return };
+        let features = Features::ALL.negotiated(features);
+        if features != Features::CLASSIC {
+            connection.features = features;
+            connection.stream_id = stream_id;
+            self.announce(true);
         }
     }
 
@@ -176,12 +230,7 @@ impl StreamActor {
             "cancel" if connection.features.has(Feature::Cancel) => self.router.cancel(data),
             "hello" => {
                 let hello = wire::features::Hello::parse(data);
-                let features = Features::ALL.negotiated(hello.features());
-                if features != Features::CLASSIC {
-                    connection.features = features;
-                    connection.stream_id = hello.stream_id;
-                    self.announce(true);
-                }
+                self.hello(hello.features(), hello.stream_id);
             }
             // Newer hubs may send other events.
             _ => {}
@@ -228,11 +277,12 @@ impl StreamActor {
         ctx: &mut Context<Self>,
     ) {
         let open_since = self.state.connection.as_ref().and_then(|connection| connection.open_since);
+        let is_link = self.state.connection.as_ref().is_some_and(Connection::is_link);
         let retry_field = self.state.decoder.retry_ms().map(Duration::from_millis);
         let retry_hint = if open_since.is_some() { retry_field } else { retry_after };
         self.drop_channel(ctx);
         let open_for = open_since.map(|since| since.elapsed());
-        let lost = ChannelLost { reason, refused, open_for, retry_hint };
+        let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link };
         self.report_lost(&lost);
         self.links.reconnect.do_send(lost);
     }
@@ -268,7 +318,8 @@ impl Supervised for StreamActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         if self.state.connection.is_some() {
             let (reason, refused) = ("crashed".to_owned(), false);
-            self.report_lost(&ChannelLost { reason, refused, open_for: None, retry_hint: None });
+            let (open_for, retry_hint, is_link) = (None, None, false);
+            self.report_lost(&ChannelLost { reason, refused, open_for, retry_hint, is_link });
         }
         self.state = StreamState::default();
     }

@@ -97,6 +97,14 @@ impl TaskRouter {
         self.cancel_at_all(&cancel.task_id);
     }
 
+    /// Routes the cancellation of a task on a link.
+    pub(super) fn cancel_task(&self, id: &str) {
+        // An id that is not valid is no task's.
+        if let Ok(id) = TaskId::parse(id) {
+            self.cancel_at_all(&id);
+        }
+    }
+
     fn cancel_at_all(&self, id: &TaskId) {
         for route in self.routes.values() {
             route.cancel.do_send(Cancel { task_id: id.clone() });

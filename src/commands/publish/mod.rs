@@ -4,14 +4,14 @@ mod start;
 
 use std::{rc::Rc, time::Duration};
 
-use actors::{Ended, Options, Registrar, StartError, Timings, status::ChannelState};
+use actors::{Ended, Options, Registrar, StartError, Timings, Transport, status::ChannelState};
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{check::doubtful_programs, hub_findings::unresolved_agents};
 use crate::{
-    cli::{Global, PublishArgs, RegistrarTimings},
+    cli::{Global, PublishArgs, RegistrarTimings, TransportArg},
     client::HubClient,
     config::{self, Fingerprints, Paths, Published},
     control::Server,
@@ -58,6 +58,11 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
         providers: published.providers,
         agents: published.agents,
         timings,
+        transport: match args.transport {
+            TransportArg::Auto => Transport::Auto,
+            TransportArg::Link => Transport::Link,
+            TransportArg::Classic => Transport::Classic,
+        },
     })
     .map_err(refused_start)?;
     // The hub may be unreachable for days: service managers do not wait for its answer.

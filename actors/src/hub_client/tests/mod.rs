@@ -152,10 +152,11 @@ async fn only_a_200_with_an_event_stream_is_a_channel() {
 #[actix::test]
 async fn a_dropped_channel_closes_its_connection_at_once() {
     let hub = ClassicHub::start();
-    let mut channel = client(&hub).open_channel(session()).await.unwrap();
-    assert_eq!(channel.next().await.unwrap(), "event: hello\ndata: {}\n\n");
+    let channel = client(&hub).open_channel(session()).await.unwrap();
+    let ControlChannel::Events { mut body, .. } = channel else { panic!("a link") };
+    assert_eq!(body.next().await.unwrap(), "event: hello\ndata: {}\n\n");
     assert_eq!(hub.open_channels(), 1);
-    drop(channel);
+    drop(body);
     wait_until("the connection is closed", || hub.open_channels() == 0).await;
 }
 

@@ -11,7 +11,7 @@ use super::controlled_backend::provider;
 use super::{end, infer, options, started};
 use crate::ended::Ended;
 use crate::fakes::quick;
-use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, WakeRecipe};
+use crate::options::{Action, Options, ProviderConfig, SleepRecipe, Timings, Transport, WakeRecipe};
 use crate::registrar::{Registrar, StartError};
 
 #[actix::test]
@@ -118,6 +118,7 @@ async fn providers_are_checked_before_credentials() {
         providers: Vec::new(),
         agents: Vec::new(),
         timings: quick(),
+        transport: Transport::Auto,
     };
     let error = Registrar::start(nothing.clone()).unwrap_err();
     assert!(matches!(error, StartError::NothingToPublish));

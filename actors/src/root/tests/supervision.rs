@@ -16,7 +16,7 @@ use super::reloading::agent;
 use super::{end, infer, started};
 use crate::ended::Ended;
 use crate::fakes::hub::{ScriptedHub, pass};
-use crate::hub_client::{ChannelBody, HubApi, HubError};
+use crate::hub_client::{ControlChannel, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::root::messages::Stop;
 use crate::root::{RootActor, Start};
@@ -204,7 +204,7 @@ impl HubApi for Poison {
         self.0.register(request)
     }
 
-    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ChannelBody, HubError>> {
+    fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>> {
         self.0.open_channel(session)
     }
 

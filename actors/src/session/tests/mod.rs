@@ -15,6 +15,7 @@ use super::messages::{Register, RetryNow, SessionLost};
 use super::*;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::options::{BackendConfig, MockConfig, ProviderConfig};
+use crate::status::ChannelTransport;
 use crate::stream::messages::{ChannelLost, ChannelOpened};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ impl Setup {
     async fn channel_delay(&self, refused: bool, open_for: Option<u64>, hint_ms: Option<u64>) -> u64 {
         let (open_for, retry_hint) = (open_for.map(Duration::from_secs), hint_ms.map(Duration::from_millis));
         let (lost_at, reason) = (Instant::now(), "lost".to_owned());
-        self.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint });
+        self.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint, is_link: false });
         pass(100 * SECOND).await;
         let seconds = self.register_seconds(lost_at);
         assert_eq!(seconds.len(), 1, "{seconds:?}");
@@ -219,7 +220,13 @@ async fn a_lost_channel_is_logged_once_until_one_opens() {
     let lines = || captured_log::lines_with("no control channel");
     assert_eq!(lines(), ["WARN no control channel: lost; next try in 5.0 s"]);
     let (stream_id, features) = (None, wire::Features::CLASSIC);
-    setup.actor.do_send(ChannelOpened { session: session("sess-1"), stream_id, features, hello: false });
+    setup.actor.do_send(ChannelOpened {
+        session: session("sess-1"),
+        stream_id,
+        features,
+        hello: false,
+        transport: ChannelTransport::Link,
+    });
     setup.channel_delay(false, None, None).await;
     assert_eq!(lines().len(), 2);
 }
@@ -231,7 +238,13 @@ async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
     let setup = start(ScriptedHub::default(), published(&["a"]), None);
     pass(SECOND).await;
     let reason = "lost".to_owned();
-    setup.actor.do_send(ChannelLost { reason, refused: true, open_for: None, retry_hint: None });
+    setup.actor.do_send(ChannelLost {
+        reason,
+        refused: true,
+        open_for: None,
+        retry_hint: None,
+        is_link: false,
+    });
     setup.actor.do_send(SessionLost { session: session("sess-1") });
     pass(SECOND).await;
     assert_eq!(setup.hub.registered().len(), 2);

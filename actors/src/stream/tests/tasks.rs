@@ -133,7 +133,13 @@ async fn features_that_both_sides_name_are_active() {
     let features = Features::CLASSIC.with(Feature::Cancel).with(Feature::Status);
     assert_eq!(setup.infer.borrow()[0].features, features);
     assert_eq!(setup.cancelled(), ["t1"], "no feature is active before the hello");
-    let hello = ChannelOpened { session: session("s"), stream_id: Some("st".into()), features, hello: true };
+    let hello = ChannelOpened {
+        session: session("s"),
+        stream_id: Some("st".into()),
+        features,
+        hello: true,
+        transport: ChannelTransport::Sse("the hub is a fake".to_owned()),
+    };
     assert_eq!(setup.opened.borrow()[1], hello);
 }
 

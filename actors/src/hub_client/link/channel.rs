@@ -1,0 +1,250 @@
+//! One connection of a link: reads frames, and writes them from a task of its own.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_codec::{Decoder, Encoder};
+use actix_http::ws;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use wire::Features;
+use wire::link::{Frame, Hello, Link, MAX_FRAME, Piece, Received, Resume};
+
+use super::LinkState;
+use crate::hub_client::connections::Io;
+use crate::uplink::Posted;
+
+/// Time in which the hub has to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of the pings that keep proxies from closing the connection.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Bytes that are written at once.
+const MAX_WRITE: usize = 64 << 10;
+/// Tasks that may be open, in part or as a whole.
+const MAX_TASKS: usize = 16_384;
+
+/// What came on a link.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LinkEvent {
+    /// The hub's hello.
+    Hello { features: Features, stream_id: String },
+    /// The data of a task.
+    Task(String),
+    /// Nobody waits for the task any more.
+    Cancel(Arc<str>),
+    /// Another registrar has opened the channel of this session.
+    Superseded,
+    /// Any byte counts as life.
+    Alive,
+    /// The link is of no use any more, for this reason. The last event.
+    Broken(&'static str),
+}
+
+/// An open link. Dropping it closes its connection at once; what was not taken is sent on the next one.
+pub(crate) struct LinkChannel {
+    state: Rc<LinkState>,
+    read: ReadHalf<Box<dyn Io>>,
+    input: BytesMut,
+    codec: ws::Codec,
+    /// Events that were read and not returned yet.
+    ready: VecDeque<LinkEvent>,
+    hello_by: Option<Instant>,
+    opened_at: Instant,
+    /// Called with the life of a link that broke.
+    broke: Box<dyn Fn(Duration)>,
+    writer: JoinHandle<()>,
+}
+
+impl LinkChannel {
+    pub(in crate::hub_client) fn new(
+        state: Rc<LinkState>,
+        connection: Box<dyn Io>,
+        input: BytesMut,
+        broke: Box<dyn Fn(Duration)>,
+    ) -> Self {
+        state.is_active.set(true);
+        state.is_connected.set(true);
+        state.connection.set(state.connection.get() + 1);
+        let (read, write) = split(connection);
+        let writer = actix_rt::spawn(write_frames(Rc::clone(&state), write));
+        let now = Instant::now();
+        Self {
+            state,
+            read,
+            input,
+            codec: ws::Codec::new().client_mode().max_size(MAX_FRAME),
+            ready: VecDeque::new(),
+            hello_by: Some(now + HELLO_TIMEOUT),
+            opened_at: now,
+            broke,
+            writer,
+        }
+    }
+
+    /// The next event; `None` when the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<LinkEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            let ended = match self.decode() {
+                Ok(true) => continue,
+                Ok(false) => match self.read().await {
+                    Ok(true) => return Some(LinkEvent::Alive),
+                    Ok(false) => None,
+                    Err(reason) => Some(LinkEvent::Broken(reason)),
+                },
+                Err(reason) => Some(LinkEvent::Broken(reason)),
+            };
+            (self.broke)(self.opened_at.elapsed());
+            return ended;
+        }
+    }
+
+    /// Reads what there is. `false` at the end of the connection.
+    async fn read(&mut self) -> Result<bool, &'static str> {
+        self.input.reserve(MAX_WRITE);
+        let reading = self.read.read_buf(&mut self.input);
+        let read = match self.hello_by {
+            Some(until) => {
+                timeout_at(until, reading).await.map_err(|_| "the hub opened a link and said nothing")?
+            }
+            None => reading.await,
+        };
+        Ok(read.is_ok_and(|bytes| bytes > 0))
+    }
+
+    /// Takes one frame from the input. `false` if there is none.
+    fn decode(&mut self) -> Result<bool, &'static str> {
+        let frame =
+            self.codec.decode(&mut self.input).map_err(|_| "the hub sent an invalid WebSocket frame")?;
+        match frame {
+            None => return Ok(false),
+            Some(ws::Frame::Binary(bytes)) => self.frame(&bytes)?,
+            // A pong is not owed: our own pings show the hub that we live.
+            Some(ws::Frame::Ping(_) | ws::Frame::Pong(_)) => (),
+            Some(ws::Frame::Close(_)) => return Err("the hub closed the link"),
+            Some(ws::Frame::Text(_) | ws::Frame::Continuation(_)) => return Err("the hub sent a text"),
+        }
+        Ok(true)
+    }
+
+    fn frame(&mut self, bytes: &Bytes) -> Result<(), &'static str> {
+        let Some(frame) = Frame::decode(bytes).map_err(|_| "the hub sent an invalid frame")? else {
+            return Ok(());
+        };
+        let received = self.state.link.borrow_mut().receive(frame);
+        match received.map_err(|_| "the hub sent a frame against the rules")? {
+            Received::Hello(json) => self.hello(&json)?,
+            Received::Piece { task, piece, .. } => self.piece(&task, &piece)?,
+            Received::Credit(_) => self.state.writable.notify_one(),
+            Received::Taken { task, status } => self.state.decide(&task, posted(status)),
+            Received::Cancelled(task) => self.cancelled(task),
+            Received::Superseded => self.ready.push_back(LinkEvent::Superseded),
+            Received::Resume(_) => return Err("the hub sent a resume"),
+            Received::Nothing => (),
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, json: &[u8]) -> Result<(), &'static str> {
+        let hello = Hello::parse(json).ok_or("the hub's hello is invalid")?;
+        let mut link = self.state.link.borrow_mut();
+        let lost = link.attach(&hello.tasks).map_err(|_| "the hub's hello is against the rules")?;
+        let resume = Resume { tasks: link.tables() };
+        link.send_control(&Frame::Resume(resume.to_json()));
+        drop(link);
+        self.hello_by = None;
+        self.state.writable.notify_one();
+        self.ready.push_back(LinkEvent::Hello { features: hello.features(), stream_id: hello.stream_id });
+        for task in lost {
+            self.cancelled(task);
+        }
+        Ok(())
+    }
+
+    fn cancelled(&mut self, task: Arc<str>) {
+        self.state.requests.borrow_mut().remove(&task);
+        self.state.decide(&task, Posted::Gone);
+        self.ready.push_back(LinkEvent::Cancel(task));
+    }
+
+    fn piece(&mut self, task: &Arc<str>, piece: &Piece) -> Result<(), &'static str> {
+        if self.state.link.borrow().len() > MAX_TASKS {
+            return Err("the hub sends tasks faster than it takes their results");
+        }
+        let mut requests = self.state.requests.borrow_mut();
+        let data = requests.add(task, &piece.bytes, piece.is_last);
+        if let Some(data) = data.map_err(|_| "the hub sent a task of more than 64 MiB")? {
+            let data = String::from_utf8(data).map_err(|_| "the hub sent a task that is not UTF-8")?;
+            self.ready.push_back(LinkEvent::Task(data));
+        }
+        let mut link = self.state.link.borrow_mut();
+        while let Some((task, length)) = requests.granted() {
+            link.consumed(&task, length);
+        }
+        self.state.writable.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for LinkChannel {
+    fn drop(&mut self) {
+        self.writer.abort();
+        self.state.detach();
+    }
+}
+
+impl std::fmt::Debug for LinkChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LinkChannel")
+    }
+}
+
+/// The decision about an answer, from the status that a POST would have had.
+fn posted(status: u16) -> Posted {
+    match status {
+        200..=299 => Posted::Taken,
+        404 | 409 | 410 => Posted::Gone,
+        408 | 425 | 429 | 500.. => Posted::Failed { retry_after: None, nothing_taken: true },
+        status => Posted::Refused { status },
+    }
+}
+
+/// Writes the frames of the link until the connection breaks. Everything that is ready goes in one write.
+async fn write_frames(state: Rc<LinkState>, mut write: WriteHalf<Box<dyn Io>>) {
+    let mut codec = ws::Codec::new().client_mode();
+    let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut out = BytesMut::new();
+    loop {
+        out.clear();
+        fill(&mut state.link.borrow_mut(), &mut codec, &mut out);
+        if out.is_empty() {
+            tokio::select! {
+                () = state.writable.notified() => continue,
+                _ = ping.tick() => {
+                    let _ = codec.encode(ws::Message::Ping(Bytes::new()), &mut out);
+                }
+            }
+        }
+        // The reader sees a broken connection, too.
+        if write.write_all(&out).await.is_err() || write.flush().await.is_err() {
+            return;
+        }
+        state.progress.notify_waiters();
+    }
+}
+
+fn fill(link: &mut Link, codec: &mut ws::Codec, out: &mut BytesMut) {
+    while out.len() < MAX_WRITE
+        && let Some(frame) = link.next_frame()
+    {
+        // Fails only for an unfinished continuation, which is never sent.
+        let _ = codec.encode(ws::Message::Binary(frame), out);
+    }
+}

@@ -1,0 +1,165 @@
+//! The link to the hub: one WebSocket for tasks and answers (SPEC.md section 4.1).
+//!
+//! [`LinkState`] outlives the connections: it has the pieces that the hub has not taken, and the tasks whose requests have
+//! come in part. [`channel`] carries it over one connection, [`open`] opens that, and [`policy`] decides whether to.
+
+mod channel;
+mod open;
+mod policy;
+mod requests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
+use wire::TaskId;
+use wire::link::{BodyKind, Link};
+
+use crate::uplink::Posted;
+
+pub(crate) use channel::{LinkChannel, LinkEvent};
+pub(super) use open::Opened;
+pub(super) use policy::LinkPolicy;
+use requests::Requests;
+
+/// Bytes of an answer that wait for credit, above which its backend waits.
+const MAX_PENDING: usize = 32 << 10;
+/// How long answers wait for a new connection. A hub gives a task up after a grace of 30 s.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+
+/// The state of the link. All of it is used on one arbiter.
+#[derive(Default)]
+pub(super) struct LinkState {
+    link: RefCell<Link>,
+    /// Senders of answers that the hub has not decided about.
+    undecided: RefCell<HashMap<Arc<str>, oneshot::Sender<Posted>>>,
+    /// The tasks that have come in part.
+    requests: RefCell<Requests>,
+    /// Wakes the writer of the connection.
+    writable: Notify,
+    /// Wakes the answers that wait for credit.
+    progress: Notify,
+    /// Whether the session's channel is a link, also while its connection is broken.
+    is_active: Cell<bool>,
+    is_connected: Cell<bool>,
+    /// Number of connections so far.
+    connection: Cell<u64>,
+}
+
+impl LinkState {
+    /// Whether answers go over the link.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active.get()
+    }
+
+    /// Sends a whole result, and waits for the hub's decision.
+    pub(super) async fn send_result(&self, task: &TaskId, body: Bytes) -> Posted {
+        let task = task.as_str();
+        if self.link.borrow().has_ended(task) {
+            // Its stream broke off: the hub has failed the task.
+            return Posted::Gone;
+        }
+        let sending = Sending::new(self, task);
+        self.link.borrow_mut().push(task, BodyKind::Json, body);
+        sending.finish().await
+    }
+
+    /// Sends a streamed answer as it comes, and waits for the hub's decision.
+    pub(super) async fn send_stream(&self, task: &TaskId, mut body: mpsc::Receiver<Bytes>) -> Posted {
+        let task = task.as_str();
+        let mut sending = Sending::new(self, task);
+        loop {
+            let next = async {
+                while self.link.borrow().pending_bytes(task) > MAX_PENDING {
+                    self.progress.notified().await;
+                }
+                body.recv().await
+            };
+            tokio::select! {
+                biased;
+                decided = &mut sending.decided => return decided.unwrap_or(FAILED),
+                next = next => match next {
+                    Some(bytes) => {
+                        self.link.borrow_mut().push(task, BodyKind::Events, bytes);
+                        self.writable.notify_one();
+                    }
+                    None => return sending.finish().await,
+                },
+            }
+        }
+    }
+
+    fn decide(&self, task: &str, posted: Posted) {
+        if let Some(sender) = self.undecided.borrow_mut().remove(task) {
+            // A receiver that is gone wants no decision.
+            let _ = sender.send(posted);
+        }
+    }
+
+    /// Ends the link: the hub's channel is SSE now, or nobody has opened a new link in time.
+    pub(super) fn reset(&self) {
+        self.is_active.set(false);
+        self.link.replace(Link::default());
+        self.requests.take();
+        self.undecided.borrow_mut().clear();
+    }
+
+    /// Notes that no hub listens. Its callers are gone with it, so that the tasks of a broken connection are over.
+    pub(super) fn hub_is_gone(&self) {
+        if !self.is_connected.get() {
+            self.reset();
+        }
+    }
+
+    /// Notes that the connection broke. Without a new one, answers fail after [`GIVE_UP_AFTER`].
+    fn detach(self: &Rc<Self>) {
+        self.link.borrow_mut().detach();
+        self.is_connected.set(false);
+        let (state, connection) = (Rc::clone(self), self.connection.get());
+        actix_rt::spawn(async move {
+            sleep(GIVE_UP_AFTER).await;
+            if state.connection.get() == connection {
+                state.reset();
+            }
+        });
+    }
+}
+
+/// The decision of a hub that was not asked.
+const FAILED: Posted = Posted::Failed { retry_after: None, nothing_taken: false };
+
+/// An answer that is being sent. If it is dropped before its end, the hub gets half of it, and fails the task.
+struct Sending<'a> {
+    state: &'a LinkState,
+    task: &'a str,
+    decided: oneshot::Receiver<Posted>,
+}
+
+impl<'a> Sending<'a> {
+    fn new(state: &'a LinkState, task: &'a str) -> Self {
+        let (sender, decided) = oneshot::channel();
+        state.undecided.borrow_mut().insert(task.into(), sender);
+        Self { state, task, decided }
+    }
+
+    /// Ends the answer, and waits for the hub's decision.
+    async fn finish(mut self) -> Posted {
+        self.state.link.borrow_mut().finish(self.task);
+        self.state.writable.notify_one();
+        (&mut self.decided).await.unwrap_or(FAILED)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if self.state.undecided.borrow_mut().remove(self.task).is_some() {
+            self.state.link.borrow_mut().finish(self.task);
+            self.state.writable.notify_one();
+        }
+    }
+}
