@@ -23,6 +23,7 @@ mod hostile_hub;
 mod hub_away;
 mod hub_options;
 mod limits;
+mod link;
 mod machine;
 mod manage;
 mod pages;

@@ -1,0 +1,157 @@
+//! The link between registrar and hub over a network that breaks.
+
+use std::time::Duration;
+
+use awc::http::Method;
+use futures_util::StreamExt as _;
+use serde_json::json;
+use testkit::free_port;
+use testkit::http::{Answer, Http};
+use testkit::proxy::{Network, Proxy};
+use testkit::team::{Plan, Team};
+use testkit::wait::{eventually, wait_until};
+
+/// Cuts of `answers_continue_on_a_new_link_after_each_cut`, unless `LINK_CUTS` is set.
+const CUTS: u64 = 12;
+
+/// Tokens of each streamed answer.
+const TOKENS: usize = 600;
+
+/// The text of a streamed answer, and whether it has its end mark.
+fn transcript(answer: &Answer) -> (String, bool) {
+    let mut text = String::new();
+    let events = answer.events();
+    for event in &events {
+        let Ok(chunk) = serde_json::from_str::<serde_json::Value>(&event.data) else { continue };
+        text.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+    }
+    (text, events.last().is_some_and(|event| event.data == "[DONE]"))
+}
+
+async fn stream(http: &Http) -> Answer {
+    http.post("/v1/chat/completions", &json!({ "model": "local", "stream": true, "messages": [] })).await
+}
+
+/// A team whose registrar reaches the hub through a proxy, by a link only.
+async fn linked_team() -> (Team, Proxy) {
+    let port = free_port();
+    let proxy = Proxy::to(port).await;
+    let team = Team::of(Plan {
+        registrar: &["--transport", "link", "--reconnect-base", "20ms", "--reconnect-max", "40ms"],
+        ports: Some((port, proxy.port())),
+        ..Plan::default()
+    })
+    .await;
+    (team, proxy)
+}
+
+fn links(team: &Team) -> usize {
+    team.registrar.stderr().matches("control channel open: a link").count()
+}
+
+/// F13, F83, P1, P2, P3: whatever byte the connection breaks at, streamed and whole answers arrive whole and once, and each ran once.
+#[actix_rt::test]
+async fn answers_continue_on_a_new_link_after_each_cut() {
+    let (team, proxy) = linked_team().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, Duration::from_millis(2)));
+    let expected = transcript(&stream(&team.http).await);
+    assert!(expected.1 && !expected.0.is_empty());
+    let cuts = std::env::var("LINK_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    let mut asked = 1;
+    let mut cut = 0;
+    while cut < cuts {
+        eventually("the LLM is active", async || team.row().await["status"] == "active").await;
+        let calls: Vec<_> = (0..3)
+            .map(|_| {
+                let http = team.http.clone();
+                actix_rt::spawn(async move { stream(&http).await })
+            })
+            .collect();
+        asked += 3;
+        // A task that has not reached the registrar may find it away.
+        wait_until("all tasks run", || team.backend.requests().len() == asked).await;
+        while !calls.iter().all(actix_rt::task::JoinHandle::is_finished) && cut < cuts {
+            let opened = links(&team);
+            // Every cut is at another place of a frame.
+            proxy.set(Network::CutsAfter(1 + cut * 7919 % 3001));
+            wait_until("the link breaks or all answers have ended", || {
+                proxy.open() == 0 || calls.iter().all(actix_rt::task::JoinHandle::is_finished)
+            })
+            .await;
+            proxy.set(Network::Passes);
+            wait_until("a new link is open", || links(&team) > opened || proxy.open() > 0).await;
+            cut += 1;
+        }
+        for call in calls {
+            let answer = call.await.unwrap();
+            assert_eq!(answer.status, 200);
+            assert!(transcript(&answer) == expected, "after {cut} cuts");
+        }
+    }
+    assert_eq!(team.backend.requests().len(), asked, "each ran once");
+}
+
+/// F83, P3: a link that stops for some seconds costs a pause.
+#[actix_rt::test]
+async fn an_answer_continues_after_the_link_stopped_for_a_while() {
+    let (team, proxy) = linked_team().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, Duration::from_millis(2)));
+    let expected = transcript(&stream(&team.http).await);
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut streamed = team.http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    let mut text = Vec::from(streamed.next().await.unwrap().unwrap());
+    proxy.set(Network::BlackHole);
+    wait_until("the backend has answered", || team.backend.open() == 0).await;
+    proxy.set(Network::Passes);
+    while let Some(piece) = streamed.next().await {
+        text.extend(piece.unwrap());
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
+    let tokens = |text: &str| text.matches("\"content\"").count();
+    assert_eq!(tokens(&text), tokens(&String::from_utf8(stream_text(&team.http).await).unwrap()));
+    assert!(expected.1);
+    assert_eq!(team.backend.requests().len(), 3, "each ran once");
+}
+
+async fn stream_text(http: &Http) -> Vec<u8> {
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut streamed = http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    let mut text = Vec::new();
+    while let Some(piece) = streamed.next().await {
+        text.extend(piece.unwrap());
+    }
+    text
+}
+
+/// F75, P1: a caller that leaves while the link is broken cancels its task on the next one.
+#[actix_rt::test]
+async fn a_caller_that_leaves_during_a_cut_is_cancelled_on_the_next_link() {
+    let (team, proxy) = linked_team().await;
+    team.backend.script(|script| (script.tokens, script.pace) = (100_000, Duration::from_millis(5)));
+    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
+    let mut streamed = team.http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
+    streamed.next().await.unwrap().unwrap();
+    let opened = links(&team);
+    proxy.set(Network::Resets);
+    team.registrar.logs("no control channel").await;
+    drop(streamed);
+    proxy.set(Network::Passes);
+    wait_until("a new link is open", || links(&team) > opened).await;
+    wait_until("the backend is free", || team.backend.open() == 0).await;
+    team.backend.script(|script| script.pace = Duration::ZERO);
+    assert_eq!(team.chat(false).await.status, 200);
+}
+
+/// `status` says what carries the channel.
+#[actix_rt::test]
+async fn the_status_shows_the_transport_and_why_it_is_not_a_link() {
+    for (transport, expected) in
+        [("auto", "link: one WebSocket"), ("classic", "SSE and POSTs, because --transport is classic")]
+    {
+        let team = Team::of(Plan { registrar: &["--transport", transport], ..Plan::default() }).await;
+        let status = team.home.run(&["status"]).await;
+        assert!(status.stdout.contains(&format!("Transport   {expected}\n")), "{status:?}");
+        assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
+    }
+}
