@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hop_that_is_no_trusted_proxy_is_the_caller() {
+    fn the_last_hop_that_is_not_a_trusted_proxy_is_the_caller() {
         let xff = "x-forwarded-for";
         for (peer, headers, expected) in [
-            // Headers of a client that is no proxy are ignored.
+            // Headers of a client that is not a trusted proxy are ignored.
             ("198.51.100.7", &[(xff, "203.0.113.9")][..], "198.51.100.7"),
             ("10.1.2.3", &[], "10.1.2.3"),
             ("10.1.2.3", &[(xff, "203.0.113.9")], "203.0.113.9"),
-            // The proxy appends to the caller's own header.
+            // The proxy appends its value to the caller's header.
             ("10.1.2.3", &[(xff, "127.0.0.1, 203.0.113.9")], "203.0.113.9"),
             ("10.1.2.3", &[(xff, "1.1.1.1"), (xff, "203.0.113.9")], "203.0.113.9"),
             // Two proxies in a row.
@@ -135,7 +135,7 @@ mod tests {
                 "2001:db8::5",
             ),
             ("192.0.2.1", &[("forwarded", "for=1.1.1.1, for=_hidden")], "192.0.2.1"),
-            // Two headers that disagree, and two that agree.
+            // Two kinds of headers that disagree, and two that agree.
             ("192.0.2.1", &[("forwarded", "for=1.1.1.1"), (xff, "203.0.113.9")], "192.0.2.1"),
             ("192.0.2.1", &[("forwarded", "for=203.0.113.9"), (xff, "203.0.113.9")], "203.0.113.9"),
         ] {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_network_is_refused() {
+    fn an_invalid_network_is_refused() {
         for bad in ["", "proxy.example", "10.0.0.0/33", "10.0.0", "10.0.0.1:80", "fd00::/129"] {
             assert_eq!(Proxies::default().trust(bad), Err(NotANetwork), "{bad}");
         }

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prompt_comes_first_and_parameters_fill_the_gaps() {
+    fn the_prompt_comes_first_and_missing_parameters_are_added() {
         let agent =
             agent(Some("Be \"brief\"."), Some(r#"{"temperature":0.1,"seed":18446744073709551615,"x":1.10}"#));
         assert_eq!(
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_values_win() {
+    fn the_callers_values_take_precedence() {
         let agent =
             agent(Some("agent"), Some(r#"{"model":"other","stream":true,"messages":[],"top_p":null}"#));
         for role in ["system", "developer", "syst\\u0065m"] {
@@ -212,9 +212,9 @@ mod tests {
         }
     }
 
-    /// A caller's member that is not sent to the backend does not replace the agent's, however it is spelled.
+    /// A caller's key that is not sent to the backend does not replace the agent's parameter, however it is spelled.
     #[actix_rt::test]
-    async fn members_of_no_api_do_not_replace_an_agents_parameters() {
+    async fn keys_of_no_api_do_not_replace_an_agents_parameters() {
         let agent = agent(None, Some(r#"{"guardrails":["pii"],"top_p":0.5}"#));
         let asked = r#"{"messages":[],"guardrails":null,"GuardRails":[],"top_p":1,"x":2}"#;
         for (user, made) in
@@ -227,9 +227,9 @@ mod tests {
         }
     }
 
-    /// An owner may spell a parameter as no API does; the caller's known member is sent, and wins.
+    /// A caller's known key is sent unchanged if the agent has the parameter in an odd spelling.
     #[actix_rt::test]
-    async fn a_known_member_of_a_caller_is_kept_beside_an_odd_spelling_of_the_agents() {
+    async fn a_known_key_of_the_caller_is_kept_beside_an_odd_spelling_of_the_agent() {
         let agent = agent(None, Some(r#"{"Stop":["a"],"topp":0.5}"#));
         let asked = r#"{"messages":[],"stop":["b"],"top_p":1}"#;
         let request = RequestBody::parse(asked.into()).unwrap();
@@ -259,7 +259,7 @@ mod tests {
         );
     }
 
-    /// A27: a caller's large request waits only for the requests of others that are being processed.
+    /// A27: a caller's large request waits only for requests that are being processed, not for another user's waiting ones.
     #[actix_rt::test]
     async fn callers_take_turns_with_large_requests_to_agents() {
         const MANY: usize = 40;
@@ -284,7 +284,7 @@ mod tests {
         let flood: Vec<_> = (0..MANY).map(|_| actix_rt::spawn(prepared("mallory"))).collect();
         tokio::task::yield_now().await;
         let before = prepared("alice").await;
-        assert!(before < MANY / 2, "{before} of another user came first");
+        assert!(before < MANY / 2, "{before} requests of another user were processed first");
         for one in flood {
             one.await.unwrap();
         }

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locking_against_the_order_panics() {
+    fn locking_in_the_wrong_order_panics() {
         let (first, second) = (RankedMutex::<_, 0>::new(1), RankedMutex::<_, 1>::new(2));
         for _ in 0..2 {
             let guard = first.lock();

@@ -44,8 +44,8 @@ pub(crate) fn enable() {
 mod tests {
     use std::path::Path;
 
-    /// Files that log without a limit: events of the hub itself, events that the code around them limits, and changes by
-    /// users with the right to make them.
+    /// Files that may log without `news!`: their lines are about the hub itself, about changes that a user was allowed to
+    /// make, or are limited by the code around them.
     const UNLIMITED: [&str; 11] = [
         "auth/tokens.rs",
         "quota/memory.rs",
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_others_can_cause_are_rate_limited() {
+    fn log_lines_that_peers_can_cause_are_rate_limited() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut found = Vec::new();
         find_log_calls(&root, &mut found);

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_large_body_is_processed_on_another_thread_and_a_panic_is_an_error() {
+    async fn large_work_runs_on_another_thread_and_a_panic_becomes_an_error() {
         let here = thread::current().id();
         let ran_on = |size| offload("alice", size, || Ok(thread::current().id()));
         assert_eq!(ran_on(INLINE_BYTES).await, Ok(here));

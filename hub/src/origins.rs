@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_compared_as_browsers_write_it() {
+    fn an_origin_is_compared_in_the_form_that_browsers_send() {
         let some = origins(&[
             "HTTPS://App.Example/",
             "http://localhost:3000",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_origin_is_refused() {
+    fn an_invalid_origin_is_refused() {
         for text in [
             "",
             "app.example",

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_valid_id_is_taken_from_a_caller() {
+    fn only_a_valid_request_id_of_a_caller_is_used() {
         let longest = "a".repeat(MAX_ID);
         for valid in ["7", "req_A.b-c", longest.as_str()] {
             assert_eq!(Trace::new(Some(valid), None).id(), valid);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn timing_has_the_times_that_are_known() {
+    async fn the_timing_contains_only_known_times() {
         tokio::time::pause();
         let trace = Trace::new(None, None);
         tokio::time::advance(Duration::from_micros(1200)).await;

@@ -48,7 +48,7 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(n))
     }
 
-    /// A09: wrong tokens are counted by address, logged once, and forgiven with time.
+    /// A09: wrong tokens are counted per address and logged once; an address's budget refills with time.
     #[test]
     fn an_address_has_a_budget_of_wrong_tokens_that_refills() {
         let attempts = Attempts::default();
@@ -57,7 +57,7 @@ mod tests {
         }
         assert_eq!(attempts.count(ip(1), NOW), Verdict::Refused { first: true });
         assert_eq!(attempts.count(ip(1), NOW), Verdict::Refused { first: false });
-        assert_eq!(attempts.count(ip(2), NOW), Verdict::Allowed, "each address has its own budget");
+        assert_eq!(attempts.count(ip(2), NOW), Verdict::Allowed, "another address has no budget of its own");
         let later = NOW + Duration::from_millis(1500);
         for _ in 0..PER_SECOND {
             assert_eq!(attempts.count(ip(1), later), Verdict::Allowed);
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(attempts.count(ip(1), calm), Verdict::Refused { first: true });
     }
 
-    /// A09: a million addresses share one budget beyond the size of the table.
+    /// A09: addresses that do not fit into the table share one budget.
     #[test]
     fn the_table_does_not_grow_with_the_number_of_addresses() {
         let attempts = Attempts::default();
@@ -80,7 +80,7 @@ mod tests {
         }
         assert_eq!(attempts.0.len(), 4096);
         assert!(refused > 900_000, "{refused}");
-        // Budgets that are full again are removed.
+        // Budgets that are full again are removed from the table.
         assert_eq!(attempts.count(ip(u32::MAX), NOW + Duration::from_secs(2)), Verdict::Allowed);
         assert_eq!(attempts.0.len(), 1);
     }

@@ -16,7 +16,7 @@ pub(super) fn member(user: &str) -> NewToken {
     NewToken { user: user.into(), role: Role::Member, expires_at: None }
 }
 
-/// A08: of a token's secret only the SHA-256 is kept, in memory and on disk.
+/// A08: only the SHA-256 of a token's secret is kept, in memory and on disk.
 #[tokio::test]
 async fn only_the_hash_of_a_secret_is_kept() {
     let home = tempfile::tempdir().unwrap();
@@ -58,9 +58,9 @@ async fn a_secret_is_valid_until_its_token_expires() {
     assert!(!format!("{:?}", tokens.list()).contains(secret.reveal()));
 }
 
-/// Tokens created concurrently give a user one spelling, and no member an admin's name.
+/// Concurrently created tokens of a user have one spelling of the name, and no member gets an admin's name.
 #[tokio::test]
-async fn concurrent_creations_are_serialized() {
+async fn concurrently_created_tokens_agree_on_the_users_spelling() {
     let tokens = tokens();
     let spellings = ["Bob", "bob", "BOB", "boB"].map(|user| tokens.create(member(user)));
     for made in futures_util::future::join_all(spellings).await {
@@ -71,7 +71,7 @@ async fn concurrent_creations_are_serialized() {
     assert!(admin.is_ok() && matches!(other, Err(CreateError::AdminsName(_))), "{other:?}");
 }
 
-/// User names are compared without case, and spelled as in the oldest token, revoked or not.
+/// User names are compared without case. Their spelling is that of the user's oldest token, also if it was revoked.
 #[tokio::test]
 async fn a_user_is_spelled_as_in_its_oldest_token() {
     let stored = |id: &str, user: &str, age: i64| Token {
@@ -94,9 +94,9 @@ async fn a_user_is_spelled_as_in_its_oldest_token() {
     assert_eq!(tokens.user("carol").as_deref(), Some("Carol"));
 }
 
-/// A38: a revocation resolves `ended` of the token at once.
+/// A38: a revocation resolves the token's `ended` future at once.
 #[tokio::test]
-async fn a_revocation_ends_everything_opened_with_the_token() {
+async fn a_revocation_resolves_the_tokens_ended_future() {
     let tokens = Arc::new(tokens());
     let (token, secret) = tokens.create(member("alice")).await.unwrap();
     let (_, other) = tokens.create(member("alice")).await.unwrap();
@@ -132,54 +132,54 @@ async fn a_token_and_its_revocation_survive_a_restart() {
     assert!(tokens.caller(gone.reveal(), clock::now()).is_none());
 }
 
-/// The tokens after one start of a hub, and the location of its admin token.
+/// Reads the tokens as a starting hub does. Returns them and the source of the admin token.
 async fn start(dir: &HubDir, store: &Arc<dyn Store>, given: Option<&str>) -> (Tokens, AdminToken) {
     let mut stored = store.load().await.unwrap().tokens;
     let now = Timestamp(1);
     let given = given.map(|text| TokenSecret::written(text).unwrap());
-    let (told, environment) =
+    let (source, environment) =
         admin_token(given, Some((dir, store.as_ref())), &mut stored, now).await.unwrap();
-    (Tokens::new(stored, environment, store.clone()), told)
+    (Tokens::new(stored, environment, store.clone()), source)
 }
 
 #[tokio::test]
-async fn the_environments_admin_token_replaces_the_files_while_it_is_set() {
+async fn the_admin_token_of_the_environment_replaces_that_of_the_file() {
     let home = tempfile::tempdir().unwrap();
     let dir = HubDir::open(home.path()).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
-    let works = |tokens: &Tokens, secret: &str| tokens.caller(secret, Timestamp(2)).is_some();
+    let is_valid = |tokens: &Tokens, secret: &str| tokens.caller(secret, Timestamp(2)).is_some();
 
-    let (tokens, told) = start(&dir, &store, None).await;
-    assert_eq!(told, AdminToken::Written(home.path().join("admin-token")));
+    let (tokens, source) = start(&dir, &store, None).await;
+    assert_eq!(source, AdminToken::Written(home.path().join("admin-token")));
     let first = dir.read_admin_token().unwrap().unwrap();
     assert_eq!(tokens.caller(&first, Timestamp(2)).unwrap().role, Role::Admin);
 
-    let (tokens, told) = start(&dir, &store, None).await;
-    assert_eq!(told, AdminToken::Kept(dir.admin_token_file()));
-    assert!(works(&tokens, &first));
+    let (tokens, source) = start(&dir, &store, None).await;
+    assert_eq!(source, AdminToken::Kept(dir.admin_token_file()));
+    assert!(is_valid(&tokens, &first));
 
     let given = "of-the-environment";
-    let (tokens, told) = start(&dir, &store, Some("of-the-environment\r\n")).await;
-    assert_eq!(told, AdminToken::Environment);
-    assert!(works(&tokens, given) && !works(&tokens, &first));
+    let (tokens, source) = start(&dir, &store, Some("of-the-environment\r\n")).await;
+    assert_eq!(source, AdminToken::Environment);
+    assert!(is_valid(&tokens, given) && !is_valid(&tokens, &first));
     assert!(matches!(tokens.revoke("environment").await, Err(RevokeError::Environment)));
 
     let (tokens, _) = start(&dir, &store, None).await;
-    assert!(works(&tokens, &first) && !works(&tokens, given));
+    assert!(is_valid(&tokens, &first) && !is_valid(&tokens, given));
 
     std::fs::write(dir.admin_token_file(), "mine-0123456789abcdef\r\n").unwrap();
     let (tokens, _) = start(&dir, &store, None).await;
-    assert!(works(&tokens, "mine-0123456789abcdef") && !works(&tokens, &first));
+    assert!(is_valid(&tokens, "mine-0123456789abcdef") && !is_valid(&tokens, &first));
 
     std::fs::remove_file(dir.admin_token_file()).unwrap();
-    let (tokens, told) = start(&dir, &store, None).await;
-    assert!(works(&tokens, "mine-0123456789abcdef"), "valid without its file");
-    assert_eq!(told, AdminToken::Removed(dir.admin_token_file()));
+    let (tokens, source) = start(&dir, &store, None).await;
+    assert!(is_valid(&tokens, "mine-0123456789abcdef"), "invalid after the removal of its file");
+    assert_eq!(source, AdminToken::Removed(dir.admin_token_file()));
     tokens.create(NewToken { role: Role::Admin, ..member("ops") }).await.unwrap();
     tokens.revoke("bootstrap").await.unwrap();
-    let (tokens, told) = start(&dir, &store, None).await;
-    assert!(matches!(told, AdminToken::Written(_)));
-    assert!(works(&tokens, &dir.read_admin_token().unwrap().unwrap()));
+    let (tokens, source) = start(&dir, &store, None).await;
+    assert!(matches!(source, AdminToken::Written(_)));
+    assert!(is_valid(&tokens, &dir.read_admin_token().unwrap().unwrap()));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn an_invalid_admin_token_file_is_not_overwritten() {
 }
 
 #[test]
-fn an_operators_token_is_16_or_more_visible_ascii_characters() {
+fn a_chosen_admin_token_is_16_or_more_visible_ascii_characters() {
     for good in ["0123456789abcdef", "0123456789abcdef\n", "~!@#$%^&*()_+{}|:\r\n"] {
         assert_eq!(TokenSecret::written(good).unwrap().reveal(), good.trim_end());
     }
@@ -256,9 +256,9 @@ fn a_user_name_is_plain_ascii() {
     }
 }
 
-/// `is_still_valid` notices a token that was revoked or has expired since its check.
+/// `is_still_valid` is false for a token that was revoked or has expired since its check.
 #[tokio::test]
-async fn a_token_that_ended_since_its_check_is_not_valid() {
+async fn a_token_that_ended_since_its_check_is_not_still_valid() {
     let tokens = tokens();
     let new = |user: &str, role, expires_at| tokens.create(NewToken { user: user.into(), role, expires_at });
     let now = clock::now();

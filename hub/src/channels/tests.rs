@@ -1,4 +1,4 @@
-//! Counting and writing the events on channels.
+//! How events on channels are counted and written.
 
 use super::queue::SLICE;
 use super::*;
@@ -6,7 +6,7 @@ use crate::telemetry::Metrics;
 
 const CALLER: &str = "carol";
 
-/// A26, A27: unread events are counted over all channels of an owner, and apart from other owners. A caller may use a share.
+/// A26, A27: unread events are counted per owner over all of the owner's channels, and each caller may use a share.
 #[tokio::test]
 async fn unread_events_are_counted_over_all_channels_of_an_owner() {
     const MOST: usize = SHARE * MIN_SHARE;
@@ -25,20 +25,20 @@ async fn unread_events_are_counted_over_all_channels_of_an_owner() {
     assert!(channels.has_room("other", "e", MIN_SHARE) && !channels.has_room("other", "a", MIN_SHARE));
     send("other", "e").unwrap();
     assert_eq!(send("other", "a"), Err(SendError::CallerLimit));
-    // An event is being written until the next one is asked for.
+    // An event counts until the next one is requested.
     one.next().await.unwrap();
     assert_eq!(send("two", "a"), Err(SendError::CallerLimit));
     channels.send_control("one", Bytes::from_static(b"x").into());
     while one.next().await.unwrap() != "x" {}
     send("two", "a").unwrap();
-    // A closed channel frees what was counted.
+    // The events of a closed channel no longer count.
     channels.close("two", "stream-2");
     assert_eq!(send("two", "c"), Err(SendError::Unreachable));
     drop(two);
     send("one", "c").unwrap();
 }
 
-/// An event number of an older channel withdraws nothing from a newer one.
+/// A withdrawn event is not written, and an event number of an older channel withdraws nothing from a newer one.
 #[tokio::test]
 async fn a_withdrawn_event_is_not_written() {
     let channels = Channels::default();
@@ -55,7 +55,7 @@ async fn a_withdrawn_event_is_not_written() {
 }
 
 #[tokio::test]
-async fn an_event_of_any_pieces_is_written_whole_in_slices() {
+async fn an_event_of_several_pieces_is_written_whole_in_slices() {
     let channels = Channels::default();
     let mut receiver = channels.open("one", "stream-1", true, "alice", 1 << 30);
     for sizes in [&[3, 0, 4][..], &[0, SLICE, 0, 1], &[3 * SLICE + 1, 0, 5], &[0, 0]] {

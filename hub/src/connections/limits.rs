@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_have_a_quarter_for_themselves_and_admins_a_sixteenth() {
+    fn a_quarter_of_connections_is_for_tokens_and_a_sixteenth_for_admins() {
         for (files, expected) in
             [(524_288, [25_000, 18_750, 23_437, 6_250]), (1024, [912, 684, 855, 228]), (20, [8, 6, 7, 2])]
         {
@@ -57,7 +57,7 @@ mod tests {
         }
     }
 
-    /// A24: memory limits the number of connections, whatever the system allows.
+    /// A24: memory limits the number of connections, also if the system allows more open files.
     #[test]
     fn memory_limits_the_number_of_connections() {
         for (files, memory, total) in [

@@ -26,7 +26,7 @@ mod tests {
 
     use super::*;
 
-    /// A24: the kernel accepts little of an answer that is not read, and all of it arrives when it is.
+    /// A24: the kernel buffers few bytes of an answer that the client does not read; all of it arrives when the client reads.
     #[actix_rt::test]
     async fn unsent_bytes_in_the_kernel_are_bounded() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -40,7 +40,7 @@ mod tests {
     use crate::model::{Caller, Role};
     use crate::telemetry::Metrics;
 
-    /// A25: a connection without a valid token that reads nothing is closed after 15 s, one with a token is not.
+    /// A25: a connection that reads nothing is closed after 15 s without a valid token, and not yet with a token.
     #[actix_rt::test]
     async fn an_anonymous_connection_that_reads_nothing_is_closed_sooner() {
         for has_token in [false, true] {
@@ -81,7 +81,7 @@ mod tests {
                 sleep(Duration::ZERO).await;
             }
         };
-        timeout(Duration::from_secs(20), write).await.expect("it is closed");
+        timeout(Duration::from_secs(20), write).await.expect("the connection is closed");
         drop(reader);
     }
 }

@@ -97,7 +97,7 @@ impl CapacityQueues {
 pub(crate) struct Capacity {
     /// The number of callers that were checked.
     #[cfg(test)]
-    pub(crate) looks: std::sync::atomic::AtomicUsize,
+    pub(crate) checked_callers: std::sync::atomic::AtomicUsize,
     queues: Mutex<CapacityQueues>,
     /// Notified when offers are left for [`run_offers`].
     left: Notify,
@@ -109,7 +109,7 @@ pub(crate) struct Capacity {
 #[cfg(test)]
 impl Capacity {
     /// Whether a caller waits for a detached agent.
-    pub(crate) fn is_anybody_astray(&self) -> bool {
+    pub(crate) fn has_detached_waiter(&self) -> bool {
         self.queues.lock().callers.names().any(|name| name.starts_with(DETACHED))
     }
 }

@@ -101,18 +101,18 @@ mod tests {
         let (first, second) = (notifier.receipt(), notifier.receipt());
         let mut waits = Box::pin(first.outcome());
         assert_eq!((&mut waits).now_or_never(), None);
-        assert!(notifier.retry_requested().now_or_never().is_none(), "nothing has failed");
+        assert!(notifier.retry_requested().now_or_never().is_none(), "a retry is requested before a failure");
         notifier.failed();
         assert_eq!(waits.now_or_never(), Some(CommitOutcome::Failed));
         let mut again = Box::pin(second.outcome());
-        assert_eq!((&mut again).now_or_never(), None, "the failure was reported");
+        assert_eq!((&mut again).now_or_never(), None, "the failure is reported twice");
         assert!(notifier.retry_requested().now_or_never().is_some());
         notifier.failed();
         assert_eq!(again.now_or_never(), Some(CommitOutcome::Failed));
     }
 
     #[test]
-    fn a_commit_is_reported_to_every_receipt_and_a_dropped_notifier_abandons() {
+    fn every_receipt_is_notified_of_the_commit_or_of_a_dropped_notifier() {
         let notifier = CommitNotifier::default();
         let receipt = notifier.receipt();
         notifier.commit();

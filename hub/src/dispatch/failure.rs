@@ -94,9 +94,9 @@ mod tests {
         }
     }
 
-    /// P7: the text of a publisher's failure is bounded.
+    /// P7: the text of a publisher's failure is cut to a maximum length.
     #[test]
-    fn a_long_text_is_cut() {
+    fn a_long_error_text_is_cut() {
         for text in ["é".repeat(40 << 10), texts::backend_answered(418, &"x".repeat(1 << 20))] {
             let error = failure(text.clone());
             assert!((4090..4110).contains(&error.message.len()), "{}", error.message.len());
@@ -114,13 +114,13 @@ mod tests {
         assert_eq!(
             absent("a", UnavailableReason::Paused(Some(now)), until).retry_after,
             Some(1),
-            "it is over"
+            "a pause that has ended"
         );
         assert_eq!(absent("a", UnavailableReason::Paused(None), now).retry_after, None);
     }
 
     #[test]
-    fn only_a_fault_of_the_request_does_not_fail_over() {
+    fn only_an_error_caused_by_the_request_does_not_fail_over() {
         let answered = |status| failure(texts::backend_answered(status, "no"));
         assert!(!answered(400).may_fail_over() && !answered(422).may_fail_over());
         assert!(!ApiError::bad_request("no").may_fail_over());

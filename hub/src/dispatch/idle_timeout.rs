@@ -71,7 +71,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_smaller_limit_holds_and_zero_is_none() {
+    fn the_smaller_limit_applies_and_zero_means_no_limit() {
         assert_eq!(limit(600 * SECOND, None), Some(600 * SECOND));
         assert_eq!(limit(600 * SECOND, Some(120 * SECOND)), Some(150 * SECOND));
         assert_eq!(limit(100 * SECOND, Some(120 * SECOND)), Some(100 * SECOND));
@@ -85,7 +85,7 @@ mod tests {
         pause();
         let mut idle = IdleTimeout::new(Some(10 * SECOND));
         let waited = timeout(3600 * SECOND, poll_fn(|cx| idle.poll_elapsed(cx))).await;
-        assert!(waited.is_err(), "no piece came yet");
+        assert!(waited.is_err(), "timed out before the first piece");
         for _ in 0..5 {
             idle.restart();
             assert!(timeout(9 * SECOND, poll_fn(|cx| idle.poll_elapsed(cx))).await.is_err());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_limit_nothing_times_out() {
+    async fn without_a_limit_there_is_no_timeout() {
         pause();
         let mut idle = IdleTimeout::new(None);
         idle.restart();

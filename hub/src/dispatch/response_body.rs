@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::quota::{ByteQuota, Quota};
 
-    /// A27: the events of an expanded response are counted, and exceeding the quota is an error.
+    /// A27: all events that are made of a whole response count, and exceeding the quota is an error.
     #[actix_rt::test]
     async fn an_expanded_response_counts_all_bytes_of_its_events() {
         let text = "x".repeat(100 << 10);

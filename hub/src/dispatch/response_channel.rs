@@ -156,14 +156,17 @@ mod tests {
         ResponsePiece::Events { bytes: vec![0; size].into(), usage: None, held: BytesPermit::default() }
     }
 
-    /// A26, P7: a caller that reads nothing has at most 1 MiB waiting, or one larger piece alone.
+    /// A26, P7: for a caller that does not read, at most 1 MiB waits, or one larger piece alone.
     #[tokio::test]
     async fn a_large_piece_waits_until_it_is_alone() {
         let (channel, mut pieces) =
             ResponseChannel::new(ByteQuota::new(&Arc::default(), "bob", ALL, "answers"));
         assert!(channel.send(piece(10)).await);
-        assert!(channel.send(piece(3 << 20)).now_or_never().is_none(), "a small piece is there");
-        assert!(channel.send(piece(SLOT_BYTES)).await, "a dropped wait blocks nothing");
+        assert!(
+            channel.send(piece(3 << 20)).now_or_never().is_none(),
+            "a large piece is sent beside a small one"
+        );
+        assert!(channel.send(piece(SLOT_BYTES)).await, "a dropped wait blocks the channel");
         pieces.recv().await.unwrap();
         pieces.recv().await.unwrap();
         assert!(channel.send(piece(3 << 20)).await);
@@ -172,12 +175,12 @@ mod tests {
         for _ in 2..SLOTS {
             assert!(channel.send(piece(SLOT_BYTES)).await);
         }
-        assert!(channel.send(piece(1)).now_or_never().is_none(), "all slots are taken");
+        assert!(channel.send(piece(1)).now_or_never().is_none(), "a piece is sent without a free slot");
         drop(pieces);
         assert!(!channel.send(piece(1)).await);
     }
 
-    /// A26, A27: unread bytes are counted over all calls of a user, until they are read.
+    /// A26, A27: unread bytes of all calls of a user count together until they are read.
     #[tokio::test]
     async fn unread_bytes_are_counted_over_all_calls_of_a_user() {
         tokio::time::pause();
@@ -187,8 +190,8 @@ mod tests {
             (channel("bob"), channel("bob"), channel("carol"));
         assert!(one.send(piece(3 << 20)).await);
         assert!(two.count(3 << 20).is_none());
-        assert!(two.count(10).is_some(), "small pieces are not counted");
-        assert!(other.send(piece(3 << 20)).await, "another user has its own quota");
+        assert!(two.count(10).is_some(), "a small piece is counted");
+        assert!(other.send(piece(3 << 20)).await, "another user's piece is refused");
         let (sent, read) = futures_util::join!(two.send(piece(2 << 20)), async {
             tokio::time::sleep(QUOTA_POLL * 3).await;
             reader.recv().await.unwrap().size()
@@ -196,8 +199,7 @@ mod tests {
         assert_eq!((sent, read), (true, 3 << 20));
     }
 
-    /// A24: a body whose pieces wait for memory adds one to `bodies_refused_total`, however long and however many of them
-    /// wait.
+    /// A24: a body whose pieces wait for memory adds 1 to `bodies_refused_total`, however many pieces wait and how long.
     #[tokio::test]
     async fn a_body_that_waits_for_memory_is_counted_once() {
         tokio::time::pause();
@@ -224,7 +226,7 @@ mod tests {
 
     /// P3: the last pieces reach a slow reader, in order.
     #[tokio::test]
-    async fn the_last_pieces_wait_for_a_slow_reader() {
+    async fn the_last_pieces_reach_a_slow_reader() {
         let (channel, mut pieces) =
             ResponseChannel::new(ByteQuota::new(&Arc::default(), "bob", ALL, "answers"));
         for size in 0..SLOTS {

@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// The events of a failure after the events `said`, each with its name.
+    /// The names and data of the events that report `error` after the events `said`.
     fn after(said: &[&str], error: &ApiError) -> Vec<(String, Value)> {
         let mut progress = ResponsesProgress::default();
         for events in said {
@@ -136,7 +136,7 @@ mod tests {
     const CREATED: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"resp_x\",\"model\":\"gpt\",\"seed\":18446744073709551615,\"output\":[],\"status\":\"in_progress\"}}\n\n";
 
     #[test]
-    fn a_failure_continues_the_numbers_and_repeats_the_response() {
+    fn a_failure_event_has_the_next_number_and_the_response() {
         let delta = "event: d\ndata: {\"type\":\"d\",\"delta\":\"\\\"sequence_number\\\":77\",\"sequence_number\": 41}\n\n";
         let both = format!("{CREATED}{delta}");
         for said in [&[CREATED, delta][..], &[both.as_str()]] {
@@ -155,9 +155,9 @@ mod tests {
         }
     }
 
-    /// P7: the kept part of a large `response` is bounded.
+    /// P7: only the id of a large `response` is kept, so that its memory is limited.
     #[test]
-    fn of_a_large_response_its_id_is_kept() {
+    fn only_the_id_of_a_large_response_is_kept() {
         let large = "x".repeat(1 << 20);
         let said = |id: &str| {
             let response = format!(r#"{{"id":"{id}","model":"gpt","tools":["{large}"],"created_at":7}}"#);

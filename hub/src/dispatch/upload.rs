@@ -252,7 +252,7 @@ mod tests {
     use crate::quota::{ByteKind, ByteQuota, MemoryBudget, Quota};
     use crate::telemetry::Metrics;
 
-    /// P7: the memory that an upload holds for a piece is what its caller's count needs.
+    /// P7: a piece is counted for its caller instead of its publisher, so that both counts do not need memory at once.
     #[test]
     fn a_piece_counts_for_its_caller_in_place_of_its_publisher() {
         const SIZE: usize = 8 << 20;
@@ -265,13 +265,14 @@ mod tests {
         let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, results.empty());
         reader.count(SIZE).unwrap();
         memory.take(64 << 20);
-        assert!(channel.count(SIZE).is_none(), "there is no room for both");
+        assert!(channel.count(SIZE).is_none(), "the piece is counted twice");
         assert!(reader.hand_over(&channel, SIZE).is_some_and(|bytes| bytes.size() == SIZE));
         assert_eq!(reader.held.size(), 0);
     }
 
     proptest! {
-        /// A24, P7: a piece that waits for its caller counts with the half event behind it, and then the half event alone.
+        /// A24, P7: a piece that waits for its caller and the incomplete event after it count together; when the piece is sent,
+        /// the incomplete event counts alone.
         #[test]
         fn what_an_upload_holds_counts_for_its_publisher(
             sizes in proptest::collection::vec(1_usize..100_000, 1..5),

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_says_stream_only_when_it_streams() {
+    fn a_request_has_stream_only_if_it_streams() {
         let of = |text: &str, streaming| {
             let body = RequestBody::parse(text.into()).unwrap();
             String::from_utf8(upstream_body(&body, "m", streaming).unwrap().into()).unwrap()

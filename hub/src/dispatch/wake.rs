@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_caller_starts_the_wake_and_a_crashed_wake_is_started_again() {
+    fn one_caller_starts_the_wake_and_a_panicked_wake_is_restarted() {
         let mut wakes = WakeTable::default();
         let key = || key_of("a", Some("s"));
         let (_, sender) = wakes.join(key());

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_in_spec_md_is_this_one() {
+    fn the_table_in_spec_md_has_all_error_kinds() {
         let text = include_str!("../../../SPEC.md");
         let section = text.split("\n### 5.1 Codes\n").nth(1).unwrap().split("\n## ").next().unwrap();
         let written: Vec<_> = section.lines().filter(|line| line.starts_with('|')).skip(2).collect();

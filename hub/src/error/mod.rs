@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backends_status_decides_the_types() {
+    fn a_backends_status_determines_the_error_types() {
         let error = ApiError::backend(404, "no such model");
         assert_eq!(error.status(), StatusCode::NOT_FOUND);
         assert_eq!(

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_is_a_time_before_now_or_rfc_3339() {
+    fn since_is_a_duration_before_now_or_an_rfc_3339_time() {
         let now = Timestamp(100 * 86_400_000);
         assert_eq!(moment("3d", now).unwrap(), Timestamp(97 * 86_400_000));
         assert_eq!(moment("90m", now).unwrap(), now.plus_millis(-5_400_000));

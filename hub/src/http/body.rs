@@ -229,7 +229,7 @@ mod tests {
 
     const ALL: usize = SMALL.bytes;
 
-    /// Reads a body of `size` bytes of which `piece` bytes arrive every `pause`; returns the time that it took, too.
+    /// Reads a body of `size` bytes of which `piece` bytes arrive every `pause`. Returns the time taken and the result.
     async fn read_slowly(size: usize, piece: usize, pause: Duration) -> (Duration, Result<usize, ErrorKind>) {
         let start = Instant::now();
         let pieces = stream::unfold(size, move |left| async move {
@@ -245,16 +245,16 @@ mod tests {
         (start.elapsed(), read.map(|(body, _)| body.len()).map_err(|error| error.kind))
     }
 
-    /// A25: a body that trickles is refused; one over a slow line is read.
+    /// A25: a body that arrives too slowly is refused; a body over a slow line is read.
     #[actix_rt::test]
-    async fn a_trickle_is_refused_and_a_slow_line_is_not() {
+    async fn a_trickling_body_is_refused_and_one_over_a_slow_line_is_read() {
         tokio::time::pause();
         let (took, slow) = read_slowly(ALL, 1, Duration::from_secs(20)).await;
         assert_eq!(slow, Err(ErrorKind::SlowRequest));
         assert!(took < Duration::from_secs(90), "{took:?}");
         let (_, silent) = read_slowly(ALL, 1024, Duration::from_secs(31)).await;
         assert_eq!(silent, Err(ErrorKind::SlowRequest));
-        // 56 kbit/s, first evenly, then with pauses of 25 s.
+        // A line of 56 kbit/s, without pauses and with pauses of 25 s.
         assert_eq!(read_slowly(ALL, 7_000, Duration::from_secs(1)).await.1, Ok(ALL));
         assert_eq!(read_slowly(ALL, 7_000 * 25, Duration::from_secs(25)).await.1, Ok(ALL));
     }

@@ -79,7 +79,7 @@ mod tests {
     }
 
     proptest! {
-        /// A27: all allocated memory counts up to 1 MiB a block, and every byte that came; an announced length does not.
+        /// A27: allocated blocks of up to 1 MiB and received bytes count; an announced length does not.
         #[test]
         fn blocks_count_what_they_allocate(
             reads in proptest::collection::vec(prop_oneof![1_usize..100, 1_000_usize..20_000, 100_000_usize..300_000], 1..40),
@@ -94,7 +94,7 @@ mod tests {
                 let (before, held) = (came.len(), body.permit.size());
                 match body.push(&read) {
                     Ok(()) => came.extend_from_slice(&read),
-                    Err(_) => prop_assert!(before + size > most / 4, "refused early"),
+                    Err(_) => prop_assert!(before + size > most / 4, "refused below a quarter of the quota"),
                 }
                 let allocated: usize = body.blocks.iter().map(|block| block.capacity().min(BLOCK)).sum();
                 prop_assert!(body.permit.size() >= allocated.max(came.len()));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_comes_at_once_is_allocated_once() {
+    fn a_body_that_arrives_at_once_is_allocated_once() {
         for length in [None, Some(3000)] {
             let mut body = BodyBlocks::new(length, permit(usize::MAX));
             body.push(&[1; 3000]).unwrap();

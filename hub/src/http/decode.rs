@@ -197,9 +197,9 @@ mod tests {
 
     const ALL: [Coding; 3] = [Coding::Gzip, Coding::Deflate, Coding::Zstd];
 
-    /// Each coding is decoded, and a truncated body is an error.
+    /// A body of each coding is decoded, and a truncated body is an error.
     #[test]
-    fn each_coding_is_decoded_whole_or_not_at_all() {
+    fn a_body_of_each_coding_is_decoded_whole_or_refused() {
         for coding in ALL {
             for size in [1, 100, STEP, 3 * STEP + 1, LIMIT] {
                 let whole = encode(coding, &text(size));
@@ -225,16 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn members_and_frames_in_a_row_are_one_body() {
+    fn several_members_or_frames_are_decoded_as_one_body() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let both = [encode(coding, b"one "), encode(coding, b"two")].concat();
             assert_eq!(decoded(&both, coding).unwrap(), b"one two");
         }
     }
 
-    /// A25: empty members and frames are counted, so that few bytes cannot cost much work.
+    /// A25: the number of empty members and frames is limited, because a few bytes of them cost much work.
     #[test]
-    fn too_many_members_are_refused_soon() {
+    fn a_body_of_too_many_members_is_refused() {
         for coding in [Coding::Gzip, Coding::Zstd] {
             let empty = encode(coding, b"");
             assert_eq!(decoded(&empty.repeat(MAX_MEMBERS), coding), Ok(Vec::new()), "{coding:?}");
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// A decompression bomb takes no more memory than the limit.
+    /// A decompression bomb is refused when its decoded size reaches the limit.
     #[test]
     fn a_body_that_grows_over_the_limit_is_refused() {
         for coding in ALL {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_has_one_coding_at_most() {
+    fn a_body_has_at_most_one_coding() {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["identity", ""]), Ok(None));
         assert_eq!(of(&["X-GZip , identity", ""]), Ok(Some(Coding::Gzip)));

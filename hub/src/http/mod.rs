@@ -10,6 +10,7 @@ mod body_blocks;
 mod change;
 mod console;
 mod decode;
+mod durable_tasks;
 mod events;
 mod inference;
 mod list;
@@ -21,7 +22,6 @@ pub(crate) mod naming;
 mod pools;
 mod registrar;
 mod status;
-mod tasks;
 mod tokens;
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         status::register(config);
         tokens::register(config);
         audit::register(config);
-        tasks::register(config);
+        durable_tasks::register(config);
         llms::register(config);
         agents::register(config);
         pools::register(config);

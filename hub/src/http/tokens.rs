@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_is_a_time_from_now_or_a_moment_to_come() {
+    fn an_expiry_is_a_duration_from_now_or_a_future_time() {
         let now = Timestamp(1_000_000);
         assert_eq!(expiry("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
         assert_eq!(expiry("500ms", now).unwrap(), now.plus_millis(500));

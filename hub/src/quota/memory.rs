@@ -181,7 +181,7 @@ mod tests {
     use crate::telemetry::Metrics;
     use std::collections::HashMap;
 
-    /// A24: new calls may take the budget, uploads and deliveries a quarter more.
+    /// A24: new calls are refused when the budget is used up, uploads and deliveries at a quarter more.
     #[test]
     fn new_calls_are_refused_first() {
         let machine = Metrics::new().unwrap().of_machine().unwrap();
@@ -198,14 +198,14 @@ mod tests {
         assert_eq!((refused.kind, refused.status().as_u16()), (ErrorKind::HubBusy, 503));
     }
 
-    /// The resident memory counts too: users with much are refused first, users with few bytes and deliveries never, and
-    /// no user while little is held.
+    /// High resident memory refuses users with many bytes first, and never users with few bytes, deliveries, or anything
+    /// while few bytes are held in all.
     #[test]
-    fn resident_memory_refuses_users_with_much_first() {
+    fn high_resident_memory_refuses_users_with_many_bytes_first() {
         const LIMIT: u64 = 1 << 40;
         const SHARE: usize = 1 << 36;
         let memory = MemoryBudget::new(Some(LIMIT), Metrics::new().unwrap().of_machine().unwrap());
-        // The process's memory is not read again.
+        // No later time: the process's memory is not read again.
         memory.read_at.store(u64::MAX, Ordering::Relaxed);
         memory.take(2 * SHARE);
         let admits = |resident: u64, usage: usize, purpose| {
@@ -229,7 +229,7 @@ mod tests {
             assert!(admits(u64::MAX, SHARE / 4, purpose) && !admits(u64::MAX, SHARE / 4 + 1, purpose));
         }
         memory.release(SHARE + 1);
-        assert!(admits(u64::MAX, SHARE, MemoryUse::NewCall), "little is held");
+        assert!(admits(u64::MAX, SHARE, MemoryUse::NewCall), "a call is refused although few bytes are held");
     }
 
     fn limit(groups: &str, files: &[(&str, &str)]) -> Option<u64> {
@@ -252,7 +252,7 @@ mod tests {
                 ],
                 Some(4096),
             ),
-            // The path in a container is the machine's, its files are the container's.
+            // In a container the path is that on the host, but the files are those of the container.
             ("0::/../../docker/1\n", &[("/g/memory.max", "512\n")], Some(512)),
             (
                 "7:cpu,cpuacct:/a\n5:memory:/a\n1:name=systemd:/a\n",

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_paid_off_and_at_most_one_burst() {
+    fn a_debt_decreases_with_time_and_is_at_most_one_burst() {
         for (count, seconds) in [(100, 1), (150, 6), (199, 10), (10_000, 11)] {
             let budgets = MistakeBudgets::new(100, 10);
             (0..count).for_each(|_| budgets.charge("eve", 1, NOW));

@@ -7,7 +7,7 @@ fn budget(limit: usize) -> Arc<MemoryBudget> {
     Arc::new(MemoryBudget::new(Some(limit as u64), Metrics::new().unwrap().of_machine().unwrap()))
 }
 
-/// A27: permits are counted by user and returned on drop.
+/// A27: a user's permits are limited, and dropping a permit returns it.
 #[test]
 fn permits_are_counted_by_user_and_returned_on_drop() {
     let quota = Arc::new(Quota::default());
@@ -24,7 +24,7 @@ fn permits_are_counted_by_user_and_returned_on_drop() {
     drop(bytes);
     assert!(take("alice").is_ok());
     drop(other);
-    assert_eq!(quota.users(), 0, "users at zero are removed");
+    assert_eq!(quota.users(), 0, "users without permits are not removed");
 }
 
 const ALL: [ByteKind; ByteKind::COUNT] = [
@@ -38,9 +38,9 @@ const ALL: [ByteKind; ByteKind::COUNT] = [
     ByteKind::Unfinished,
 ];
 
-/// A user whose requests fill its share of the memory can still receive answers and send results.
+/// A user whose requests fill the user's share of memory can still receive answers and send results.
 #[test]
-fn a_users_own_requests_leave_room_for_its_results() {
+fn a_users_requests_leave_memory_for_its_results() {
     const LIMIT: usize = 1 << 44;
     let memory = budget(LIMIT);
     let quota_of = |kind| ByteQuota::new(&Quota::of_bytes(&memory, kind), "alice", usize::MAX, "it");
@@ -50,7 +50,7 @@ fn a_users_own_requests_leave_room_for_its_results() {
     for kind in [ByteKind::Results, ByteKind::Unread, ByteKind::Tasks, ByteKind::Unfinished] {
         assert!(quota_of(kind).take(LIMIT / 4).is_ok(), "{kind:?}");
     }
-    assert!(quota_of(ByteKind::Outgoing).take(1).is_err(), "no more new calls");
+    assert!(quota_of(ByteKind::Outgoing).take(1).is_err(), "a new call is accepted");
 }
 
 #[test]
@@ -65,13 +65,13 @@ fn shared_bytes_count_for_the_limit_of_their_kind() {
 }
 
 proptest! {
-    /// A24, A27: whatever one user takes and returns, another may take a twentieth of the memory for requests and three
-    /// for answers.
+    /// A24, A27: whatever one user takes and returns, another user may take a twentieth of the memory for requests and
+    /// three twentieths for answers.
     #[test]
     fn one_user_leaves_memory_to_another(
         ops in prop::collection::vec((0..ByteKind::COUNT, 1..300_usize, prop::bool::weighted(0.1)), 1..300),
     ) {
-        // The process of a test is smaller than any share.
+        // The resident memory of the test process is smaller than any share.
         const UNIT: usize = 1 << 34;
         const LIMIT: usize = 1024 * UNIT;
         let memory = budget(LIMIT);

@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_users_list_is_what_a_walk_over_all_names_finds(
+        fn a_users_list_has_exactly_the_visible_names(
             ops in prop::collection::vec((0..30_u32, any::<bool>(), 0..3_usize, any::<bool>()), 0..80),
             after in prop::option::of(0..30_u32),
         ) {

@@ -1,4 +1,4 @@
-//! Rules of the table by example; [`lifecycle`] and [`rule`] test them under any order of events.
+//! Single cases of the registry's rules; [`lifecycle`] and [`rule`] test the rules in any order of events.
 
 mod feed;
 mod lifecycle;
@@ -64,8 +64,8 @@ fn entry(spec: &Spec) -> ProviderEntry {
     }
 }
 
-/// A registry with an open session of alice that has these rows.
-fn with(rows: &[(&str, Option<&str>)], policy: PoolPolicy) -> Registry {
+/// A registry with an open session of alice that publishes `rows`, given by name and pool.
+fn registry_with(rows: &[(&str, Option<&str>)], policy: PoolPolicy) -> Registry {
     let mut registry = empty(policy);
     let providers = rows.iter().map(|(name, pool)| provider(name, *pool)).collect();
     register(&mut registry, "alice", "alice-1", providers).unwrap();
@@ -96,18 +96,18 @@ fn register(
 
 #[test]
 fn a_pool_and_another_users_row_never_share_a_name() {
-    let mut registry = with(&[("row", None), ("member", Some("pool"))], PoolPolicy::Members);
+    let mut registry = registry_with(&[("row", None), ("member", Some("pool"))], PoolPolicy::Members);
     let conflict = |text: &str| Err(RegisterRefusal::Conflict(text.into()));
     let mut bob = |name, pool| register(&mut registry, "bob", "bob-1", vec![provider(name, pool)]).map(drop);
     assert_eq!(bob("x", Some("row")), conflict("poolName 'row' is the name of another user's LLM"));
     assert_eq!(bob("pool", None), conflict("name 'pool' is the name of another user's pool"));
-    assert_eq!(bob("x", Some("pool")), Ok(()), "under --pools members a named pool is open");
-    assert_eq!(bob("x", Some("x")), Ok(()), "an own name is no conflict");
+    assert_eq!(bob("x", Some("pool")), Ok(()), "--pools members does not admit to a named pool");
+    assert_eq!(bob("x", Some("x")), Ok(()), "a user's own name is a conflict");
 }
 
 #[test]
-fn with_the_owner_policy_only_its_owner_joins_a_pool() {
-    let mut registry = with(&[("member", Some("pool"))], PoolPolicy::Owner);
+fn under_the_owner_policy_only_the_owner_joins_a_pool() {
+    let mut registry = registry_with(&[("member", Some("pool"))], PoolPolicy::Owner);
     let refused = register(&mut registry, "bob", "bob-1", vec![provider("x", Some("pool"))]);
     assert_eq!(refused.unwrap_err(), RegisterRefusal::Conflict("pool 'pool' belongs to another user".into()));
     assert!(register(&mut registry, "alice", "alice-2", vec![provider("y", Some("pool"))]).is_ok());
@@ -115,7 +115,7 @@ fn with_the_owner_policy_only_its_owner_joins_a_pool() {
 
 #[test]
 fn a_register_call_does_not_replace_a_public_row() {
-    let mut registry = with(&[("a", None)], PoolPolicy::Members);
+    let mut registry = registry_with(&[("a", None)], PoolPolicy::Members);
     let mut public = registry.llms["a"].llm.clone();
     registry.remove_llm("a", at(0));
     (public.kind, public.session) = (Kind::Public, None);
@@ -132,7 +132,7 @@ fn a_register_call_does_not_replace_a_public_row() {
 
 #[test]
 fn a_row_of_a_session_without_channel_is_adopted_after_90_seconds() {
-    let mut registry = with(&[("a", None)], PoolPolicy::Members);
+    let mut registry = registry_with(&[("a", None)], PoolPolicy::Members);
     let snapshot = Snapshot {
         llms: registry.llms.values().map(|entry| entry.llm.clone()).collect(),
         sessions: registry.sessions.values().map(|session| session.record.clone()).collect(),
@@ -145,13 +145,13 @@ fn a_row_of_a_session_without_channel_is_adopted_after_90_seconds() {
         agents: Vec::new(),
     };
     let mut adopt = |now| registry.register(&caller("alice"), &request, &|_| "new".into(), now).is_ok();
-    assert!(!adopt(at(90_000)), "its channel may still open");
+    assert!(!adopt(at(90_000)), "adopted while its channel may still open");
     assert!(adopt(at(90_001)));
 }
 
 #[test]
 fn equal_members_take_turns() {
-    let mut registry = with(&[("a", Some("p")), ("b", Some("p"))], PoolPolicy::Members);
+    let mut registry = registry_with(&[("a", Some("p")), ("b", Some("p"))], PoolPolicy::Members);
     let alice = caller("alice");
     let target = registry.target(&alice, "p").unwrap();
     let mut pick = || match registry.pick(&alice, &target, Endpoint::ChatCompletions) {
@@ -163,8 +163,8 @@ fn equal_members_take_turns() {
 }
 
 #[test]
-fn a_target_of_one_owner_has_no_members_of_another() {
-    let mut registry = with(&[("a", Some("p"))], PoolPolicy::Members);
+fn a_target_restricted_to_one_owner_has_no_rows_of_others() {
+    let mut registry = registry_with(&[("a", Some("p"))], PoolPolicy::Members);
     let alice = caller("alice");
     let mut target = registry.target(&alice, "p").unwrap();
     target.only_owner = Some("bob".into());
@@ -172,17 +172,17 @@ fn a_target_of_one_owner_has_no_members_of_another() {
     assert!(matches!(result, PickResult::NoMember));
 }
 
-/// F23, P5: two lost heartbeats change nothing; the third makes the row inactive, and the next one restores it.
+/// F23, P5: two lost heartbeats change nothing, a third makes the row inactive, and the next heartbeat makes it active.
 #[test]
 fn the_third_lost_heartbeat_makes_a_row_inactive_until_the_next() {
-    let mut registry = with(&[("a", None)], PoolPolicy::Members);
+    let mut registry = registry_with(&[("a", None)], PoolPolicy::Members);
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
     let mut due = 0;
     for lost in 0..3 {
         due += 30_000 * (lost + 1);
-        assert!(registry.sweep(at(due - 1)).silent.is_empty(), "{lost} lost");
+        assert!(registry.sweep(at(due - 1)).silent.is_empty(), "{lost} heartbeats lost");
         registry.heartbeat(&caller("alice"), &beat, at(due)).unwrap();
-        assert_eq!(registry.llms["a"].llm.status, Status::Active, "{lost} lost");
+        assert_eq!(registry.llms["a"].llm.status, Status::Active, "{lost} heartbeats lost");
     }
     assert!(registry.sweep(at(due + 90_000)).silent.is_empty());
     assert_eq!(registry.sweep(at(due + 90_001)).silent, [("alice-1".to_owned(), "alice".to_owned())]);

@@ -103,7 +103,7 @@ mod tests {
         Now { wall: Timestamp(wall), mono: Duration::from_millis(u64::try_from(mono).unwrap()) }
     }
 
-    /// F59: a wall clock that leaps ahead expires nothing early, and is accepted after the retention time.
+    /// F59: a wall clock that leaps ahead expires nothing early, and is trusted again after the retention time.
     #[test]
     fn a_wall_clock_that_leaps_expires_nothing_early() {
         let mut retention = Retention::new(Duration::from_hours(7 * 24), at(1000 * HOUR, 0));
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(before(1002 * HOUR, 3 * HOUR), 1002 * HOUR - WEEK);
         assert_eq!(before(9999 * HOUR, 4 * HOUR), 1004 * HOUR - WEEK);
         assert_eq!(before(1005 * HOUR, 5 * HOUR), 1005 * HOUR - WEEK);
-        // A machine that started in 1970 and then got the time.
+        // A machine starts with the time 1970 and then gets the right time.
         assert_eq!(before(9999 * HOUR, 6 * HOUR), 1006 * HOUR - WEEK);
         assert_eq!(before(9998 * HOUR + WEEK, 5 * HOUR + WEEK), 1005 * HOUR);
         assert_eq!(before(9999 * HOUR + WEEK, 6 * HOUR + WEEK), 9999 * HOUR);

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[actix_rt::test]
-    async fn a_background_task_that_exits_is_noticed() {
+    async fn an_exit_of_a_background_task_is_noticed() {
         let mut hub = Hub::start(options()).await.unwrap();
         assert!(timeout(Duration::from_millis(50), hub.crashed()).await.is_err(), "nothing has crashed");
         hub.tasks.last().unwrap().abort();

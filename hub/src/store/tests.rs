@@ -83,7 +83,7 @@ pub(super) fn agent(id: &str) -> Agent {
     }
 }
 
-/// Keeps everything.
+/// Retention limits under which nothing expires.
 const KEEP_ALL: RetentionLimits =
     RetentionLimits { tasks_since: Timestamp(0), audit_since: Timestamp(0), audit_rows: u64::MAX };
 
@@ -170,7 +170,7 @@ fn put_task(task: DurableTask) -> Change {
     Change::PutTask(Box::new(task))
 }
 
-/// Holds the writer thread until the sender is dropped.
+/// Blocks the writer thread until the returned sender is dropped.
 fn hold(store: &SqliteStore) -> (std::sync::mpsc::Sender<()>, StoreFuture<()>) {
     let (release, held) = std::sync::mpsc::channel();
     let occupied = store.occupy(move || {
@@ -187,7 +187,7 @@ fn size(dir: &Path) -> u64 {
     files(dir).iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len())).sum()
 }
 
-fn holds(dir: &Path, text: &str) -> bool {
+fn files_contain(dir: &Path, text: &str) -> bool {
     files(dir)
         .iter()
         .any(|file| memchr::memmem::find(&std::fs::read(file).unwrap(), text.as_bytes()).is_some())

@@ -117,9 +117,9 @@ impl Coalescer {
 mod tests {
     use super::*;
 
-    /// A claim replaces only other claims, never the task or its result.
+    /// A claim replaces only an earlier claim, never the task or its result.
     #[test]
-    fn a_claim_is_written_behind_beside_its_task() {
+    fn a_claim_waits_beside_the_change_of_its_task() {
         let claim = || Change::ClaimTask { id: "t".into(), llm: None, session: None };
         let mut pending = WriteBehind::default();
         pending.add(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);

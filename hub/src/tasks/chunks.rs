@@ -180,9 +180,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// P7: the chunks are read as they were pushed, from any number on, in bounded batches; `size` bounds their memory.
+        /// P7: chunks are read unchanged from any number on, in batches of limited size; their memory is at most `size`.
         #[test]
-        fn chunks_are_read_as_they_were_pushed_and_take_the_memory_counted(
+        fn chunks_are_read_unchanged_and_take_no_more_memory_than_counted(
             sizes in prop::collection::vec(prop_oneof![
                 8 => 0_usize..3, 4 => 3_usize..300, 1 => 10_000_usize..40_000
             ], 0..4000),

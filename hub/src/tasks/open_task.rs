@@ -132,7 +132,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A publisher that refuses a task each time is asked ever more rarely, down to once a minute.
+    /// A task that its publisher refuses again and again is sent less and less often, finally once a minute.
     #[test]
     fn the_delay_of_a_requeued_task_doubles_up_to_a_minute() {
         let permit = DurableTasks::default().restored_permit("alice");

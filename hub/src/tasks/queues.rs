@@ -167,7 +167,7 @@ mod tests {
         ]
     }
 
-    /// A task of the plain list.
+    /// A task in the model.
     #[derive(Debug, Clone, PartialEq)]
     struct Task {
         number: u64,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     proptest! {
-        /// Positions, heads and counts are those of a plain list that is searched from its beginning.
+        /// Positions, heads and counts agree with a model: a plain list that is searched from its beginning.
         #[test]
         fn queues_agree_with_a_plain_list(ops in prop::collection::vec(any_op(), 0..80)) {
             let mut queues = Queues::default();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_the_targets_that_it_serves_while_tasks_wait() {
+    fn a_name_leads_to_the_targets_that_it_serves_while_tasks_wait() {
         let mut queues = Queues::default();
         for (number, target) in (1..).zip(["agent", "row"]) {
             queues.insert(target, number);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_over_all_targets_starts_again_at_the_end() {
+    fn a_walk_over_all_targets_starts_over_at_the_end() {
         let mut queues = Queues::default();
         for (number, target) in (1..).zip(["a", "b", "c"]) {
             queues.insert(target, number);

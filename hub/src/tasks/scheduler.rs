@@ -298,7 +298,7 @@ mod tests {
     use crate::tasks::open_task::tests::pending_task;
     use crate::tests::support::{eventually, hub};
 
-    /// P1, F86: a task ends although its runner panics.
+    /// P1, F86: a panic of a task's runner ends the task.
     #[actix_rt::test]
     async fn a_runner_that_panics_ends_its_task() {
         let hub = hub().await;
@@ -323,7 +323,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// F59: the deadline is monotonic and includes the wait before a restart; a wall clock set back shortens no wait.
+    /// F59: a deadline is monotonic and includes the time before a restart; setting the wall clock back changes none.
     #[test]
     fn the_deadline_does_not_move_with_the_wall_clock() {
         let start = Timestamp(1_800_000_000_000);
@@ -331,7 +331,11 @@ mod tests {
         let minutes = |minutes: i64| start.plus_millis(minutes * 60_000);
         assert_eq!(deadline(start, now, HOUR), now.mono + HOUR);
         assert_eq!(deadline(minutes(-20), now, HOUR), now.mono + HOUR * 2 / 3);
-        assert_eq!(deadline(minutes(-90), now, HOUR), now.mono, "expired at the next pass");
+        assert_eq!(
+            deadline(minutes(-90), now, HOUR),
+            now.mono,
+            "an old task does not expire at the next pass"
+        );
         assert_eq!(deadline(minutes(90), now, HOUR), now.mono + HOUR);
     }
 }

@@ -147,7 +147,7 @@ mod tests {
         ]
     }
 
-    /// The effects on a task, and whether they are consistent.
+    /// Observes the effects on a task and checks that they are consistent.
     #[derive(Default)]
     struct Observer {
         sent: Vec<Attempt>,
@@ -160,9 +160,9 @@ mod tests {
         fn observe(&mut self, event: Event, effect: Effect) {
             match effect {
                 Effect::Send(attempt) => {
-                    assert!(!self.started, "sent again after its first piece");
-                    assert!(self.open.is_none(), "sent to two publishers at once");
-                    assert!(!self.sent.contains(&attempt), "the same attempt twice");
+                    assert!(!self.started, "the task is sent again after its first piece");
+                    assert!(self.open.is_none(), "the task is sent to two publishers at once");
+                    assert!(!self.sent.contains(&attempt), "an attempt is sent twice");
                     self.sent.push(attempt);
                     self.open = Some(attempt);
                 }
@@ -175,7 +175,7 @@ mod tests {
                     assert!(state.is_terminal());
                     let expected =
                         matches!(event, Event::Cancel | Event::Revoke).then_some(self.open).flatten();
-                    assert_eq!(stop, expected, "the attempt under way is stopped, and no other");
+                    assert_eq!(stop, expected, "not exactly the attempt under way is stopped");
                     self.endings.push(state);
                     self.open = None;
                 }
@@ -201,7 +201,7 @@ mod tests {
                     prop_assert_eq!(state, before);
                 }
                 if before.status().is_terminal() {
-                    prop_assert_eq!(state.status(), before.status(), "a new state after the end");
+                    prop_assert_eq!(state.status(), before.status(), "the state changed after the end");
                 }
                 observer.observe(event, effect);
                 prop_assert_eq!(state.status().is_terminal(), !observer.endings.is_empty());
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn an_attempt_that_is_over_changes_nothing(late in any_event()) {
+        fn an_event_of_an_ended_attempt_changes_nothing(late in any_event()) {
             let mut state = TaskState::new();
             let Effect::Send(first) = state.step(Event::Claim) else { panic!("not sent") };
             state.step(Event::Lose(first));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_keeps_waiting_tasks_and_ends_those_sent_out() {
+    fn a_restart_keeps_waiting_tasks_and_ends_sent_tasks() {
         let after = |status| {
             let mut state = TaskState::stored(status);
             state.step(Event::Restart);

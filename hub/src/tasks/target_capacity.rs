@@ -69,7 +69,7 @@ mod tests {
     use crate::tests::publisher::{Publisher, pooled, provider};
     use crate::tests::support::{ADMIN, hub};
 
-    /// P7: the cost of a pass does not grow with the number of queues that wait for the same pool.
+    /// P7: a pass over the queues examines a pool once, however many queues wait for it.
     #[actix_rt::test]
     async fn a_pool_is_examined_once_a_pass_however_many_queues_wait() {
         const ROWS: usize = 20;
@@ -93,7 +93,7 @@ mod tests {
         for target in &targets {
             capacity.load(target);
         }
-        // The pool's rows, and each row by its own name.
+        // One examination of the pool's rows, and one of each row by its own name.
         assert!(examined() - before <= 3 * ROWS, "{}", examined() - before);
         for target in &targets {
             let is_there = !["away", "nothing"].contains(&target.as_str());
@@ -104,7 +104,7 @@ mod tests {
             );
             assert!(!capacity.is_free_of(target, "bob"));
         }
-        // When the first queue finds no capacity, the others know it.
+        // If the first queue finds no capacity, the rows are not examined for the other queues.
         here.close();
         hub.until_status("row-0", "inactive").await;
         assert!(capacity.is_free("pool"));

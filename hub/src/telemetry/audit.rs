@@ -162,8 +162,8 @@ mod tests {
         rows.into_iter().map(|row| row.task).rev().collect()
     }
 
-    /// A27: of too many pending records, the oldest of the user with the most are lost and counted; those of another user are
-    /// all written in order.
+    /// A27: if too many records are pending, the oldest records of the user with the most are dropped and counted; another
+    /// user's records are all written, in order.
     #[tokio::test]
     async fn a_flood_of_calls_loses_only_audit_records_of_its_own_user() {
         let (log, store, metrics) = log();

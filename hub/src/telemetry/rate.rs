@@ -149,9 +149,9 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &rates.all()));
     }
 
-    /// However many rows are busy, a new meter costs visits to a few of the others.
+    /// Creating a meter examines only a few other meters, however many there are.
     #[tokio::test]
-    async fn a_new_meter_does_not_walk_over_all_others() {
+    async fn a_new_meter_examines_only_a_few_others() {
         let rates = Rates::default();
         let busy: Vec<_> = (0..8192).map(|row| rates.meter(&row.to_string())).collect();
         assert!(rates.meters.lock().visited < 8192 * 2);

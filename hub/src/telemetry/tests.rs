@@ -118,9 +118,9 @@ async fn the_list_of_ended_inferences_is_bounded() {
     assert_eq!(watch.tasks(&caller("alice", Role::Member), &ListCursor::end(), 300).len(), 200);
 }
 
-/// A user with many inferences displaces none of other users.
+/// A user with many ended inferences does not displace inferences of other users from the list.
 #[tokio::test]
-async fn the_user_with_most_ended_inferences_loses_the_oldest_first() {
+async fn the_oldest_inferences_of_the_user_with_most_are_removed_first() {
     let (watch, _) = watch();
     let list = |user: &str| watch.tasks(&caller(user, Role::Member), &ListCursor::end(), 300);
     let end = |user: &str, count: usize| (0..count).for_each(|_| watch.begin(request(user)).end(200, None));
@@ -131,7 +131,7 @@ async fn the_user_with_most_ended_inferences_loses_the_oldest_first() {
     assert_eq!(list("alice").len(), 17);
     let (bob, carol) = (list("bob").len(), list("carol").len());
     assert!(bob + carol == 183 && bob.abs_diff(carol) <= 1, "{bob} {carol}");
-    // The oldest of a user are removed first.
+    // The oldest inferences of a user are removed first.
     let newest = watch.begin(request("bob"));
     let id = newest.id().to_owned();
     drop(newest);
@@ -139,7 +139,7 @@ async fn the_user_with_most_ended_inferences_loses_the_oldest_first() {
     end("carol", 1);
     assert!(watch.task(&caller("bob", Role::Member), &id).is_some());
     assert!(list("carol").iter().filter(|view| !first.contains(&view.id)).count() == 1);
-    // The number of all together is bounded.
+    // The total number is bounded.
     assert_eq!(watch.tasks(&caller("root", Role::Admin), &ListCursor::end(), 300).len(), 200);
 }
 
@@ -167,12 +167,12 @@ async fn metrics_count_outcomes_without_names() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(!text.contains("canary"), "{text}");
-    // The inference without a destination and the wake are not public.
+    // The inference without a row and the wake are in no public metric.
     let shared = watch.shared.text().unwrap();
     assert!(shared.contains(r#"outcome="ok"} 1"#) && !shared.contains("cancelled"), "{shared}");
 }
 
-/// P7: the public totals are counted after a change, and at most once a second.
+/// P7: the public totals are counted again after a change, but at most once a second.
 #[tokio::test]
 async fn public_totals_are_counted_once_a_second_at_most() {
     let (watch, _) = watch();
@@ -184,7 +184,7 @@ async fn public_totals_are_counted_once_a_second_at_most() {
     assert_eq!(counted, [0, 1000, 3001, 4500]);
 }
 
-/// A34: inferences on a private row are in no public metric.
+/// A34: inferences on a private row are counted in metrics for admins only.
 #[tokio::test]
 async fn a_private_row_counts_for_admins_only() {
     let (watch, _) = watch();
@@ -197,7 +197,7 @@ async fn a_private_row_counts_for_admins_only() {
     inference.end(200, None);
     assert_eq!(watch.shared.text().unwrap(), before);
     assert_ne!(watch.metrics.text().unwrap(), before);
-    // An inference that is sent on to a public row counts from there on, while it runs.
+    // An inference that fails over to a public row counts publicly from then on, while it runs.
     let mut inference = watch.begin(request("alice"));
     inference.sent("2", &private("row-2"));
     inference.sent("3", &member("row-3"));

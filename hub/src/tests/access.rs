@@ -15,21 +15,21 @@ use super::support::{ADMIN, TestHub, hub_with};
 use crate::http::middleware::methods;
 use crate::options::PoolPolicy;
 
-/// Statuses for a stranger on a private thing, a stranger on a public one, the owner, and an admin.
+/// Expected statuses: a stranger with a private resource, a stranger with a public resource, the owner, an admin.
 pub(super) struct Allowed(u16, u16, u16, u16);
 
-/// Every user.
+/// Every user may.
 const ALL: Allowed = Allowed(200, 200, 200, 200);
-/// Users that see the thing: it does not exist for others.
+/// Users that see the resource may; others get 404.
 const SEEN: Allowed = Allowed(404, 200, 200, 200);
-/// The owner and admins, also for public things.
+/// The owner and admins may, also if the resource is public.
 const OWN: Allowed = Allowed(404, 404, 200, 200);
-/// The owner only, not admins.
+/// The owner alone may, not admins.
 const MINE: Allowed = Allowed(404, 404, 200, 404);
-/// Users that see the LLM, which has no publisher now.
+/// Users that see the LLM may call it; they get 503, because its publisher is disconnected.
 const CALL: Allowed = Allowed(404, 503, 503, 503);
 
-/// Every route of the hub. `{…}` stands for a thing of alice's, private and public.
+/// Every route of the hub: method, path, body, statuses. `{…}` stands for a resource of alice.
 pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/metrics", "", ALL),
     ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
@@ -57,7 +57,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/api/v1/llms/_provider-heartbeat", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-drain", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-task/{dispatch}/result", r#"{"error":"no"}"#, MINE),
-    // The dispatch does not stream: its own publisher is told so.
+    // 409: the dispatch is for a call that does not stream.
     ("POST", "/api/v1/llms/_provider-task/{dispatch}/stream", "", Allowed(404, 404, 409, 404)),
     ("GET", "/api/v1/llms", "", ALL),
     ("GET", "/api/v1/llms/{llm}", "", SEEN),
@@ -70,7 +70,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
         r#"{"name":"new-{role}","type":"openai","model":"m","url":"http://h/v1"}"#,
         Allowed(403, 403, 403, 201),
     ),
-    // Virtual ones are their publisher's to change, by registering.
+    // 403 and 409: only a register call changes a virtual row.
     ("PUT", "/api/v1/llms/{llm}", r#"{"type":"openai","model":"m"}"#, Allowed(404, 403, 403, 409)),
     ("DELETE", "/api/v1/llms/{llm}", "", Allowed(404, 403, 403, 204)),
     ("GET", "/api/v1/agents", "", ALL),
@@ -82,12 +82,12 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/api/v1/pools", "", ALL),
     ("GET", "/api/v1/pools/{pool}", "", SEEN),
     ("PUT", "/api/v1/pools/{pool}/members/{llm}", "", Allowed(404, 403, 200, 200)),
-    // It is the pool's owner's.
+    // 409: the row belongs to the pool's owner.
     ("DELETE", "/api/v1/pools/{pool}/members/{llm}", "", Allowed(404, 403, 409, 409)),
     ("GET", "/api/v1/names", "", ALL),
     ("GET", "/api/v1/names/{llm}", "", OWN),
     ("PUT", "/api/v1/names/{llm}", r#"{"ownerId":"bob"}"#, Allowed(404, 404, 403, 200)),
-    // It is in use.
+    // 409: the name is in use.
     ("DELETE", "/api/v1/names/{llm}", "", Allowed(404, 404, 409, 409)),
     ("GET", "/api/v1/whoami", "", ALL),
     ("GET", "/v1/models", "", ALL),
@@ -110,23 +110,23 @@ const OPEN: &[(&str, &str)] = &[
     ("GET", "/readyz"),
 ];
 
-/// A hub with things of alice's, and bob as the stranger.
+/// A hub with resources of alice. Bob is the stranger.
 struct World {
     hub: TestHub,
     alice: String,
     bob: String,
     revoked: String,
-    /// Names for `{…}`: private, public, unknown.
+    /// Pairs of a placeholder such as `{llm}` and its value, for private, public and unknown resources.
     private: Vec<(&'static str, String)>,
     public: Vec<(&'static str, String)>,
     unknown: Vec<(&'static str, String)>,
-    /// Their channels.
+    /// The publishers of alice and bob.
     publishers: [Publisher; 2],
 }
 
 impl World {
     async fn new() -> Self {
-        // What still runs when a world ends is lost with its channel: stopping would wait for it.
+        // The grace period is short, so that running tasks fail when their channel closes and do not delay the stop.
         let hub = hub_with(|options| {
             options.timings.reattach_grace = Duration::from_millis(1);
             options.pools = PoolPolicy::Ask;
@@ -139,7 +139,7 @@ impl World {
             spec["visibility"] = "private".into();
             spec
         };
-        // Nobody publishes these now, so that a call ends at once.
+        // The publisher of these rows disconnects, so that a call gets 503 at once.
         let away = json!({ "providers": [hidden(pooled("secret", "secret-pool")), pooled("open", "open-pool")],
             "agents": [
                 { "name": "secret-agent", "llmName": "secret", "visibility": "private" },
@@ -207,7 +207,7 @@ impl World {
             .header("x-mcpctl-provider-session", fill("{session}"))
             .body(fill(body));
         if !path.ends_with("_provider-stream") {
-            // Of a result's sender the token alone says who it is.
+            // The session header is optional in results: the token alone has to decide.
             ask = ask.without("x-mcpctl-provider-session");
         }
         if let Some(token) = token {
@@ -221,8 +221,8 @@ impl World {
         self.hub.stop().await;
     }
 
-    /// All things of alice's, as she sees them.
-    async fn alices(&self) -> Vec<String> {
+    /// Everything that alice owns, as the hub shows it to her.
+    async fn alices_resources(&self) -> Vec<String> {
         let mut seen = Vec::new();
         for path in ["llms", "agents", "sessions", "inference-tasks"] {
             seen.push(self.hub.ask_as(&self.alice, "GET", format!("/api/v1/{path}")).send().await.1);
@@ -231,44 +231,48 @@ impl World {
     }
 }
 
-/// The parts of an answer by which a stranger could tell two things apart.
-async fn told(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String>, String) {
+/// Everything in an answer that could differ between a hidden and an unknown resource: status, headers and body.
+async fn visible_parts(mut answer: Answer, things: &[(&str, String)]) -> (u16, Vec<String>, String) {
     let body = answer.rest().await;
     let body = things.iter().fold(body, |body, (name, value)| body.replace(value.as_str(), name));
-    // Their order is actix's, and random.
+    // actix writes headers in random order.
     let stable = |line: &&str| is_stable(line);
     let mut head: Vec<_> = answer.head.lines().filter(stable).map(str::to_owned).collect();
     head.sort();
     (answer.status, head, body)
 }
 
-/// A01, A02, A03, A06, A35, A48: each role gets what the table says on every route; a hidden thing and an unknown one
-/// are the same bytes to a stranger, and no request of a stranger changes a thing of its owner.
+/// A01, A02, A03, A06, A35, A48: each role gets the status in the table on every route; a stranger gets the same bytes
+/// for a hidden and for an unknown resource, and no request of a stranger changes anything that alice owns.
 #[actix_rt::test]
 async fn every_route_serves_each_role_as_the_table_says() {
     for &(method, path, body, Allowed(hidden, shown, owner, admin)) in TABLE {
         let world = World::new().await;
         let route = (method, path, body);
-        let before = world.alices().await;
+        let before = world.alices_resources().await;
         for token in [None, Some("vlt_wrong"), Some(world.revoked.as_str())] {
             let answer = world.open(token, route, "nobody", &world.public).await;
             assert_eq!(answer.status, 401, "{method} {path} with {token:?}");
         }
         let bob = Some(world.bob.as_str());
         let stranger = world.open(bob, route, "stranger", &world.private).await;
-        assert_eq!(stranger.status, hidden, "{method} {path}: a stranger on what is private");
+        assert_eq!(stranger.status, hidden, "{method} {path}: a stranger, private resource");
         if hidden == 404 {
             let unknown = world.open(bob, route, "stranger", &world.unknown).await;
             let (stranger, unknown) =
-                (told(stranger, &world.private).await, told(unknown, &world.unknown).await);
+                (visible_parts(stranger, &world.private).await, visible_parts(unknown, &world.unknown).await);
             assert_eq!(stranger, unknown, "{method} {path}");
         } else {
             drop(stranger);
         }
         let stranger = world.open(bob, route, "other", &world.public).await;
-        assert_eq!(stranger.status, shown, "{method} {path}: a stranger on what is public");
+        assert_eq!(stranger.status, shown, "{method} {path}: a stranger, public resource");
         drop(stranger);
-        assert_eq!(world.alices().await, before, "{method} {path}: a stranger changed something of alice's");
+        assert_eq!(
+            world.alices_resources().await,
+            before,
+            "{method} {path}: a stranger's request changed something of alice"
+        );
         let alice = world.open(Some(world.alice.as_str()), route, "owner", &world.private).await;
         assert_eq!(alice.status, owner, "{method} {path}: the owner");
         let admins = world.open(Some(ADMIN), route, "admin", &world.public).await;
@@ -278,11 +282,11 @@ async fn every_route_serves_each_role_as_the_table_says() {
     }
 }
 
-/// A05: a user that proposes another user's session id gets a new id, and that session stays as it was.
+/// A05: a user that proposes another user's session id gets a new id, and the existing session does not change.
 #[actix_rt::test]
-async fn anothers_session_id_is_replaced_by_a_new_one() {
+async fn a_session_id_of_another_user_is_replaced_by_a_new_id() {
     let world = World::new().await;
-    let before = world.alices().await;
+    let before = world.alices_resources().await;
     let body = r#"{"providerSessionId":"{session}","providers":[]}"#;
     for token in [world.bob.as_str(), ADMIN] {
         let route = ("POST", "/api/v1/llms/_provider-register", body);
@@ -292,6 +296,6 @@ async fn anothers_session_id_is_replaced_by_a_new_one() {
         assert_ne!(answer["providerSessionId"], world.private[5].1);
         assert!(answer["providerSessionId"].as_str().unwrap().starts_with("sess-"));
     }
-    assert_eq!(world.alices().await, before);
+    assert_eq!(world.alices_resources().await, before);
     world.stop().await;
 }

@@ -28,8 +28,8 @@ fn zstd(text: &[u8]) -> Vec<u8> {
     zstd::encode_all(text, 0).unwrap()
 }
 
-/// Sends an inference that a publisher answers; the request that the publisher got.
-async fn reaches(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
+/// Sends a call and answers it as the publisher. Returns the publisher's task.
+async fn task_of(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
     let (answer, task) = futures_util::join!(ask.send(), async {
         let task = publisher.task().await;
         publisher.answer(hub, &task, "hello").await;
@@ -54,11 +54,11 @@ async fn a_compressed_request_arrives_as_it_was() {
     ] {
         for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
             let ask = hub.ask("POST", path).header("content-encoding", coding).bytes(body.clone());
-            let task = reaches(&hub, &mut publisher, ask).await;
+            let task = task_of(&hub, &mut publisher, ask).await;
             assert_eq!(task["request"]["messages"], expected["messages"], "{coding} {path}");
         }
     }
-    // Routes that have no model in their body, too.
+    // Routes whose bodies have no model decode them, too.
     let token = hub.ask("POST", "/api/v1/tokens").header("content-encoding", "gzip");
     assert_eq!(token.bytes(gzip(br#"{"user":"bob"}"#)).send().await.0, 201);
     let task = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
@@ -68,7 +68,7 @@ async fn a_compressed_request_arrives_as_it_was() {
         .bytes(zstd(task.as_bytes()));
     assert_eq!(task.send().await.0, 202);
     let result = infer(&hub, "a", false);
-    // The durable task is before it.
+    // The durable task above comes first on the channel.
     let queued = publisher.task().await;
     publisher.answer(&hub, &queued, "hello").await;
     let (answer, ()) = futures_util::join!(result.send(), async {
@@ -130,11 +130,11 @@ async fn embeddings_and_ranks_ignore_stream() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     for path in ["/v1/embeddings", "/v1/rerank"] {
         let ask = hub.ask("POST", path).body(r#"{"model":"a","stream":true,"input":"x"}"#);
-        let task = reaches(&hub, &mut publisher, ask).await;
+        let task = task_of(&hub, &mut publisher, ask).await;
         assert_eq!(task["streaming"], false);
     }
     let null = hub.ask("POST", "/v1/chat/completions").body(r#"{"model":"a","stream":null}"#);
-    assert_eq!(reaches(&hub, &mut publisher, null).await["streaming"], false);
+    assert_eq!(task_of(&hub, &mut publisher, null).await["streaming"], false);
     hub.stop().await;
 }
 
@@ -154,7 +154,7 @@ async fn a_body_of_unannounced_length_arrives_whole() {
         },
         async {
             let task = publisher.task().await;
-            assert!(task["request"]["messages"] == text, "it is another text");
+            assert!(task["request"]["messages"] == text, "the request was changed");
             publisher.answer(&hub, &task, "hello").await;
         }
     );
@@ -162,13 +162,13 @@ async fn a_body_of_unannounced_length_arrives_whole() {
     hub.stop().await;
 }
 
-/// For an existing model and for an unknown one.
+/// Small calls are answered quickly while a body of 24 MB is parsed.
 #[actix_rt::test]
 async fn other_calls_are_served_while_large_bodies_are_read() {
     const CALLS: usize = 200;
 
     let hub = hub().await;
-    // As many escapes as fit, which is what costs most.
+    // A body full of escapes takes longest to parse.
     let body = |model: &str| format!(r#"{{"text":"{}","model":"{model}"}}"#, r"\n".repeat(12 << 20));
     let large = async |model: &str| {
         let ask = hub.ask("POST", "/v1/chat/completions").body(body(model));
@@ -187,7 +187,7 @@ async fn other_calls_are_served_while_large_bodies_are_read() {
         waits[CALLS * 3 / 4]
     };
     let (wait, ()) = futures_util::join!(small, large("nobody"));
-    // Unoptimised, such a scan takes seconds: it is not in the way of most calls, at least.
+    // In a debug build the parse takes seconds, so most calls overlap it.
     assert!(wait < Duration::from_millis(250), "{wait:?}");
     hub.stop().await;
 }

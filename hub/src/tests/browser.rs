@@ -1,4 +1,4 @@
-//! CORS: pages of other origins (`--cors-origin`), as browsers ask for them.
+//! CORS: requests as browsers send them from pages of other origins (`--cors-origin`).
 
 use super::http::{Answer, Ask};
 use super::publisher::{Publisher, chunk, provider};
@@ -7,11 +7,11 @@ use super::support::{ADMIN, TestHub, hub_with};
 
 const PAGE: &str = "https://chat.example";
 
-async fn hub_for(origins: &'static [&'static str]) -> TestHub {
+async fn hub_that_allows(origins: &'static [&'static str]) -> TestHub {
     hub_with(|options| origins.iter().for_each(|origin| options.cors_origins.allow(origin).unwrap())).await
 }
 
-/// What a browser asks before it sends anything of a page's: without a token.
+/// The preflight request that a browser sends, without a token, before a page's own request.
 fn preflight(hub: &TestHub, path: &str, origin: &str) -> Ask {
     super::http::ask(hub.addr, "OPTIONS", path)
         .header("origin", origin)
@@ -19,13 +19,13 @@ fn preflight(hub: &TestHub, path: &str, origin: &str) -> Ask {
         .header("access-control-request-headers", "authorization,anthropic-version,x-stainless-retry-count")
 }
 
-fn says(answer: &Answer, line: &str) -> bool {
+fn has_header_line(answer: &Answer, line: &str) -> bool {
     answer.head.lines().any(|known| known == line)
 }
 
 #[actix_rt::test]
 async fn a_preflight_of_a_known_origin_needs_no_token() {
-    let hub = hub_for(&["http://other.example:8080", PAGE]).await;
+    let hub = hub_that_allows(&["http://other.example:8080", PAGE]).await;
     for (path, methods) in [
         ("/v1/chat/completions", "post"),
         ("/messages", "post"),
@@ -41,7 +41,7 @@ async fn a_preflight_of_a_known_origin_needs_no_token() {
             "access-control-max-age: 7200",
             "vary: origin",
         ] {
-            assert!(says(&answer, line), "{path}: {line} in {}", answer.head);
+            assert!(has_header_line(&answer, line), "{path}: {line} in {}", answer.head);
         }
         assert!(!answer.head.contains("allow-credentials"), "{}", answer.head);
     }
@@ -50,11 +50,15 @@ async fn a_preflight_of_a_known_origin_needs_no_token() {
 
 #[actix_rt::test]
 async fn an_unknown_origin_gets_405_and_no_cors_header() {
-    let hub = hub_for(&[PAGE]).await;
+    let hub = hub_that_allows(&[PAGE]).await;
     for origin in ["https://evil.example", "https://chat.example.evil", "http://chat.example", "null"] {
         let answer = preflight(&hub, "/v1/models", origin).open().await;
         assert_eq!(answer.status, 405);
-        assert!(says(&answer, "allow: get, head") && says(&answer, "vary: origin"), "{}", answer.head);
+        assert!(
+            has_header_line(&answer, "allow: get, head") && has_header_line(&answer, "vary: origin"),
+            "{}",
+            answer.head
+        );
         assert!(!answer.head.contains("access-control-"), "{}", answer.head);
         let answer = hub.ask("GET", "/v1/models").header("origin", origin).open().await;
         assert_eq!(answer.status, 200);
@@ -65,7 +69,7 @@ async fn an_unknown_origin_gets_405_and_no_cors_header() {
 
 #[actix_rt::test]
 async fn a_known_origin_can_read_errors_and_streams() {
-    let hub = hub_for(&["*"]).await;
+    let hub = hub_that_allows(&["*"]).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let no_token = super::http::ask(hub.addr, "GET", "/v1/models");
     for (ask, status) in [
@@ -78,7 +82,7 @@ async fn a_known_origin_can_read_errors_and_streams() {
     ] {
         let answer = ask.header("origin", "https://any.example").open().await;
         assert_eq!(answer.status, status);
-        assert!(says(&answer, "access-control-allow-origin: *"), "{}", answer.head);
+        assert!(has_header_line(&answer, "access-control-allow-origin: *"), "{}", answer.head);
         assert!(answer.head.contains("access-control-expose-headers: x-request-id, "), "{}", answer.head);
     }
     let ask = hub.ask("POST", "/v1/chat/completions").header("origin", PAGE).body(chat("a", true));
@@ -87,7 +91,7 @@ async fn a_known_origin_can_read_errors_and_streams() {
         publisher.chunk(&hub, &task, "one").await;
         publisher.done(&hub, &task).await;
     });
-    assert!(says(&answer, "access-control-allow-origin: *"), "{}", answer.head);
+    assert!(has_header_line(&answer, "access-control-allow-origin: *"), "{}", answer.head);
     assert_eq!(answer.rest().await, format!("data: {}\n\ndata: [DONE]\n\n", chunk("one")));
     hub.stop().await;
 }

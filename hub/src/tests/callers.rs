@@ -6,11 +6,11 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::http::Ask;
-use super::publisher::{Publisher, chunk, pooled, provider};
+use super::publisher::{Publisher, chunk, pooled, provider, report};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 
-/// Three publishers with one member each of the pool `p`.
+/// Three publishers, each with one member of the pool `p`.
 async fn pool(hub: &TestHub, features: Option<&str>) -> Vec<Publisher> {
     let mut members = Vec::new();
     for name in ["a", "b", "c"] {
@@ -23,7 +23,7 @@ fn v1(hub: &TestHub, model: &str, stream: bool) -> Ask {
     hub.ask("POST", "/v1/chat/completions").body(chat(model, stream))
 }
 
-/// F78: a member that fails before the first byte is followed by the next, each once.
+/// F78: after a failure before the first byte the next member is tried, and each member once.
 #[actix_rt::test]
 async fn each_member_is_tried_once_before_the_first_byte() {
     let hub = hub().await;
@@ -36,12 +36,12 @@ async fn each_member_is_tried_once_before_the_first_byte() {
     let call = v1(&hub, "p", true);
     let (answer, ()) = futures_util::join!(call.json(), async {
         let tasks = members.iter_mut().map(Publisher::task);
-        // The members are asked one after the other, in an order that is the hub's affair.
+        // The hub tries one member after the other, in an order of its choice.
         let (mut waiting, mut ids) = (futures_util::future::select_all(tasks.map(Box::pin)), Vec::new());
         for failure in &failures {
             let (task, index, rest) = waiting.await;
             let id = task["taskId"].as_str().unwrap().to_owned();
-            assert!(!ids.contains(&id), "a failover has a new id");
+            assert!(!ids.contains(&id), "each try has a task id of its own");
             let path = format!("/api/v1/llms/_provider-task/{id}/result");
             assert_eq!(hub.ask("POST", path).body(failure.to_string()).send().await.0, 200);
             ids.push(id);
@@ -52,7 +52,7 @@ async fn each_member_is_tried_once_before_the_first_byte() {
             waiting = futures_util::future::select_all(rest);
         }
     });
-    assert_eq!(answer.0, 429, "the last failure is the caller's");
+    assert_eq!(answer.0, 429, "the caller gets the last failure");
     assert_eq!(answer.1["error"]["message"], "queue full");
     hub.stop().await;
 }
@@ -75,12 +75,12 @@ async fn after_the_first_byte_no_other_member_is_tried() {
     let error =
         r#"{"error":{"message":"it broke","type":"server_error","param":null,"code":"upstream_error"}}"#;
     assert_eq!(answer, (200, format!("data: {}\n\ndata: {error}\n\n", chunk("one"))));
-    assert!(rest.into_iter().all(|task| task.now_or_never().is_none()), "another member was asked");
+    assert!(rest.into_iter().all(|task| task.now_or_never().is_none()), "another member got a task");
     hub.stop().await;
 }
 
 #[actix_rt::test]
-async fn a_rows_own_name_and_a_callers_mistake_have_one_try() {
+async fn a_call_to_a_row_by_its_own_name_is_tried_once() {
     let hub = hub().await;
     let mut members = pool(&hub, None).await;
     for _ in 0..4 {
@@ -104,8 +104,7 @@ async fn the_member_with_the_least_load_is_picked() {
     let mut large = Publisher::register(&hub, ADMIN, None, &[pooled("large", "p")]).await;
     for (publisher, name, room) in [(&mut small, "small", 1), (&mut large, "large", 3)] {
         publisher.open(&hub, Some("status")).await;
-        let status =
-            json!({ "name": name, "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": room });
+        let status = report(name, "active", 0, room);
         publisher.beat(&hub, json!({ "providers": [status] })).await;
     }
     let calls: Vec<_> = (0..4).map(|_| v1(&hub, "p", false)).collect();
@@ -134,14 +133,12 @@ async fn a_caller_with_a_wait_timeout_waits_for_capacity() {
         publisher.answer(&hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200);
-    let status =
-        json!([{ "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 1 }]);
+    let status = json!([report("a", "active", 1, 1)]);
     publisher.beat(&hub, json!({ "providers": status })).await;
     let short = infer(&hub, "a", false).header("x-queue-timeout", "0.05");
     assert_eq!(short.send().await.0, 503);
     let (answer, ()) = futures_util::join!(patient.send(), async {
-        let status =
-            json!([{ "name": "a", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 1 }]);
+        let status = json!([report("a", "active", 0, 1)]);
         publisher.beat(&hub, json!({ "providers": status })).await;
         let task = publisher.task().await;
         publisher.answer(&hub, &task, "hello").await;
@@ -172,7 +169,7 @@ async fn comments_of_a_long_wait_do_not_end_failover() {
     let mut other = Publisher::start(&hub, ADMIN, &[pooled("b", "p")], None).await;
     let call = v1(&hub, "p", true);
     let (mut answer, ()) = futures_util::join!(call.open(), async {
-        // Whichever is asked first.
+        // Either member may be tried first.
         let (task, who) = tokio::select! {
             task = publisher.task() => (task, "a"),
             task = other.task() => (task, "b"),
@@ -195,7 +192,7 @@ async fn comments_of_a_long_wait_do_not_end_failover() {
     hub.stop().await;
 }
 
-/// P3: a comment is no content; a failure after it ends the stream without an end mark.
+/// P3: a failure after a keep-alive comment ends the stream without an end mark.
 #[actix_rt::test]
 async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(30)).await;
@@ -219,12 +216,12 @@ async fn a_stopping_hub_finishes_calls_and_refuses_new_ones() {
         hub.ask("POST", format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap())),
     );
     let stopping = actix_rt::spawn(hub.stop());
-    eventually("503", async || new.open().await.status == 503).await;
+    eventually("new calls get 503", async || new.open().await.status == 503).await;
     assert_eq!(
         late.body(json!({ "chunk": { "data": "[DONE]", "done": true } }).to_string()).send().await.0,
         200
     );
     assert!(answer.rest().await.ends_with("data: [DONE]\n\n"));
-    assert!(publisher.event().await.is_none(), "the channel ends");
+    assert!(publisher.event().await.is_none(), "the channel is still open");
     tokio::time::timeout(Duration::from_secs(5), stopping).await.unwrap().unwrap();
 }

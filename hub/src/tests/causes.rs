@@ -1,4 +1,4 @@
-//! What a caller is told when no publisher answers: the cause of a 503, its code in each dialect, `Retry-After`.
+//! Errors when no publisher answers: the cause of a 503, its code in each dialect, `Retry-After`.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use wire::row::Timestamp;
 
 use super::http::Answer;
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, asleep, pooled, private, provider, report};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, hub, hub_with};
 
-/// Status, `Retry-After` and body.
-async fn told(hub: &TestHub, model: &str) -> (u16, Option<String>, Value) {
+/// Calls `model`. Returns the answer's status, `Retry-After` and body.
+async fn error_of_call(hub: &TestHub, model: &str) -> (u16, Option<String>, Value) {
     let mut answer = hub.ask("POST", "/v1/chat/completions").body(chat(model, false)).open().await;
     let body = answer.rest().await;
     (answer.status, retry_after(&answer), serde_json::from_str(&body).unwrap())
@@ -21,10 +21,9 @@ fn retry_after(answer: &Answer) -> Option<String> {
     answer.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).map(str::to_owned)
 }
 
-/// A heartbeat that says this of the provider `name`.
-async fn report(publisher: &Publisher, hub: &TestHub, name: &str, more: Value) {
-    let mut status =
-        json!({ "name": name, "status": "inactive", "inFlight": 0, "queued": 0, "maxConcurrency": 1 });
+/// Sends a heartbeat that reports `more` of the provider `name`.
+async fn beat_with(publisher: &Publisher, hub: &TestHub, name: &str, more: Value) {
+    let mut status = report(name, "inactive", 0, 1);
     status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     assert_eq!(publisher.beat(hub, json!({ "providers": [status] })).await, 200);
 }
@@ -41,37 +40,37 @@ async fn a_503_names_its_cause() {
         (json!({ "paused": true }), "paused", "paused by its owner, try again later"),
         (json!({}), "backend_unavailable", "backend of 'a' is not available"),
     ] {
-        report(&publisher, &hub, "a", more).await;
-        let (status, seconds, body) = told(&hub, "a").await;
+        beat_with(&publisher, &hub, "a", more).await;
+        let (status, seconds, body) = error_of_call(&hub, "a").await;
         assert_eq!((status, &body["error"]["code"]), (503, &json!(code)), "{body}");
         assert!(body["error"]["message"].as_str().unwrap().contains(says), "{body}");
-        let seconds: u32 = seconds.expect("a 503 says when to come again").parse().unwrap();
+        let seconds: u32 = seconds.expect("a 503 has a Retry-After").parse().unwrap();
         let expected = if says == until { 3590..=3600 } else { 5..=5 };
         assert!(expected.contains(&seconds), "{code}: {seconds}");
     }
-    // The other dialects have the code, too.
+    // The code is in the other dialects, too.
     let (status, body) = infer(&hub, "a", false).json().await;
     assert_eq!((status, &body["code"]), (503, &json!("backend_unavailable")), "{body}");
     let (status, body) = hub.ask("POST", "/v1/messages").body(chat("a", false)).json().await;
     assert_eq!((status, &body["error"]["type"]), (503, &json!("overloaded_error")), "{body}");
     assert_eq!(body["error"]["code"], "backend_unavailable");
 
-    report(&publisher, &hub, "a", json!({ "status": "active" })).await;
+    beat_with(&publisher, &hub, "a", json!({ "status": "active" })).await;
     let drain = json!({ "providerSessionId": publisher.session }).to_string();
     assert_eq!(hub.ask("POST", "/api/v1/llms/_provider-drain").body(drain).send().await.0, 200);
-    assert_eq!(told(&hub, "a").await.2["error"]["code"], "publisher_stopping");
+    assert_eq!(error_of_call(&hub, "a").await.2["error"]["code"], "publisher_stopping");
     publisher.close();
     hub.until_status("a", "inactive").await;
-    super::support::eventually("its publisher is away", async || {
-        told(&hub, "a").await.2["error"]["code"] == "publisher_away"
+    super::support::eventually("the cause is publisher_away", async || {
+        error_of_call(&hub, "a").await.2["error"]["code"] == "publisher_away"
     })
     .await;
     hub.stop().await;
 }
 
-/// Of several causes the most specific is named; of several pauses, the one that ends first.
+/// Among several causes the error names the most specific; among several pauses, the one that ends first.
 #[actix_rt::test]
-async fn a_pool_names_its_most_specific_cause() {
+async fn an_error_of_a_pool_names_the_most_specific_cause() {
     let hub = hub().await;
     let members = [pooled("a", "p"), pooled("b", "p"), pooled("c", "p")];
     let publisher = Publisher::start(&hub, ADMIN, &members, Some("status")).await;
@@ -85,22 +84,20 @@ async fn a_pool_names_its_most_specific_cause() {
     let now = crate::clock::now();
     let (late, soon) = (now.plus_millis(7_200_000), now.plus_millis(600_000));
     assert_eq!(publisher.beat(&hub, statuses(late, soon)).await, 200);
-    let body = told(&hub, "p").await.2;
+    let body = error_of_call(&hub, "p").await.2;
     assert!(body["error"]["message"].as_str().unwrap().contains(&soon.to_string()), "{body}");
     hub.stop().await;
 }
 
-/// A37: a hidden row is never the named cause, not even of an agent's failure.
+/// A37: an error does not reveal the cause at a row that the caller cannot see, also through an agent.
 #[actix_rt::test]
-async fn the_cause_at_a_hidden_row_is_not_named() {
+async fn the_cause_at_a_hidden_row_is_not_revealed() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut secret = provider("secret");
-    secret["visibility"] = "private".into();
+    let secret = private(provider("secret"));
     let publisher = Publisher::start(&hub, &alice, &[secret], Some("status")).await;
-    let agent = json!({ "name": "helper", "llmName": "secret", "visibility": "public" }).to_string();
-    assert_eq!(hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent).send().await.0, 201);
-    report(&publisher, &hub, "secret", json!({ "paused": true })).await;
+    hub.create_agent(&alice, &json!({ "name": "helper", "llmName": "secret", "visibility": "public" })).await;
+    beat_with(&publisher, &hub, "secret", json!({ "paused": true })).await;
     let ask = |token: &str| hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("helper", false));
     let (status, body) = ask(&bob).json().await;
     assert_eq!((status, &body["error"]["code"]), (503, &json!("publisher_away")), "{body}");
@@ -109,15 +106,14 @@ async fn the_cause_at_a_hidden_row_is_not_named() {
     hub.stop().await;
 }
 
-/// One who waited in vain for room, or for a wake, is told so.
+/// A call that waited in vain for capacity or for a wake gets the code of that cause.
 #[actix_rt::test]
-async fn a_full_queue_and_a_failed_wake_are_named() {
+async fn a_full_queue_and_a_failed_wake_have_their_own_codes() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(5)).await;
-    let mut asleep = provider("b");
-    asleep["initialStatus"] = "hibernating".into();
+    let asleep = asleep(provider("b"));
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a"), asleep], Some("status")).await;
     let busy = json!({ "status": "active", "inFlight": 1 });
-    report(&publisher, &hub, "a", busy).await;
+    beat_with(&publisher, &hub, "a", busy).await;
     let ask = hub.ask("POST", "/v1/chat/completions").header("x-queue-timeout", "0.1");
     let answer = ask.body(chat("a", false)).json().await;
     assert_eq!((answer.0, &answer.1["error"]["code"]), (503, &json!("queue_full")), "{}", answer.1);
@@ -132,7 +128,7 @@ async fn a_full_queue_and_a_failed_wake_are_named() {
     hub.stop().await;
 }
 
-/// Fixed texts have codes, a status in the text becomes the status, and `retryAfter` is passed on.
+/// Known error texts get codes, a status in the text becomes the answer's status, and `retryAfter` is passed on.
 #[actix_rt::test]
 async fn a_publishers_error_has_a_code_and_a_retry_after() {
     let hub = hub().await;
@@ -160,7 +156,7 @@ async fn a_publishers_error_has_a_code_and_a_retry_after() {
         (json!({ "status": 503, "body": { "message": "loading" } }), 503, Some("5"), "backend_error"),
         (json!({ "status": 503, "body": paused, "retryAfter": 120 }), 503, Some("120"), "paused"),
     ] {
-        let (answer, ()) = futures_util::join!(told(&hub, "a"), async {
+        let (answer, ()) = futures_util::join!(error_of_call(&hub, "a"), async {
             let task = publisher.task().await;
             assert_eq!(publisher.post(&hub, &task, &result).await, 200);
         });
@@ -173,13 +169,13 @@ async fn a_publishers_error_has_a_code_and_a_retry_after() {
     hub.stop().await;
 }
 
-/// In no dialect, whole or streamed, may an SDK take it for a wrong key of the caller.
+/// A 401, 403 or 407 of a backend becomes 502 in every dialect, so that no SDK reports a wrong key of the caller.
 #[actix_rt::test]
-async fn a_publishers_401_is_not_its_callers_401() {
+async fn a_publishers_401_does_not_become_the_callers_401() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for status in [401, 403, 407] {
-        let in_words = json!({ "error": format!("backend answered {status}: seat taken") });
+        let status_in_text = json!({ "error": format!("backend answered {status}: seat taken") });
         for (path, body, code) in [
             ("/v1/chat/completions", chat("a", false), "/error/code"),
             ("/v1/chat/completions", chat("a", true), "/error/code"),
@@ -187,14 +183,11 @@ async fn a_publishers_401_is_not_its_callers_401() {
             ("/v1/responses", chat("a", false), "/error/code"),
             ("/api/v1/llms/a/infer", chat("a", false), "/code"),
         ] {
-            let named =
+            let status_in_result =
                 json!({ "status": status, "body": { "error": { "message": "seat taken", "code": "x" } } });
-            for result in [&named, &in_words] {
+            for result in [&status_in_result, &status_in_text] {
                 let ask = hub.ask("POST", path).body(body.clone());
-                let (mut answer, ()) = futures_util::join!(ask.open(), async {
-                    let task = publisher.task().await;
-                    assert_eq!(publisher.post(&hub, &task, result).await, 200);
-                });
+                let mut answer = publisher.post_for(&hub, &ask, result).await;
                 let text = answer.rest().await;
                 assert_eq!(answer.status, 502, "{path} {result}: {text}");
                 assert!(!answer.head.contains("www-authenticate"), "{}", answer.head);
@@ -208,7 +201,7 @@ async fn a_publishers_401_is_not_its_callers_401() {
             let task = publisher.task().await;
             let piece = json!({ "chunk": { "data": r#"{"type":"response.in_progress"}"# } });
             assert_eq!(publisher.post(&hub, &task, &piece).await, 200);
-            assert_eq!(publisher.post(&hub, &task, &in_words).await, 200);
+            assert_eq!(publisher.post(&hub, &task, &status_in_text).await, 200);
         });
         let text = answer.rest().await;
         assert!(text.contains(r#""code":"publisher_refused""#), "{text}");
@@ -218,13 +211,9 @@ async fn a_publishers_401_is_not_its_callers_401() {
         let body = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
         let (_, task) = hub.ask("POST", "/api/v1/inference-tasks").body(body).json().await;
         let dispatch = publisher.task().await;
-        let named = json!({ "status": status, "body": { "error": "seat taken" } });
-        assert_eq!(publisher.post(&hub, &dispatch, &named).await, 200);
-        let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-        super::support::eventually("the task has its end", async || {
-            hub.ask("GET", path.clone()).json().await.1["code"] == "publisher_refused"
-        })
-        .await;
+        let status_in_result = json!({ "status": status, "body": { "error": "seat taken" } });
+        assert_eq!(publisher.post(&hub, &dispatch, &status_in_result).await, 200);
+        hub.until_task(&task, "code", "publisher_refused").await;
     }
     hub.stop().await;
 }

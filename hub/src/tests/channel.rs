@@ -1,4 +1,4 @@
-//! Control channels: pings, and their fair shares.
+//! Control channels: pings, and how callers share a channel.
 
 use std::time::Duration;
 
@@ -25,21 +25,24 @@ async fn a_channel_forbids_buffering_and_pings() {
     hub.stop().await;
 }
 
-/// F83: with default options, three pings come within the usual 60 s of a proxy, and within our own timeout.
+/// F83: with default options, three pings are sent within 60 s, the usual idle timeout of a proxy.
 #[test]
-fn three_pings_come_before_any_idle_timeout() {
+fn three_pings_are_sent_within_a_proxys_idle_timeout() {
     let pings = crate::options::HubTimings::default().ping_interval;
     assert!(pings * 3 <= Duration::from_mins(1));
 }
 
-async fn under_way(hub: &TestHub, count: usize) {
-    eventually(&format!("{count} are under way"), async || hub.core().dispatches.lock().len() == count).await;
+async fn until_dispatches_are(hub: &TestHub, count: usize) {
+    eventually(&format!("{count} dispatches are under way"), async || {
+        hub.core().dispatches.lock().len() == count
+    })
+    .await;
 }
 
-/// A27: a task whose caller has gone is not written, or not further; its publisher gets no cancel for a task that it
-/// never got.
+/// A27: when a caller disconnects, the hub stops writing its task, and the publisher gets no cancel event for a task
+/// that was not written whole.
 #[actix_rt::test]
-async fn tasks_of_gone_callers_are_not_written_to_a_slow_channel() {
+async fn tasks_of_disconnected_callers_are_not_written_to_a_channel() {
     const LARGE: usize = 20 << 20;
     let hub = hub().await;
     let (alice, mallory, bob) =
@@ -54,10 +57,10 @@ async fn tasks_of_gone_callers_are_not_written_to_a_slow_channel() {
     let mut calls = Vec::new();
     for count in 1..=2 {
         calls.push(large.begin().await);
-        under_way(&hub, count).await;
+        until_dispatches_are(&hub, count).await;
     }
     calls.clear();
-    under_way(&hub, 0).await;
+    until_dispatches_are(&hub, 0).await;
     let call = ask(&bob, "b", "hello".into());
     let (answer, ()) = futures_util::join!(call.send(), async {
         let cut = publisher.event().await.unwrap();
@@ -71,15 +74,15 @@ async fn tasks_of_gone_callers_are_not_written_to_a_slow_channel() {
     hub.stop().await;
 }
 
-/// A27: unread tasks of one caller fill a share of a channel and do not close it; tasks of other callers are written
-/// first.
+/// A27: unread tasks of one caller fill at most a share of a channel and do not close it; tasks of other callers
+/// overtake them.
 #[actix_rt::test]
 async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     let hub = hub().await;
     let (alice, mallory, bob) =
         (hub.member("alice").await, hub.member("mallory").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
-    // Seven more fill its share to the last byte.
+    // An SSE comment of 16 MiB. Seven of them fill mallory's share exactly.
     let mut large = vec![b' '; (16 << 20) - 2];
     large[0] = b':';
     large.extend_from_slice(b"\n\n");
@@ -89,18 +92,18 @@ async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     let ask = |token: &str| {
         hub.ask_as(token, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#)
     };
-    let mut words = (200, Value::Null);
-    // What is small may fit yet.
-    eventually("its share is full", async || {
+    let mut refused = (200, Value::Null);
+    // A small task may still fit, and then the call waits.
+    eventually("mallory's share is full", async || {
         let _ = send();
         let call = ask(&mallory);
         let answer = tokio::time::timeout(Duration::from_millis(100), call.json()).await;
-        answer.map(|answer| words = answer).is_ok()
+        answer.map(|answer| refused = answer).is_ok()
     })
     .await;
-    assert_eq!((words.0, &words.1["error"]["code"]), (503, &json!("hub_busy")));
+    assert_eq!((refused.0, &refused.1["error"]["code"]), (503, &json!("hub_busy")));
     let text = "the publisher has not read your other requests yet, try again later";
-    assert_eq!(words.1["error"]["message"], text);
+    assert_eq!(refused.1["error"]["message"], text);
     let metrics = hub.ask("GET", "/metrics").send().await.1;
     assert!(metrics.contains("limit_refusals_total{limit=\"channel_share\"} 1\n"), "{metrics}");
     publisher.serves(&hub, &ask(&bob), "hello").await;

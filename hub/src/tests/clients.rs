@@ -10,17 +10,17 @@ use super::publisher::{Publisher, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 
-/// Sends `text`, and reads until the hub closes.
+/// Sends `text` and reads until the hub closes the connection.
 async fn until_closed(hub: &TestHub, text: &str) -> String {
     let mut stream = TcpStream::connect(hub.addr).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it closes").unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the hub closes the connection").unwrap();
     String::from_utf8(answer).unwrap()
 }
 
 #[actix_rt::test]
-async fn head_is_answered_as_get_without_its_body() {
+async fn a_head_request_is_answered_as_get_without_the_body() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     for path in [
@@ -56,7 +56,7 @@ async fn head_is_answered_as_get_without_its_body() {
         assert!(!body.is_empty() || head.contains("chunked"), "{path}");
         let lines = |head: &str| {
             let mut lines: Vec<String> = head.trim_end().lines().map(str::to_owned).collect();
-            // These differ from one answer to the next.
+            // These headers differ between two answers.
             lines.retain(|line| {
                 let name = line.split(':').next().unwrap_or_default();
                 !["date", "x-request-id", "server-timing"].contains(&name)
@@ -67,7 +67,7 @@ async fn head_is_answered_as_get_without_its_body() {
         };
         assert_eq!(lines(&head), lines(expected), "{path}");
     }
-    // The channel is not taken from the publisher that has it.
+    // HEAD on the channel's path does not replace the publisher's channel.
     let stream = |session: &str| {
         hub.ask("HEAD", "/api/v1/llms/_provider-stream").header("x-mcpctl-provider-session", session)
     };
@@ -81,7 +81,7 @@ async fn head_is_answered_as_get_without_its_body() {
 }
 
 #[actix_rt::test]
-async fn an_unknown_method_is_405_with_the_known_ones() {
+async fn an_unknown_method_is_405_with_the_allowed_methods() {
     let hub = hub().await;
     for (method, path, allow) in [
         ("GET", "/v1/chat/completions", "post"),
@@ -104,7 +104,7 @@ async fn an_unknown_method_is_405_with_the_known_ones() {
     assert_eq!(body["type"], "error");
     let (_, body) = hub.ask("GET", "/embeddings").json().await;
     assert_eq!(body["error"]["code"], "method_not_allowed");
-    // What a load balancer asks without a token; who asks for anything else without one learns nothing.
+    // Load balancers send OPTIONS without a token. Other methods without a token get 401.
     for version in ["1.0", "1.1"] {
         let text =
             until_closed(&hub, &format!("OPTIONS / HTTP/{version}\r\nhost: x\r\nconnection: close\r\n\r\n"))
@@ -119,7 +119,7 @@ async fn an_unknown_method_is_405_with_the_known_ones() {
 }
 
 #[actix_rt::test]
-async fn http_1_0_gets_no_chunks_and_ends_with_the_connection() {
+async fn an_http_1_0_stream_is_not_chunked_and_ends_with_the_connection() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for connection in ["close", "keep-alive"] {
@@ -138,7 +138,7 @@ async fn http_1_0_gets_no_chunks_and_ends_with_the_connection() {
         assert!(!head.contains("transfer-encoding") && !head.contains("keep-alive"), "{head}");
         assert_eq!(body, format!("data: {}\n\ndata: [DONE]\n\n", super::publisher::chunk("one")));
     }
-    // A body of a known length needs no end of its connection, where its caller wants to keep it.
+    // The connection stays open if the body has a known length and the client asked for keep-alive.
     let mut stream = TcpStream::connect(hub.addr).await.unwrap();
     for _ in 0..2 {
         stream.write_all(b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").await.unwrap();
@@ -152,8 +152,8 @@ async fn http_1_0_gets_no_chunks_and_ends_with_the_connection() {
     hub.stop().await;
 }
 
-/// Sends an inference; the endpoint and the model that the publisher is asked for.
-async fn asked(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> (Value, Value) {
+/// Sends a call and answers it as the publisher. Returns the task's endpoint and model.
+async fn endpoint_and_model(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> (Value, Value) {
     let (answer, task) = futures_util::join!(ask.send(), async {
         let task = publisher.task().await;
         publisher.answer(hub, &task, "hello").await;
@@ -180,17 +180,24 @@ async fn each_way_to_write_a_path_reaches_its_endpoint() {
         ("/openai/v1/responses", json!("responses")),
     ] {
         let ask = hub.ask("POST", path).body(body.clone());
-        assert_eq!(asked(&hub, &mut publisher, ask).await, (endpoint, json!("model-of-a")), "{path}");
+        assert_eq!(
+            endpoint_and_model(&hub, &mut publisher, ask).await,
+            (endpoint, json!("model-of-a")),
+            "{path}"
+        );
     }
-    // Azure's path names the model, whatever its body says, or does not.
+    // The model in Azure's path replaces the model in the body, if there is one.
     for body in [body.as_str(), "{}"] {
         let ask = hub.ask("POST", "/openai/deployments/b%2Ec/embeddings?api-version=2024-10-21").body(body);
-        assert_eq!(asked(&hub, &mut publisher, ask).await, (json!("embeddings"), json!("model-of-b.c")));
+        assert_eq!(
+            endpoint_and_model(&hub, &mut publisher, ask).await,
+            (json!("embeddings"), json!("model-of-b.c"))
+        );
     }
     let (status, models) = hub.ask("GET", "/models/").json().await;
     assert_eq!((status, &models["data"][0]["id"]), (200, &json!("a")));
     assert_eq!(hub.ask("GET", "/v1/v1/models/b.c").json().await.1["id"], "b.c");
-    // Errors are those of the endpoint that is meant.
+    // An error has the dialect of the endpoint that the path stands for.
     let unknown = |path: &str| hub.ask("POST", path).body(chat("none", false));
     assert_eq!(unknown("/messages").json().await.1["error"]["type"], "not_found_error");
     assert_eq!(
@@ -219,7 +226,7 @@ async fn a_key_in_azures_header_is_a_token_on_openai_routes() {
 }
 
 #[actix_rt::test]
-async fn a_broken_off_response_fails_with_its_number_and_id() {
+async fn a_broken_off_response_ends_with_response_failed() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;
@@ -245,7 +252,7 @@ async fn a_broken_off_response_fails_with_its_number_and_id() {
 }
 
 #[actix_rt::test]
-async fn a_quiet_stream_pings_in_its_dialect() {
+async fn keep_alives_of_a_stream_are_in_its_dialect() {
     let hub = hub_with(|options| options.timings.keepalive_interval = Duration::from_millis(20)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel")).await;
     for (path, said) in [
@@ -263,7 +270,7 @@ async fn a_quiet_stream_pings_in_its_dialect() {
         drop(answer);
         assert_eq!(publisher.cancelled().await, task["taskId"].as_str().unwrap());
     }
-    // A response that fails before its first event has a beginning and an end.
+    // A Responses stream that fails before its first event still gets `response.created` before `response.failed`.
     let ask = hub.ask("POST", "/v1/responses").body(chat("a", true));
     let (mut answer, task) = futures_util::join!(ask.open(), publisher.task());
     answer.until(":").await;
@@ -271,6 +278,6 @@ async fn a_quiet_stream_pings_in_its_dialect() {
     let rest = answer.rest().await;
     let at = |text: &str| rest.find(text).unwrap_or_else(|| panic!("no {text} in {rest}"));
     assert!(at("event: response.created\n") < at("event: response.failed\n"));
-    eventually("nothing runs", async || hub.core().dispatches.lock().is_empty()).await;
+    eventually("no dispatch is under way", async || hub.core().dispatches.lock().is_empty()).await;
     hub.stop().await;
 }

@@ -19,15 +19,15 @@ use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with, tls_files};
 
-/// One of a connection's requests: what it is, how long its body is, in what pieces.
-type Asked = (u8, usize, usize);
+/// A request: its kind, repetitions in its body, and bytes of each chunk.
+type RequestShape = (u8, usize, usize);
 
-fn write(out: &mut Vec<u8>, number: usize, (kind, size, piece): Asked) {
+fn write(out: &mut Vec<u8>, number: usize, (kind, size, piece): RequestShape) {
     let head = |line: &str, more: &str| {
         format!("{line} HTTP/1.1\r\nhost: x\r\nx-request-id: r{number}\r\n{more}\r\n")
     };
     let token = format!("authorization: Bearer {ADMIN}\r\n");
-    // Empty lines in a body look like the end of a head.
+    // The body contains empty lines, which look like the end of a head.
     let body =
         format!("{{\"providerSessionId\":\"sess-nobody\",\n\n\r\n\r\n{}\"x\":1}}", "\n\r\n ".repeat(size));
     let beat = "POST /api/v1/llms/_provider-heartbeat";
@@ -51,8 +51,8 @@ fn write(out: &mut Vec<u8>, number: usize, (kind, size, piece): Asked) {
     }
 }
 
-/// The ids of the answers that came, as they came, once there are `count`.
-async fn ids(stream: &mut TcpStream, count: usize) -> Vec<usize> {
+/// Reads until `count` answers have come. Returns their request ids in the order of arrival.
+async fn answered_ids(stream: &mut TcpStream, count: usize) -> Vec<usize> {
     let (mut text, mut found) = (Vec::new(), Vec::new());
     while found.len() < count {
         let read = timeout(PATIENCE, stream.read_buf(&mut text)).await.expect("no answer in time");
@@ -68,7 +68,7 @@ async fn ids(stream: &mut TcpStream, count: usize) -> Vec<usize> {
     found
 }
 
-/// A28: pipelined requests are answered in order, however they are cut and whenever the answers are read.
+/// A28: pipelined requests are answered in order, wherever TCP cuts them and whenever the client reads.
 #[actix_rt::test]
 async fn pipelined_requests_are_answered_in_order() {
     let hub = hub().await;
@@ -93,20 +93,20 @@ async fn pipelined_requests_are_answered_in_order() {
             rest = later;
         }
         let expected: Vec<usize> = (0..asked.len()).collect();
-        assert_eq!(ids(&mut stream, asked.len()).await, expected, "{asked:?}");
+        assert_eq!(answered_ids(&mut stream, asked.len()).await, expected, "{asked:?}");
     }
     hub.stop().await;
 }
 
-/// Sends `head` and reads what comes, until the connection is closed.
+/// Reads until the connection is closed. Returns the bytes read.
 async fn until_closed(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // A reset is an end, too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("it is closed");
+    // A reset also counts as closed.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the hub closes the connection");
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// Whether it is open, whatever there is to be read.
+/// Whether the connection is open. Discards bytes that can be read.
 async fn is_open(stream: &mut TcpStream) -> bool {
     let mut rest = [0; 1024];
     loop {
@@ -118,37 +118,37 @@ async fn is_open(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A connection on which `path` was answered, with a token or without.
-async fn kept(hub: &TestHub, path: &str, token: Option<&str>) -> TcpStream {
+/// Opens a connection and requests `path` once. Returns the open connection.
+async fn connection_after(hub: &TestHub, path: &str, token: Option<&str>) -> TcpStream {
     let mut stream = TcpStream::connect(hub.addr).await.unwrap();
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r0\r\n{token}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    ids(&mut stream, 1).await;
+    answered_ids(&mut stream, 1).await;
     stream
 }
 
 /// A25: a connection without a valid token is closed after 5 s idle, also in the middle of its next request; one with a
-/// token is kept.
+/// token stays open.
 #[actix_rt::test]
 async fn an_idle_connection_without_a_token_is_closed() {
     let hub = hub().await;
     let begin = Instant::now();
-    let mut with = kept(&hub, "/v1/models", Some(ADMIN)).await;
+    let mut with = connection_after(&hub, "/v1/models", Some(ADMIN)).await;
     let mut strangers = vec![
-        kept(&hub, "/console/app.js", None).await,
-        kept(&hub, "/v1/models", None).await,
-        kept(&hub, "/v1/models", Some("vlt_wrong")).await,
-        kept(&hub, "/", None).await,
+        connection_after(&hub, "/console/app.js", None).await,
+        connection_after(&hub, "/v1/models", None).await,
+        connection_after(&hub, "/v1/models", Some("vlt_wrong")).await,
+        connection_after(&hub, "/", None).await,
     ];
-    // One had a token once, and then one that is none.
-    let mut lost = kept(&hub, "/v1/models", Some(ADMIN)).await;
+    // The last request on this connection had an invalid token, the one before a valid one.
+    let mut lost = connection_after(&hub, "/v1/models", Some(ADMIN)).await;
     let wrong = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-request-id: r1\r\nauthorization: Bearer x\r\n\r\n";
     lost.write_all(wrong).await.unwrap();
-    assert_eq!(ids(&mut lost, 1).await, [1]);
+    assert_eq!(answered_ids(&mut lost, 1).await, [1]);
     strangers.push(lost);
     sleep(Duration::from_secs(2)).await;
-    // It says something, and nothing whole.
+    // Part of a head does not restart the idle timeout.
     strangers[3].write_all(b"GET / HTTP/1.1\r\nhost: x").await.unwrap();
     for stranger in &mut strangers {
         assert!(is_open(stranger).await, "after 2 s");
@@ -158,14 +158,14 @@ async fn an_idle_connection_without_a_token_is_closed() {
     }
     let took = begin.elapsed();
     assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&took), "{took:?}");
-    assert!(is_open(&mut with).await, "one with a token is kept");
+    assert!(is_open(&mut with).await, "a connection with a token was closed");
     with.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-request-id: r1\r\n\r\n").await.unwrap();
-    assert_eq!(ids(&mut with, 1).await, [1]);
+    assert_eq!(answered_ids(&mut with, 1).await, [1]);
     hub.stop().await;
 }
 
-/// A24, A25: the buffer of a large head is freed with its connection, which closes after the answer, or counts while
-/// that is kept; without a valid token a head of more than 16 KiB is refused with a reason.
+/// A24, A25: the buffer of a large head is freed with its connection, which closes after the answer, or counts as long as
+/// the connection stays open; without a valid token a head of more than 16 KiB is refused with a reason.
 #[actix_rt::test]
 async fn a_connection_with_a_large_head_closes_after_its_answer() {
     let hub = hub().await;
@@ -193,11 +193,11 @@ async fn a_connection_with_a_large_head_closes_after_its_answer() {
             assert!(said.contains("connection: close\r\n"), "{path} {size}: {said}");
             assert_eq!(said.contains("head has more than 16 KiB"), status == "431", "{said}");
         } else {
-            ids(&mut stream, 1).await;
+            answered_ids(&mut stream, 1).await;
             assert!(is_open(&mut stream).await, "{path} {size}");
             assert_eq!(hub.core().quotas.heads.taken_by("admin") > 0, size > 8 << 10, "{path} {size}");
         }
     }
-    eventually("nothing is left", async || hub.core().quotas.memory.held() == 0).await;
+    eventually("no memory is taken", async || hub.core().quotas.memory.held() == 0).await;
     hub.stop().await;
 }

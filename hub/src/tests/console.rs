@@ -7,10 +7,10 @@ use super::publisher::{Publisher, private, provider};
 use super::road::infer;
 use super::support::{ADMIN, TestHub, hub, hub_with};
 
-/// The data of the next event `name`, and of those before it nothing.
+/// Skips events until one is named `name`. Returns its data.
 async fn event(stream: &mut Answer, name: &str) -> Value {
     loop {
-        let piece = stream.next().await.expect("the stream goes on");
+        let piece = stream.next().await.expect("the stream has not ended");
         for block in piece.split("\n\n") {
             if let Some(data) = block.strip_prefix(&format!("event: {name}\ndata: ")) {
                 return serde_json::from_str(data).unwrap();
@@ -19,7 +19,7 @@ async fn event(stream: &mut Answer, name: &str) -> Value {
     }
 }
 
-/// Reads changes until one satisfies `wanted`.
+/// Reads `change` events until one satisfies `wanted`.
 async fn change(stream: &mut Answer, wanted: impl Fn(&Value) -> bool) {
     while !wanted(&event(stream, "change").await) {}
 }
@@ -33,7 +33,7 @@ async fn watch(hub: &TestHub, token: &str) -> (Answer, Value) {
     (stream, snapshot)
 }
 
-/// A22, A30, A33: the page runs its own scripts only, in no frame, and sets no cookie.
+/// A22, A30, A33: the console's headers forbid foreign scripts and framing, and no CORS header is sent.
 #[actix_rt::test]
 async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {
     let hub = hub().await;
@@ -54,7 +54,10 @@ async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {
         ] {
             assert!(answer.head.contains(header), "{path}: {header} in {}", answer.head);
         }
-        assert!(!answer.head.contains("access-control"), "{path}: nobody else's page may read");
+        assert!(
+            !answer.head.contains("access-control"),
+            "{path}: pages of other origins may read the answer"
+        );
         let body = answer.rest().await;
         let foreign = body.replace("http://www.w3.org/", "");
         assert!(!foreign.contains("http://") && !foreign.contains("https://"), "{path} loads from elsewhere");
@@ -78,7 +81,7 @@ async fn every_file_of_the_console_is_served() {
 }
 
 #[actix_rt::test]
-async fn events_begin_with_all_that_the_caller_sees() {
+async fn events_begin_with_everything_that_the_caller_sees() {
     let hub = hub().await;
     assert_eq!(ask(hub.addr, "GET", "/api/v1/events").send().await.0, 401);
     let alice = hub.member("alice").await;
@@ -109,11 +112,11 @@ async fn events_of_a_private_row_reach_its_owner_and_admins_only() {
     assert_eq!(seen.get("llms"), None);
     publisher.close();
     change(&mut owner, |change| change["llms"]["secret"]["status"] == "inactive").await;
-    // A sign that the stranger's stream is past that moment.
+    // The next event of the stranger's stream proves that the private change was skipped.
     let _second = Publisher::start(&hub, &alice, &[provider("open")], None).await;
-    let heard = event(&mut stranger, "change").await;
-    assert_eq!(heard["llms"].as_object().unwrap().keys().collect::<Vec<_>>(), ["open"]);
-    assert!(heard.get("publishers").is_none() && heard.get("tasks").is_none(), "{heard}");
+    let next = event(&mut stranger, "change").await;
+    assert_eq!(next["llms"].as_object().unwrap().keys().collect::<Vec<_>>(), ["open"]);
+    assert!(next.get("publishers").is_none() && next.get("tasks").is_none(), "{next}");
     hub.stop().await;
 }
 
@@ -156,7 +159,7 @@ async fn events_end_when_their_token_is_revoked_and_when_the_hub_stops() {
 
 /// A27: event streams are bounded for a user, for all members, and in total; admins keep a share.
 #[actix_rt::test]
-async fn watchers_are_bounded_by_user_role_and_together() {
+async fn event_streams_are_bounded_by_user_by_role_and_in_total() {
     let hub = hub().await;
     let mut streams = Vec::new();
     for user in 0..30 {
@@ -172,9 +175,9 @@ async fn watchers_are_bounded_by_user_role_and_together() {
     let late = hub.ask_as(&late, "GET", "/api/v1/events");
     let (status, refused) = late.json().await;
     assert_eq!((status, &refused["error"]), (429, &"240 watch already: wait for some to leave".into()));
-    assert_eq!(hub.ask("GET", "/api/v1/events").open().await.status, 200, "an admin has a seat");
+    assert_eq!(hub.ask("GET", "/api/v1/events").open().await.status, 200, "an admin is refused");
     streams.pop();
-    super::support::eventually("a seat is free", async || late.open().await.status == 200).await;
+    super::support::eventually("another watcher is accepted", async || late.open().await.status == 200).await;
     hub.stop().await;
 }
 
@@ -192,14 +195,14 @@ async fn recent_tasks_of_a_row_name_users_to_admins_only() {
     };
     let rows =
         async |token: &str| -> Vec<Value> { serde_json::from_str(&tasks(token, "open").await.1).unwrap() };
-    let (mine, owners, strangers) = (rows(ADMIN).await, rows(&alice).await, rows(&bob).await);
-    assert_eq!(mine[0]["user"], "admin");
-    assert_eq!(mine[0]["status"], 200);
-    assert_eq!(owners.len(), 1, "the owner sees how the row does");
-    assert_eq!(owners[0]["user"], Value::Null, "and not for whom");
-    assert!(strangers.is_empty(), "another user's task is nobody else's");
-    let (hidden, unknown) = (tasks(&bob, "secret").await, tasks(&bob, "unknow").await);
+    let (admins, owners, strangers) = (rows(ADMIN).await, rows(&alice).await, rows(&bob).await);
+    assert_eq!(admins[0]["user"], "admin");
+    assert_eq!(admins[0]["status"], 200);
+    assert_eq!(owners.len(), 1, "the owner sees the tasks of the row");
+    assert_eq!(owners[0]["user"], Value::Null, "the owner does not see the callers");
+    assert!(strangers.is_empty(), "a stranger sees another user's task");
+    let (hidden, unknown) = (tasks(&bob, "secret").await, tasks(&bob, "unseen").await);
     assert_eq!(hidden.0, 404);
-    assert_eq!(hidden.1.replace("secret", "unknow"), unknown.1);
+    assert_eq!(hidden.1.replace("secret", "unseen"), unknown.1);
     hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Ends of durable tasks are acknowledged after their commit.
+//! The end of a durable task is acknowledged after its commit.
 
 mod races;
 
@@ -20,7 +20,7 @@ use crate::model::TaskStatus;
 use crate::store::{Change, SqliteStore, Store, StoreError, StoreFuture};
 use crate::tasks::HUB_RESTARTED;
 
-/// A request without an answer after this time waits for the store.
+/// A request that is not answered within this time is taken to wait for the store.
 const MOMENT: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,44 +30,44 @@ enum Disk {
     Full,
 }
 
-/// A store on such a disk. Writes are applied in order; write-behind changes are never lost.
-struct AilingStore {
+/// A store on a disk that hangs or is full at times. Writes are applied in order; write-behind changes are never lost.
+struct FaultyStore {
     store: Arc<SqliteStore>,
-    /// Held changes, and whether they are write-behind.
-    kept: Mutex<Vec<(bool, Vec<Change>)>>,
+    /// Changes that wait for the disk, each with whether it is write-behind.
+    held: Mutex<Vec<(bool, Vec<Change>)>>,
     disk: watch::Sender<Disk>,
 }
 
-impl AilingStore {
+impl FaultyStore {
     fn new() -> Arc<Self> {
         let store = Arc::new(SqliteStore::in_memory().unwrap());
-        Arc::new(Self { store, kept: Mutex::default(), disk: watch::Sender::new(Disk::Healthy) })
+        Arc::new(Self { store, held: Mutex::default(), disk: watch::Sender::new(Disk::Healthy) })
     }
 
-    fn is(&self, disk: Disk) {
-        let mut kept = self.kept.lock();
+    fn set_disk(&self, disk: Disk) {
+        let mut held = self.held.lock();
         match disk {
-            Disk::Healthy => kept.drain(..).for_each(|(_, changes)| drop(self.store.write_behind(changes))),
-            Disk::Full => kept.retain(|(is_write_behind, _)| *is_write_behind),
+            Disk::Healthy => held.drain(..).for_each(|(_, changes)| drop(self.store.write_behind(changes))),
+            Disk::Full => held.retain(|(is_write_behind, _)| *is_write_behind),
             Disk::Hangs => (),
         }
         self.disk.send_replace(disk);
     }
 }
 
-impl StoreInterceptor for AilingStore {
+impl StoreInterceptor for FaultyStore {
     fn store(&self) -> &SqliteStore {
         &self.store
     }
 
     fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
-        let mut kept = self.kept.lock();
+        let mut held = self.held.lock();
         let disk = *self.disk.borrow();
         match disk {
             Disk::Healthy if is_write_behind => return self.store.write_behind(changes),
             Disk::Healthy => return self.store.write(changes),
-            Disk::Hangs => kept.push((is_write_behind, changes)),
-            Disk::Full if is_write_behind => kept.push((is_write_behind, changes)),
+            Disk::Hangs => held.push((is_write_behind, changes)),
+            Disk::Full if is_write_behind => held.push((is_write_behind, changes)),
             Disk::Full => (),
         }
         let (mut disk, store) = (self.disk.subscribe(), self.store.clone());
@@ -87,8 +87,8 @@ fn path(id: &str) -> String {
     format!("{TASKS}/{id}")
 }
 
-/// The status of a task as its owner sees it, by itself and in the list.
-async fn shown(hub: &TestHub, id: &str) -> String {
+/// The status of a task as its owner sees it. Checks that the list and the task's own page agree.
+async fn status_of(hub: &TestHub, id: &str) -> String {
     let (_, one) = hub.ask("GET", path(id)).json().await;
     let (_, list) = hub.ask("GET", TASKS).json().await;
     let listed = list.as_array().unwrap().iter().find(|task| task["id"] == id).unwrap();
@@ -116,7 +116,7 @@ impl End {
         if matches!(self, Self::Error) { "error" } else { "completed" }
     }
 
-    /// The last word for `task`.
+    /// The request by which the publisher ends `task`.
     fn ask(self, hub: &TestHub, task: &Value) -> Ask {
         let result = |result: Value| {
             let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
@@ -134,58 +134,61 @@ impl End {
     }
 }
 
-/// A task that runs at its publisher: its id, and the task that the publisher got.
-async fn sent(hub: &TestHub, publisher: &mut Publisher, end: End) -> (String, Value) {
+/// Creates a task and waits until the publisher has it. Returns the durable task's id and the publisher's task.
+async fn start_task(hub: &TestHub, publisher: &mut Publisher, end: End) -> (String, Value) {
     let id = hub.enqueue(ADMIN, "a", end.is_streamed()).await;
     let task = publisher.task().await;
     if matches!(end, End::Done) {
         assert_eq!(publisher.chunk(hub, &task, "one").await, 200);
-        eventually("it runs", async || shown(hub, &id).await == "running").await;
+        eventually("the task runs", async || status_of(hub, &id).await == "running").await;
     }
     (id, task)
 }
 
-/// P1: a publisher's final result is acknowledged, and the task shown as ended, after the commit.
+/// P1: a publisher's final result is acknowledged after the commit, and only then the task is shown as ended.
 #[actix_rt::test]
 async fn a_durable_task_ends_when_its_end_is_committed() {
     for end in End::ALL {
-        let store = AilingStore::new();
+        let store = FaultyStore::new();
         let hub = hub_on(store.clone()).await;
         let mut publisher =
             Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-        let (id, task) = sent(&hub, &mut publisher, end).await;
+        let (id, task) = start_task(&hub, &mut publisher, end).await;
         let before = if end.is_streamed() { "running" } else { "claimed" };
         let mut reader = hub.ask("GET", format!("{}/stream", path(&id))).open().await;
         if matches!(end, End::Done) {
             reader.until("one").await;
         }
-        store.is(Disk::Hangs);
+        store.set_disk(Disk::Hangs);
         let ask = end.ask(&hub, &task);
         let mut answer = Box::pin(ask.send());
-        assert!(timeout(MOMENT, &mut answer).await.is_err(), "{end:?}: nothing is written");
-        assert_eq!(shown(&hub, &id).await, before, "{end:?}");
-        assert!(timeout(MOMENT, reader.rest()).await.is_err(), "{end:?}: it has no end");
-        store.is(Disk::Healthy);
+        assert!(timeout(MOMENT, &mut answer).await.is_err(), "{end:?}: acknowledged before the commit");
+        assert_eq!(status_of(&hub, &id).await, before, "{end:?}");
+        assert!(
+            timeout(MOMENT, reader.rest()).await.is_err(),
+            "{end:?}: the reader's stream ended before the commit"
+        );
+        store.set_disk(Disk::Healthy);
         assert_eq!(answer.await.0, 200, "{end:?}");
         let (_, task) = hub.ask("GET", path(&id)).json().await;
-        assert_eq!(task["status"], end.state(), "{end:?}: at once");
+        assert_eq!(task["status"], end.state(), "{end:?}: not ended right after the acknowledgement");
         hub.stop().await;
     }
 }
 
-/// P1, F63: while the end cannot be committed, the publisher is refused and the task goes on; it ends with the first
-/// result after that.
+/// P1, F63: while the end cannot be committed, the publisher gets 503 and the task does not end; it ends with the first
+/// result that can be committed.
 #[actix_rt::test]
 async fn an_end_that_cannot_be_committed_is_retried() {
     for end in End::ALL {
-        let store = AilingStore::new();
+        let store = FaultyStore::new();
         let hub = hub_on(store.clone()).await;
         let mut publisher =
             Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-        let (id, task) = sent(&hub, &mut publisher, end).await;
+        let (id, task) = start_task(&hub, &mut publisher, end).await;
         let before = if end.is_streamed() { "running" } else { "claimed" };
-        store.is(Disk::Full);
-        // An upload cannot be repeated: its registrar says that the way to the hub broke.
+        store.set_disk(Disk::Full);
+        // An upload cannot be repeated: its registrar posts an error instead.
         let again = if matches!(end, End::Upload) { End::Error } else { end };
         let other = if matches!(end, End::Error) { End::Answer } else { End::Error };
         for end in [end, again, again] {
@@ -198,12 +201,16 @@ async fn an_end_that_cannot_be_committed_is_retried() {
             let mut refused = refused;
             let text = refused.rest().await;
             assert!(text.contains(r#""code":"store_unavailable""#), "{text}");
-            assert_eq!(shown(&hub, &id).await, before);
+            assert_eq!(status_of(&hub, &id).await, before);
         }
         if !matches!(end, End::Upload) {
-            assert_eq!(other.ask(&hub, &task).send().await.0, 409, "{end:?}: it has ended otherwise");
+            assert_eq!(
+                other.ask(&hub, &task).send().await.0,
+                409,
+                "{end:?}: another result is accepted after the first"
+            );
         }
-        store.is(Disk::Healthy);
+        store.set_disk(Disk::Healthy);
         let taken = again.ask(&hub, &task).send().await;
         assert_eq!(taken, (200, r#"{"ok":true,"duplicate":true}"#.to_owned()), "{end:?}");
         let (_, task) = hub.ask("GET", path(&id)).json().await;
@@ -215,20 +222,20 @@ async fn an_end_that_cannot_be_committed_is_retried() {
     }
 }
 
-/// P1, F66: a hub that dies before the commit has acknowledged no end; the next one ends the task as interrupted and
-/// refuses its result.
+/// P1, F66: a hub that dies before the commit has acknowledged no end; the next hub ends the task with the error
+/// `HUB_RESTARTED` and answers its result with 404.
 #[actix_rt::test]
 async fn a_hub_that_dies_before_a_commit_has_acknowledged_nothing() {
-    let store = AilingStore::new();
+    let store = FaultyStore::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let (id, task) = sent(&hub, &mut publisher, End::Answer).await;
-    store.is(Disk::Full);
+    let (id, task) = start_task(&hub, &mut publisher, End::Answer).await;
+    store.set_disk(Disk::Full);
     assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 503);
     hub.stop().await;
-    // As a disk that stays full leaves it.
-    store.kept.lock().clear();
-    store.is(Disk::Healthy);
+    // Changes that a full disk never took are lost.
+    store.held.lock().clear();
+    store.set_disk(Disk::Healthy);
     let hub = hub_on(store.store.clone()).await;
     assert_eq!(End::Answer.ask(&hub, &task).send().await.0, 404);
     let (_, task) = hub.ask("GET", path(&id)).json().await;
@@ -236,20 +243,20 @@ async fn a_hub_that_dies_before_a_commit_has_acknowledged_nothing() {
     hub.stop().await;
 }
 
-/// The task is retried: at another publisher, or in the queue.
+/// The result is acknowledged at once if the task is retried, at another member or in the queue.
 #[actix_rt::test]
-async fn a_result_that_ends_no_task_waits_for_no_commit() {
-    let store = AilingStore::new();
+async fn a_result_that_does_not_end_the_task_is_acknowledged_at_once() {
+    let store = FaultyStore::new();
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[pooled("a", "p"), pooled("b", "p")], None).await;
     let id = hub.enqueue(ADMIN, "p", false).await;
     let first = publisher.task().await;
-    store.is(Disk::Hangs);
+    store.set_disk(Disk::Hangs);
     assert_eq!(publisher.post(&hub, &first, &json!({ "error": "backend not available" })).await, 200);
     let second = publisher.task().await;
     assert_ne!(first["llmName"], second["llmName"]);
     let back = publisher.post(&hub, &second, &json!({ "error": texts::SHUTTING_DOWN })).await;
-    assert_eq!((back, shown(&hub, &id).await.as_str()), (200, "pending"));
-    store.is(Disk::Healthy);
+    assert_eq!((back, status_of(&hub, &id).await.as_str()), (200, "pending"));
+    store.set_disk(Disk::Healthy);
     hub.stop().await;
 }

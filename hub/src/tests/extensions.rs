@@ -1,13 +1,13 @@
-//! The extensions of SPEC.md section 4, with peers that have them and peers that have not.
+//! The extensions of SPEC.md section 4, with registrars that name them and registrars that do not.
 
 use serde_json::json;
 
 use super::http::Ask;
-use super::publisher::{Publisher, chunk, provider};
+use super::publisher::{Publisher, chunk, provider, report};
 use super::road::{chat, infer};
 use super::support::{ADMIN, eventually, hub};
 
-/// F89: a classic registrar gets nothing new.
+/// F89: the hello of a classic registrar is empty.
 #[actix_rt::test]
 async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let hub = hub().await;
@@ -20,26 +20,26 @@ async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     hub.stop().await;
 }
 
-/// A caller that left before it got anything.
-async fn leave(ask: &Ask, publisher: &mut Publisher) -> serde_json::Value {
+/// Sends a call and disconnects the caller when the publisher has the task. Returns the task.
+async fn call_and_disconnect(ask: &Ask, publisher: &mut Publisher) -> serde_json::Value {
     let connection = ask.begin().await;
     let task = publisher.task().await;
     drop(connection);
     task
 }
 
-/// F75, F76: a caller that leaves, before the first token or after it, cancels its task within a second.
+/// F75, F76: when a caller disconnects before or after the first token, its task is cancelled within a second.
 #[actix_rt::test]
-async fn a_caller_that_leaves_cancels_its_task() {
+async fn a_task_is_cancelled_when_its_caller_disconnects() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     for stream in [false, true] {
-        let task = leave(&infer(&hub, "a", stream), &mut publisher).await;
+        let task = call_and_disconnect(&infer(&hub, "a", stream), &mut publisher).await;
         let id = tokio::time::timeout(std::time::Duration::from_secs(1), publisher.cancelled()).await;
         assert_eq!(task["taskId"], id.expect("within a second"));
         assert_eq!(publisher.answer(&hub, &task, "late").await, 410);
     }
-    // In the middle of its answer.
+    // The caller disconnects after the first token.
     let (answer, task) = publisher.begins(&hub, &infer(&hub, "a", true), "one").await;
     drop(answer);
     assert_eq!(task["taskId"], publisher.cancelled().await);
@@ -47,20 +47,20 @@ async fn a_caller_that_leaves_cancels_its_task() {
     hub.stop().await;
 }
 
-/// F32: a publisher without the cancel feature gets 410.
+/// F32: a publisher without the feature `cancel` gets 410 for its next chunk when the caller has disconnected.
 #[actix_rt::test]
-async fn a_classic_publisher_learns_by_410_that_the_caller_left() {
+async fn a_classic_publisher_gets_410_when_the_caller_has_disconnected() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let task = leave(&infer(&hub, "a", true), &mut publisher).await;
-    eventually("410", async || publisher.chunk(&hub, &task, "one").await == 410).await;
-    // No event came of it: the next one is the next task.
-    let next = leave(&infer(&hub, "a", false), &mut publisher).await;
+    let task = call_and_disconnect(&infer(&hub, "a", true), &mut publisher).await;
+    eventually("a chunk gets 410", async || publisher.chunk(&hub, &task, "one").await == 410).await;
+    // The channel has no cancel event: its next event is the next task.
+    let next = call_and_disconnect(&infer(&hub, "a", false), &mut publisher).await;
     assert_ne!(next["taskId"], task["taskId"]);
     hub.stop().await;
 }
 
-/// It fails at once, as a chunk does.
+/// The caller gets 502 at once, as for a chunk.
 #[actix_rt::test]
 async fn an_upload_to_a_call_that_does_not_stream_fails_the_task() {
     let hub = hub().await;
@@ -78,7 +78,7 @@ async fn an_upload_to_a_call_that_does_not_stream_fails_the_task() {
     hub.stop().await;
 }
 
-/// P3, F34: an upload that breaks off is a failure for its caller.
+/// P3, F34: if an upload breaks off, the caller's stream ends with an error.
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_fails_the_task() {
     let hub = hub().await;
@@ -93,17 +93,17 @@ async fn an_upload_that_breaks_off_fails_the_task() {
     hub.stop().await;
 }
 
-/// F74, P7, A26: a caller that does not read blocks its own answer, in bounded memory, and no other.
+/// F74, P7, A26: a caller that does not read blocks its own answer in bounded memory, and no other answer.
 #[actix_rt::test]
-async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
+async fn a_caller_that_does_not_read_blocks_its_own_upload_only() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let call = infer(&hub, "a", true);
     let (answer, task, mut upload) = publisher.begins_upload(&hub, &call, "one").await;
     let event = format!("data: {}\n\n", chunk(&"x".repeat(30_000)));
     let written = upload.write_until_stuck(&event).await;
-    assert!(written < 64 << 20, "{written} bytes are somewhere");
-    // Another caller is served meanwhile, and leaving frees the stuck upload.
+    assert!(written < 64 << 20, "{written} bytes are buffered");
+    // Another caller is served, and the blocked upload ends when its caller disconnects.
     publisher.serves(&hub, &infer(&hub, "a", false), "hello").await;
     drop(answer);
     assert_eq!(task["taskId"], publisher.cancelled().await);
@@ -112,7 +112,7 @@ async fn a_caller_that_does_not_read_stops_the_upload_and_nothing_else() {
 }
 
 #[actix_rt::test]
-async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
+async fn an_upload_between_two_chunks_ends_when_its_caller_disconnects() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
     let call = infer(&hub, "a", true);
@@ -122,18 +122,18 @@ async fn an_upload_between_two_chunks_ends_when_its_caller_leaves() {
     hub.stop().await;
 }
 
-/// P6: a heartbeat for a channel that the hub does not hold gets 409.
+/// P6: a heartbeat whose `streamId` is not the session's channel gets 409.
 #[actix_rt::test]
 async fn a_heartbeat_for_an_unknown_stream_is_409() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let hello = publisher.open(&hub, Some("status")).await;
-    let report = |status: &str| json!([{ "name": "a", "status": status, "inFlight": 0, "queued": 0, "maxConcurrency": 2 }]);
+    let report = |status: &str| json!([report("a", status, 0, 2)]);
     let beat = json!({ "streamId": hello["streamId"], "providers": report("inactive") });
     assert_eq!(publisher.beat(&hub, beat).await, 200);
     assert_eq!(hub.row("a").await["status"], "inactive");
     assert_eq!(publisher.beat(&hub, json!({})).await, 200);
-    assert_eq!(hub.row("a").await["status"], "inactive", "the report wins over revival");
+    assert_eq!(hub.row("a").await["status"], "inactive", "a heartbeat without a report revived the row");
     assert_eq!(publisher.beat(&hub, json!({ "providers": report("hibernating") })).await, 200);
     assert_eq!(hub.row("a").await["status"], "hibernating");
     assert_eq!(publisher.beat(&hub, json!({ "streamId": "stream-of-old" })).await, 409);
@@ -145,7 +145,7 @@ async fn a_heartbeat_for_an_unknown_stream_is_409() {
 }
 
 #[actix_rt::test]
-async fn an_endpoint_goes_to_publishers_that_know_endpoints() {
+async fn embeddings_go_only_to_publishers_with_the_feature_endpoints() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     let _classic = Publisher::start(&hub, ADMIN, &[provider("b")], None).await;
@@ -165,9 +165,9 @@ async fn an_endpoint_goes_to_publishers_that_know_endpoints() {
     hub.stop().await;
 }
 
-/// P3, F30, F31: a repeated chunk is dropped, and a gap ends the stream.
+/// P3, F30, F31: a repeated chunk is dropped, and a missing chunk ends the stream with an error.
 #[actix_rt::test]
-async fn a_repeated_chunk_is_dropped_and_a_missing_one_is_a_failure() {
+async fn a_repeated_chunk_is_dropped_and_a_missing_chunk_fails_the_task() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("chunk-seq")).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
@@ -191,7 +191,7 @@ async fn a_repeated_chunk_is_dropped_and_a_missing_one_is_a_failure() {
 }
 
 #[actix_rt::test]
-async fn a_draining_publisher_finishes_its_tasks_and_gets_none() {
+async fn a_draining_publisher_finishes_its_tasks_and_gets_no_more() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("drain")).await;
     let call = infer(&hub, "a", false);
@@ -207,7 +207,7 @@ async fn a_draining_publisher_finishes_its_tasks_and_gets_none() {
     assert_eq!(answer.0, 200);
     assert_eq!(hub.row("a").await["status"], "inactive");
     assert_eq!(publisher.beat(&hub, json!({})).await, 200);
-    assert_eq!(hub.row("a").await["status"], "inactive", "a drained row is not revived");
+    assert_eq!(hub.row("a").await["status"], "inactive", "a heartbeat revived a drained row");
     publisher.open(&hub, None).await;
     assert_eq!(hub.row("a").await["status"], "active");
     let other = hub.member("bob").await;

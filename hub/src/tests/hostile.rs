@@ -7,12 +7,12 @@ use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
 
-/// A19: a chunk becomes one event, or fails the task.
+/// A19: a publisher's chunk becomes exactly one event, or fails the task if it is not JSON.
 #[actix_rt::test]
 async fn a_publishers_chunk_is_one_event_or_a_failure() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    // Line breaks within JSON are white space: gone. Within a string they are escaped by whoever wrote it.
+    // Line breaks between JSON tokens are removed; line breaks in a JSON string are escaped already.
     let call = infer(&hub, "a", true);
     let (answer, ()) = futures_util::join!(call.send(), async {
         let task = publisher.task().await;
@@ -21,7 +21,7 @@ async fn a_publishers_chunk_is_one_event_or_a_failure() {
         publisher.done(&hub, &task).await;
     });
     assert_eq!(answer.1, "data: {\"a\":\"event: done\\n\\ndata: {}\"}\n\ndata: [DONE]\n\n");
-    // What is no JSON never gets through, by either way.
+    // Text that is not JSON reaches no caller, neither from a POST nor from an upload.
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     for bad in ["hi\n\nevent: done\ndata: {}", "{\"a\":1}{", &deep] {
         let call = infer(&hub, "a", true);
@@ -44,8 +44,8 @@ async fn a_publishers_chunk_is_one_event_or_a_failure() {
     hub.stop().await;
 }
 
-/// What JSON there is besides objects.
-const NO_OBJECTS: [&str; 7] = ["null", "5", "-1e3", "[]", r#"[{"index":0}]"#, r#""{}""#, "true"];
+/// Every type of JSON value except an object.
+const NON_OBJECTS: [&str; 7] = ["null", "5", "-1e3", "[]", r#"[{"index":0}]"#, r#""{}""#, "true"];
 
 /// The code of an error in the dialect of `path`.
 fn code<'a>(path: &str, body: &'a Value) -> &'a Value {
@@ -53,25 +53,25 @@ fn code<'a>(path: &str, body: &'a Value) -> &'a Value {
     if path.starts_with("/v1") { &body["error"]["code"] } else { &body["code"] }
 }
 
-fn asked(stream: bool) -> String {
+fn request_for_any_path(stream: bool) -> String {
     json!({ "model": "a", "stream": stream, "messages": [], "max_tokens": 9, "input": "x", "query": "x",
         "documents": ["x"] })
     .to_string()
 }
 
-/// A19: a whole answer or a chunk that is JSON but no object is a 502 in the caller's dialect, and later results of the
-/// publisher are refused.
+/// A19: an answer or a chunk that is JSON but not an object becomes a 502 in the caller's dialect, and later results
+/// for the task are refused.
 #[actix_rt::test]
-async fn an_answer_that_is_no_object_is_an_error_in_each_dialect() {
+async fn an_answer_that_is_not_an_object_is_an_error_in_each_dialect() {
     let hub = hub().await;
     let features = Some("cancel, result-stream, endpoints");
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
     let paths = ["chat/completions", "completions", "embeddings", "responses", "messages", "rerank"];
     let paths = paths.map(|path| format!("/v1/{path}"));
     for path in paths.iter().map(String::as_str).chain(["/api/v1/llms/a/infer"]) {
-        for bad in NO_OBJECTS {
+        for bad in NON_OBJECTS {
             let body: Value = serde_json::from_str(bad).unwrap();
-            let call = hub.ask("POST", path).body(asked(false));
+            let call = hub.ask("POST", path).body(request_for_any_path(false));
             let (answer, ()) = futures_util::join!(call.json(), async {
                 let task = publisher.task().await;
                 assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 400);
@@ -81,19 +81,17 @@ async fn an_answer_that_is_no_object_is_an_error_in_each_dialect() {
             if body.is_null() {
                 continue;
             }
-            // What has failed anyway keeps its status.
-            let call = hub.ask("POST", path).body(asked(false));
-            let (answer, ()) = futures_util::join!(call.json(), async {
-                let task = publisher.task().await;
-                assert_eq!(publisher.post(&hub, &task, &json!({ "status": 418, "body": body })).await, 200);
-            });
+            // An error status is passed on whatever the body is.
+            let call = hub.ask("POST", path).body(request_for_any_path(false));
+            let answer =
+                publisher.post_for(&hub, &call, &json!({ "status": 418, "body": body })).await.json().await;
             assert_eq!((answer.0, code(path, &answer.1)), (418, &json!("backend_error")), "{path} {bad}");
         }
     }
     for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
-        for bad in NO_OBJECTS {
+        for bad in NON_OBJECTS {
             for upload in [false, true] {
-                let call = hub.ask("POST", path).body(asked(true));
+                let call = hub.ask("POST", path).body(request_for_any_path(true));
                 let (answer, ()) = futures_util::join!(call.json(), async {
                     let task = publisher.task().await;
                     let status = if upload {
@@ -112,8 +110,8 @@ async fn an_answer_that_is_no_object_is_an_error_in_each_dialect() {
             }
         }
     }
-    // After the first word it is the error that ends the stream.
-    let call = hub.ask("POST", "/v1/chat/completions").body(asked(true));
+    // After the first chunk, the error ends the stream.
+    let call = hub.ask("POST", "/v1/chat/completions").body(request_for_any_path(true));
     let (answer, ()) = futures_util::join!(call.send(), async {
         let task = publisher.task().await;
         assert_eq!(publisher.chunk(&hub, &task, "one").await, 200);
@@ -124,7 +122,7 @@ async fn an_answer_that_is_no_object_is_an_error_in_each_dialect() {
     hub.stop().await;
 }
 
-/// A27: records keep the beginning of an error's text, however long it is.
+/// A27: a record keeps only the beginning of a long error text.
 #[actix_rt::test]
 async fn records_keep_the_beginning_of_an_errors_text() {
     let hub = hub().await;
@@ -135,12 +133,9 @@ async fn records_keep_the_beginning_of_an_errors_text() {
     let task = publisher.task().await;
     publisher.post(&hub, &task, &error).await;
     let call = infer(&hub, "a", false);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.post(&hub, &task, &error).await;
-    });
+    let answer = publisher.post_for(&hub, &call, &error).await.text().await;
     assert_eq!(answer.0, 502);
-    super::support::eventually("both are listed with the beginning of it", async || {
+    super::support::eventually("both tasks are listed with the beginning of the error", async || {
         let (_, list) = hub.ask("GET", "/api/v1/inference-tasks").json().await;
         let errors: Vec<_> =
             list.as_array().unwrap().iter().filter_map(|task| task["error"].as_str()).collect();
@@ -150,17 +145,15 @@ async fn records_keep_the_beginning_of_an_errors_text() {
     hub.stop().await;
 }
 
-/// A20: a status that is neither success nor error reaches no caller.
+/// A20: a publisher's status that is neither success nor error becomes 502.
 #[actix_rt::test]
-async fn a_publishers_odd_status_becomes_502() {
+async fn a_publishers_status_302_becomes_502() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for (theirs, ours) in [(201, 201), (204, 200), (302, 502), (404, 404), (599, 599)] {
         let call = infer(&hub, "a", false);
-        let (mut answer, ()) = futures_util::join!(call.open(), async {
-            let task = publisher.task().await;
-            publisher.post(&hub, &task, &json!({ "status": theirs, "body": { "a": 1 } })).await;
-        });
+        let mut answer =
+            publisher.post_for(&hub, &call, &json!({ "status": theirs, "body": { "a": 1 } })).await;
         assert_eq!(answer.status, ours);
         assert!(answer.head.contains("content-type: application/json"));
         assert_eq!(answer.rest().await, r#"{"a":1}"#);
@@ -168,9 +161,9 @@ async fn a_publishers_odd_status_becomes_502() {
     hub.stop().await;
 }
 
-/// P7, A23, A24: a body over the limit is refused, and the client can read the answer.
+/// P7, A23, A24: a body over the limit, too deep, or not an object is refused, and the client can read the answer.
 #[actix_rt::test]
-async fn a_body_too_large_or_no_object_is_refused_with_a_reason() {
+async fn a_body_that_is_too_large_or_not_an_object_is_refused() {
     let hub = hub().await;
     let _publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let huge = format!(r#"{{"messages":"{}"}}"#, "x".repeat(33 << 20));
@@ -205,7 +198,7 @@ async fn a_body_of_many_megabytes_reaches_the_publisher_unchanged() {
     hub.stop().await;
 }
 
-/// A27: a path longer than any of the hub's is refused before routing and authentication.
+/// A27: a path of more than 4096 bytes is refused before routing and authentication.
 #[actix_rt::test]
 async fn a_path_that_is_too_long_is_refused_with_a_reason() {
     let hub = hub().await;

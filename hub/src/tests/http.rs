@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// Deadline of every wait in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request builder.
+/// Builds and sends one request. Each `send` opens a connection of its own.
 #[derive(Clone)]
 pub(crate) struct Ask {
     addr: SocketAddr,
@@ -24,14 +24,14 @@ pub(crate) struct Ask {
 /// An answer, whose body is read chunk by chunk.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// In lower case.
+    /// Status line and headers, in lower case.
     pub(crate) head: String,
     inner: client::Answer,
-    /// The beginning of a character.
-    cut: Vec<u8>,
+    /// The first bytes of a character that is not complete yet.
+    incomplete: Vec<u8>,
 }
 
-/// Whether a line of a head is the same in two answers to the same request.
+/// Whether a header line is the same in every answer to one request.
 pub(crate) fn is_stable(line: &str) -> bool {
     let own = ["date:", "content-length:", "x-request-id:", "request-id:", "server-timing:"];
     !own.iter().any(|name| line.starts_with(name))
@@ -80,7 +80,7 @@ impl Ask {
         let body = self.body.as_deref().unwrap_or_default();
         let framing = format!("content-length: {}\r\n", body.len());
         stream.write_all(self.head(&framing).as_bytes()).await.unwrap();
-        // A server that answers early may close before it has read all of it.
+        // A server that answers early may close the connection before it has read the whole body.
         let _ = stream.write_all(body).await;
         stream
     }
@@ -92,15 +92,12 @@ impl Ask {
 
     /// Sends the request and reads the whole answer.
     pub(crate) async fn send(&self) -> (u16, String) {
-        let mut answer = self.open().await;
-        let body = answer.rest().await;
-        (answer.status, body)
+        self.open().await.text().await
     }
 
-    /// As [`send`](Self::send), the body as JSON.
+    /// Sends the request. Returns the status and the body as JSON.
     pub(crate) async fn json(&self) -> (u16, serde_json::Value) {
-        let (status, body) = self.send().await;
-        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {status} {body}")))
+        self.open().await.json().await
     }
 
     /// Sends the request without the last `missing` bytes of its body. Returns the answer.
@@ -110,7 +107,7 @@ impl Ask {
         let head = self.head(&format!("content-length: {}\r\n", body.len()));
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&body[..body.len() - missing]).await.unwrap();
-        leave(stream).await
+        shut_down(stream).await
     }
 
     /// Begins a chunked upload.
@@ -122,11 +119,11 @@ impl Ask {
 }
 
 /// Shuts down the sending side, and reads until the server closes.
-async fn leave(mut stream: TcpStream) -> String {
+async fn shut_down(mut stream: TcpStream) -> String {
     stream.shutdown().await.unwrap();
     let mut said = Vec::new();
-    // A reset is an answer as well.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server lets go");
+    // A reset also counts as closed.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the server closes the connection");
     String::from_utf8_lossy(&said).into_owned()
 }
 
@@ -153,7 +150,7 @@ impl Upload {
 
     /// Shuts down without the last chunk. Returns the answer.
     pub(crate) async fn break_off(self) -> String {
-        leave(self.stream).await
+        shut_down(self.stream).await
     }
 
     pub(crate) async fn finish(mut self) -> (u16, String) {
@@ -162,37 +159,40 @@ impl Upload {
     }
 
     pub(crate) async fn answer(self) -> (u16, String) {
-        let mut answer = Answer::of(self.stream).await;
-        let body = answer.rest().await;
-        (answer.status, body)
+        Answer::of(self.stream).await.text().await
     }
 }
 
 impl Answer {
-    /// Reads the head of the answer to a request that was sent.
+    /// Reads the head of the answer on `stream`, on which a request was sent.
     pub(crate) async fn of(stream: TcpStream) -> Self {
         let read = timeout(PATIENCE, client::Answer::read(stream)).await.expect("no answer in time");
         let mut answer = read.expect("closed without an answer");
-        Self { status: answer.status, head: std::mem::take(&mut answer.head), inner: answer, cut: Vec::new() }
+        Self {
+            status: answer.status,
+            head: std::mem::take(&mut answer.head),
+            inner: answer,
+            incomplete: Vec::new(),
+        }
     }
 
-    /// The next chunk of the body; `None` at its proper end.
+    /// The next chunk of the body; `None` at its end. Panics if the body breaks off.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             let piece = timeout(PATIENCE, self.inner.next()).await.expect("nothing came in time");
             let Some(piece) = piece.expect("cut off in the body") else {
-                let rest = std::mem::take(&mut self.cut);
+                let rest = std::mem::take(&mut self.incomplete);
                 return (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned());
             };
-            self.cut.extend(piece);
-            // A character may come in two pieces.
-            let whole = match std::str::from_utf8(&self.cut) {
+            self.incomplete.extend(piece);
+            // A character may be cut between two pieces.
+            let whole = match std::str::from_utf8(&self.incomplete) {
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
-                _ => self.cut.len(),
+                _ => self.incomplete.len(),
             };
             if whole > 0 {
                 return Some(
-                    String::from_utf8_lossy(&self.cut.drain(..whole).collect::<Vec<_>>()).into_owned(),
+                    String::from_utf8_lossy(&self.incomplete.drain(..whole).collect::<Vec<_>>()).into_owned(),
                 );
             }
         }
@@ -207,7 +207,19 @@ impl Answer {
         body
     }
 
-    /// Reads until what came contains `text`.
+    /// Reads the rest of the body. Returns the status and the text read.
+    pub(crate) async fn text(mut self) -> (u16, String) {
+        let body = self.rest().await;
+        (self.status, body)
+    }
+
+    /// Reads the rest of the body. Returns the status and the JSON read.
+    pub(crate) async fn json(self) -> (u16, serde_json::Value) {
+        let (status, body) = self.text().await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {status} {body}")))
+    }
+
+    /// Reads until the text read contains `text`. Returns the text read.
     pub(crate) async fn until(&mut self, text: &str) -> String {
         let mut body = String::new();
         while !body.contains(text) {

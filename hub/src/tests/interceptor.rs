@@ -1,4 +1,4 @@
-//! A store that passes writes through a test, and everything else to a `SqliteStore`.
+//! A store whose writes a test intercepts. Everything else goes to a `SqliteStore`.
 
 use crate::model::{AuditRecord, DurableTask};
 use crate::store::{

@@ -1,4 +1,4 @@
-//! Sessions and rows (SPEC.md section 3.6), through the routes.
+//! The lifecycle of sessions and rows (SPEC.md section 3.6), tested by HTTP requests.
 
 mod loss;
 
@@ -19,9 +19,9 @@ async fn register(hub: &TestHub, token: &str, session: Option<&str>, providers: 
     hub.register(token, &body).await
 }
 
-/// F19: a name in use is not taken over.
+/// F19: a register call with a name that is in use gets 409 and changes nothing; the error of a hidden name says less.
 #[actix_rt::test]
-async fn a_name_conflict_applies_nothing_and_reveals_nothing() {
+async fn a_register_call_with_a_taken_name_changes_nothing() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let _alices =
@@ -31,15 +31,19 @@ async fn a_name_conflict_applies_nothing_and_reveals_nothing() {
     {
         let (status, answer) = register(&hub, &bob, None, &[provider("new"), provider(name)]).await;
         assert_eq!((status, &answer["error"]), (409, &json!(text)));
-        assert_eq!(hub.ask("GET", "/api/v1/llms/new").send().await.0, 404, "nothing of the call is applied");
+        assert_eq!(
+            hub.ask("GET", "/api/v1/llms/new").send().await.0,
+            404,
+            "a row of the refused call exists"
+        );
     }
-    // The same user's other session may not take what lives, either.
+    // Another session of the same user may not take the name of an active row, either.
     let (status, answer) = register(&hub, &alice, None, &[provider("seen")]).await;
     assert_eq!((status, &answer["error"]), (409, &json!("LLM seen is published by another session")));
     hub.stop().await;
 }
 
-/// A12: a name outside the rule is refused, and the error has its position.
+/// A12: an invalid name is refused, and the error has its position.
 #[actix_rt::test]
 async fn a_bad_name_is_400_with_its_position() {
     let hub = hub().await;
@@ -61,7 +65,7 @@ async fn a_bad_name_is_400_with_its_position() {
 }
 
 #[actix_rt::test]
-async fn a_proposed_session_id_is_kept_unless_it_is_anothers() {
+async fn a_proposed_session_id_is_used_unless_another_user_has_it() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let (_, answer) = register(&hub, &alice, Some("my own id~1"), &[]).await;
@@ -77,9 +81,9 @@ async fn a_proposed_session_id_is_kept_unless_it_is_anothers() {
     hub.stop().await;
 }
 
-/// A01, A02: another user's session is 404, for its channel and its heartbeat.
+/// A01, A02: another user's session is 404 for its channel, its heartbeats and the results of its tasks.
 #[actix_rt::test]
-async fn anothers_session_is_404() {
+async fn a_session_of_another_user_is_404() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
@@ -106,22 +110,22 @@ async fn anothers_session_is_404() {
                 assert_eq!(ask("POST", path).body(body).send().await.0, 404);
             }
         }
-        // Nor is it another session's of the same user.
+        // A result with the id of another session is refused, too.
         let path = format!("/api/v1/llms/_provider-task/{id}/result");
         let ask = hub.ask_as(&alice, "POST", path).body(json!({ "error": "x" }).to_string());
         assert_eq!(ask.header("x-mcpctl-provider-session", "another").send().await.0, 404);
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     });
     assert_eq!(answer.0, 200);
-    // The channel is the one it was: the next task comes on it.
+    // The publisher's channel is still open: it gets the next task.
     publisher.serves(&hub, &infer(&hub, "a", false), "hello").await;
     hub.stop().await;
 }
 
-/// P1, F30, A21, A45: a retry after a lost answer changes nothing and gets 200; another result gets 409, an unknown
-/// task 404.
+/// P1, F30, A21, A45: a repeated final result changes nothing and gets 200; a different result gets 409; a result for
+/// an unknown task gets 404.
 #[actix_rt::test]
-async fn the_first_final_result_counts_and_its_repeat_is_200() {
+async fn a_repeated_result_gets_200_and_a_different_result_gets_409() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);

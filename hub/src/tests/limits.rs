@@ -1,4 +1,4 @@
-//! Limits of each user, which other users do not notice.
+//! Limits for each user. A user at a limit does not affect other users.
 
 mod probes;
 mod refusals;
@@ -15,7 +15,7 @@ use super::road::infer;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 use crate::telemetry::Limit;
 
-/// A27: calls of one user under way are bounded; another user is served.
+/// A27: a user's concurrent calls are limited; another user is served.
 #[actix_rt::test]
 async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.calls = 2).await;
@@ -35,7 +35,7 @@ async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     );
     let call = ask(&bob);
     publisher.serves(&hub, &call, "hello").await;
-    // One that ended and one whose caller left make room again.
+    // An answered call and one whose caller disconnected no longer count.
     assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     drop((first, second));
     publisher.cancelled().await;
@@ -43,7 +43,7 @@ async fn a_user_with_too_many_calls_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A27: audit searches of one user under way are bounded; another user is served.
+/// A27: a user's concurrent audit searches are limited; another user is served.
 #[actix_rt::test]
 async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.searches = 2).await;
@@ -67,7 +67,7 @@ async fn a_user_with_too_many_searches_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A24, A27: request bytes count for their user while they are held; another user is served.
+/// A24, A27: request bytes count for their user until the call ends; another user is served.
 #[actix_rt::test]
 async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
     let hub = hub_with(|options| options.limits.bytes = 4 << 20).await;
@@ -85,9 +85,9 @@ async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
     let others = ask(&bob).begin().await;
     publisher.task().await;
     drop((held, others));
-    eventually("there is room again", async || {
+    eventually("alice's next request is accepted", async || {
         let call = ask(&alice).begin().await;
-        // One that was refused, or left before it was whole, is no event.
+        // The call may have been refused, and then there is no event.
         let event = timeout(Duration::from_millis(300), publisher.event()).await;
         drop(call);
         event.is_ok_and(|event| event.unwrap().name() == "task")
@@ -96,15 +96,15 @@ async fn a_user_whose_requests_fill_memory_is_refused_and_another_is_served() {
     hub.stop().await;
 }
 
-/// A24, A26, A27: unread answer bytes count for their caller; the publisher of the next answer has to retry, and
-/// answers of other callers pass.
+/// A24, A26, A27: unread answer bytes count for their caller; at the limit the publisher's next answer gets 503, and
+/// answers for other callers are accepted.
 #[actix_rt::test]
 async fn unread_answers_of_a_user_are_bounded() {
-    // Two answers have room, and a result beside its parsed copy.
+    // Enough for two answers, or for one result and its parsed copy.
     let hub = hub_with(|options| options.limits.bytes = 44 << 20).await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel")).await;
-    // More than a connection has room for.
+    // More than the socket buffers of a connection hold.
     let large = json!({ "status": 200, "body": { "x": "x".repeat(20 << 20) } });
     let ask = |token: &str| {
         hub.ask_as(token, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#)
@@ -117,25 +117,23 @@ async fn unread_answers_of_a_user_are_bounded() {
     }
     let last = ask(&bob).begin().await;
     let task = publisher.task().await;
-    assert_eq!(publisher.post(&hub, &task, &large).await, 503, "send it again");
+    assert_eq!(publisher.post(&hub, &task, &large).await, 503, "a third answer is accepted");
     let metrics = hub.ask("GET", "/metrics").send().await.1;
     assert!(metrics.contains("limit_refusals_total{limit=\"unread_answer_bytes\"} 1\n"), "{metrics}");
     let others = ask(&carol);
-    let (answer, ()) = futures_util::join!(others.send(), async {
-        let task = publisher.task().await;
-        assert_eq!(publisher.post(&hub, &task, &large).await, 200);
-    });
+    let answer = publisher.post_for(&hub, &others, &large).await.text().await;
     assert_eq!((answer.0, answer.1.len()), (200, (20 << 20) + 8));
     let mut read = super::http::Answer::of(unread.remove(0)).await;
     assert_eq!(read.rest().await.len(), (20 << 20) + 8);
-    eventually("there is room again", async || publisher.post(&hub, &task, &large).await == 200).await;
+    eventually("the third answer is accepted", async || publisher.post(&hub, &task, &large).await == 200)
+        .await;
     assert_eq!(super::http::Answer::of(last).await.status, 200);
     hub.stop().await;
 }
 
-/// A27, A42: the answer of a durable task is held until its end, and counts for its owner.
+/// A27, A42: the unfinished answer of a durable task counts for its owner, and fails the task at the limit.
 #[actix_rt::test]
-async fn a_durable_answer_without_end_is_an_error() {
+async fn an_endless_answer_of_a_durable_task_fails_the_task() {
     let hub = hub_with(|options| options.limits.bytes = 1 << 20).await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
@@ -144,15 +142,15 @@ async fn a_durable_answer_without_end_is_an_error() {
     let dispatch = publisher.task().await;
     let large = "x".repeat(300 << 10);
     let mut chunks = 0;
-    eventually("it is over", async || {
+    eventually("a chunk gets 410", async || {
         chunks += 1;
         publisher.chunk(&hub, &dispatch, &large).await == 410
     })
     .await;
-    // What is on its way may be ahead of what is counted.
+    // Chunks are counted after they are acknowledged, so that some more are accepted.
     assert!((4..16).contains(&chunks), "{chunks}");
     let path = format!("/api/v1/inference-tasks/{}", made["id"].as_str().unwrap());
-    eventually("the task says why", async || {
+    eventually("the task has the reason", async || {
         let task = hub.ask_as(&bob, "GET", path.as_str()).json().await.1;
         task["status"] == "error"
             && task["error"].as_str().unwrap().starts_with("you have 1 MiB of unfinished answers")
@@ -163,7 +161,7 @@ async fn a_durable_answer_without_end_is_an_error() {
     hub.stop().await;
 }
 
-/// A27: each limit is refused with a reason.
+/// A27: a user's sessions, rows, agents and open tasks are limited, with an error that names the limit.
 #[actix_rt::test]
 async fn sessions_rows_agents_and_open_tasks_are_bounded_by_user() {
     let hub = hub_with(|options| {
@@ -182,11 +180,11 @@ async fn sessions_rows_agents_and_open_tasks_are_bounded_by_user() {
     assert_eq!(register(&alice, "one", &["a", "b"]).await.0, 201);
     let (status, refused) = register(&alice, "two", &["c", "d"]).await;
     assert_eq!((status, &refused["error"]), (429, &over("3 LLMs")));
-    assert_eq!(hub.row("c").await["error"], "LLM 'c' not found", "nothing of it was applied");
+    assert_eq!(hub.row("c").await["error"], "LLM 'c' not found", "a row of the refused call exists");
     assert_eq!(register(&alice, "two", &["c"]).await.0, 201);
     let (status, refused) = register(&alice, "three", &[]).await;
     assert_eq!((status, &refused["error"]), (429, &over("2 sessions")));
-    assert_eq!(register(&alice, "two", &["c"]).await.0, 201, "one that it has may come again");
+    assert_eq!(register(&alice, "two", &["c"]).await.0, 201, "an existing row is refused");
     assert_eq!(register(&bob, "bobs", &["e", "f", "g"]).await.0, 201);
 
     let agent = async |name: &str| {

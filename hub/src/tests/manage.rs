@@ -4,7 +4,7 @@ mod rows;
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, private, provider};
 use super::support::{ADMIN, TestHub, eventually, hub};
 use crate::model::{Caller, Role};
 
@@ -41,11 +41,11 @@ async fn a_token_is_shown_once_and_ends_when_it_is_revoked() {
         assert!(hub.ask("GET", "/api/v1/sessions").send().await.1.contains(&publisher.session));
         publisher
     };
-    let gone = hub.ask("DELETE", format!("/api/v1/tokens/{id}"));
-    assert_eq!(gone.send().await.0, 204);
+    let revoke = hub.ask("DELETE", format!("/api/v1/tokens/{id}"));
+    assert_eq!(revoke.send().await.0, 204);
     assert_eq!(hub.ask_as(secret, "GET", "/api/v1/llms").send().await.0, 401);
-    assert!(channel.event().await.is_none(), "its channel ends with it");
-    assert_eq!(gone.send().await.0, 204, "twice is once");
+    assert!(channel.event().await.is_none(), "the channel of the revoked token is open");
+    assert_eq!(revoke.send().await.0, 204, "a second revocation is an error");
     assert_eq!(hub.ask("DELETE", "/api/v1/tokens/tok-none").send().await.0, 404);
     hub.stop().await;
 }
@@ -72,14 +72,13 @@ async fn a_token_without_a_user_or_a_lifetime_is_refused() {
 async fn user_names_ignore_case_and_have_one_role() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
-    let mut own = provider("hers");
-    own["visibility"] = "private".into();
+    let own = private(provider("hers"));
     let _publisher = Publisher::start(&hub, &alice, &[own], None).await;
     let (status, made) = make_token(&hub, json!({ "user": "ALICE" })).await;
     assert_eq!((status, made["user"].as_str()), (201, Some("alice")), "{made}");
-    let shouting = made["token"].as_str().unwrap();
-    assert_eq!(hub.ask_as(shouting, "GET", "/api/v1/llms/hers").send().await.0, 200);
-    assert_eq!(hub.ask_as(shouting, "GET", "/api/v1/audit?user=Alice").send().await.0, 200);
+    let upper_case = made["token"].as_str().unwrap();
+    assert_eq!(hub.ask_as(upper_case, "GET", "/api/v1/llms/hers").send().await.0, 200);
+    assert_eq!(hub.ask_as(upper_case, "GET", "/api/v1/audit?user=Alice").send().await.0, 200);
 
     let (status, _) = make_token(&hub, json!({ "user": "Olga", "role": "admin" })).await;
     assert_eq!(status, 201);
@@ -88,7 +87,7 @@ async fn user_names_ignore_case_and_have_one_role() {
         assert_eq!((status, refused["code"].as_str()), (409, Some("conflict")), "{name}: {refused}");
         assert!(refused["error"].as_str().unwrap().contains("an admin's name"), "{refused}");
         let (status, _) = make_token(&hub, json!({ "user": name, "role": "admin" })).await;
-        assert_eq!(status, 201, "an admin may have several");
+        assert_eq!(status, 201, "a second admin token of the user is refused");
     }
     let (status, _) = make_token(&hub, json!({ "user": "olga2" })).await;
     assert_eq!(status, 201);
@@ -96,7 +95,7 @@ async fn user_names_ignore_case_and_have_one_role() {
 }
 
 #[actix_rt::test]
-async fn each_route_of_an_administrator_refuses_a_member() {
+async fn each_route_for_admins_refuses_a_member() {
     let hub = hub().await;
     let member = hub.member("alice").await;
     make_llm(&hub, &public_llm("shared")).await;
@@ -117,9 +116,9 @@ async fn each_route_of_an_administrator_refuses_a_member() {
     hub.stop().await;
 }
 
-/// A48: metrics are behind a token.
+/// A48: `/metrics` needs a token; `/readyz` needs none.
 #[actix_rt::test]
-async fn metrics_need_a_token_and_readiness_needs_none() {
+async fn metrics_need_a_token_and_readiness_does_not() {
     let hub = hub().await;
     let bare = |path: &str| super::http::ask(hub.addr, "GET", path);
     assert_eq!(bare("/metrics").send().await.0, 401);
@@ -134,9 +133,12 @@ async fn metrics_need_a_token_and_readiness_needs_none() {
 async fn an_agent_adds_its_prompt_and_parameters() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let agent = json!({ "name": "helper", "llmName": "a", "systemPrompt": "Be brief.",
-        "defaultParams": { "temperature": 0.5, "seed": 18_446_744_073_709_551_615_u64 } });
-    assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent.to_string()).send().await.0, 201);
+    hub.create_agent(
+        ADMIN,
+        &json!({ "name": "helper", "llmName": "a", "systemPrompt": "Be brief.",
+        "defaultParams": { "temperature": 0.5, "seed": 18_446_744_073_709_551_615_u64 } }),
+    )
+    .await;
     let chat = super::road::chat("helper", false);
     for path in ["/api/v1/agents/helper/infer", "/v1/chat/completions"] {
         let ask = hub.ask("POST", path).body(chat.clone());
@@ -217,7 +219,8 @@ async fn each_inference_is_audited_and_members_read_their_own() {
     publisher.task().await;
     drop(left);
     let rows = async |token: &str| hub.ask_as(token, "GET", "/api/v1/audit?llm=a").json().await.1;
-    eventually("499", async || rows(&bob).await[0]["status"] == 499).await;
+    eventually("the disconnected call is recorded with 499", async || rows(&bob).await[0]["status"] == 499)
+        .await;
     let mine = rows(&alice).await;
     assert_eq!(mine.as_array().unwrap().len(), 1);
     for (key, value) in

@@ -1,4 +1,4 @@
-//! The hub's memory, shared by all users: what counts, for how long, and each user's part.
+//! The hub's memory budget, which all users share: what counts for a user, and until when.
 
 use std::io::Write as _;
 
@@ -17,8 +17,8 @@ use crate::quota::ByteQuota;
 
 const MOST: u64 = 8 << 30;
 
-/// Far more than the process of the tests takes.
-async fn roomy() -> TestHub {
+/// A hub with a memory budget of 8 GiB, far more than this test process uses.
+async fn hub_with_much_memory() -> TestHub {
     hub_with(|options| {
         options.machine.max_memory = Some(MOST);
         options.limits.bytes = usize::MAX;
@@ -26,18 +26,18 @@ async fn roomy() -> TestHub {
     .await
 }
 
-/// Alice's row serves a call of bob's of 1 MiB, and can be registered again.
-async fn others_are_served(hub: &TestHub) {
+/// Checks that alice can register a row and that a call of 1 MiB by bob is served.
+async fn assert_others_are_served(hub: &TestHub) {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(hub, &alice, &[provider("a")], None).await;
     let body = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(1 << 20));
     publisher.serves(hub, &hub.ask_as(&bob, "POST", "/v1/chat/completions").body(body), "hello").await;
 }
 
-/// A24, A27: a `content-length` reserves nothing: a body counts as it comes.
+/// A24, A27: a body counts as its bytes arrive; its `content-length` reserves no memory.
 #[actix_rt::test]
-async fn an_announced_body_counts_as_it_comes() {
-    let hub = roomy().await;
+async fn a_body_counts_as_it_arrives_whatever_its_content_length() {
+    let hub = hub_with_much_memory().await;
     let mallory = hub.member("mallory").await;
     let mut open = Vec::new();
     for number in 0..300 {
@@ -55,19 +55,19 @@ async fn an_announced_body_counts_as_it_comes() {
     }
     let taken =
         || hub.core().quotas.requests.taken_by("mallory") + hub.core().quotas.results.taken_by("mallory");
-    eventually("all are read", async || taken() == open.len()).await;
-    others_are_served(&hub).await;
+    eventually("the byte of each body is counted", async || taken() == open.len()).await;
+    assert_others_are_served(&hub).await;
     drop(open);
-    eventually("it comes back", async || taken() == 0).await;
+    eventually("the bytes are returned", async || taken() == 0).await;
     hub.stop().await;
 }
 
-/// A24, A27: a user that takes all the memory it gets, of any kind, leaves room for calls and results of another.
+/// A24, A27: a user at all of its byte quotas leaves memory for calls and results of other users.
 #[actix_rt::test]
 async fn a_user_at_its_limits_leaves_memory_to_others() {
-    let hub = roomy().await;
+    let hub = hub_with_much_memory().await;
     let core = hub.core();
-    let accounts: [fn(&crate::hub::Hub) -> ByteQuota; 5] = [
+    let quotas_of_mallory: [fn(&crate::hub::Hub) -> ByteQuota; 5] = [
         |hub| hub.unfinished_of("mallory"),
         |hub| hub.unread_of("mallory"),
         |hub| hub.results_of("mallory"),
@@ -75,14 +75,14 @@ async fn a_user_at_its_limits_leaves_memory_to_others() {
         |hub| hub.out_of("mallory"),
     ];
     let mut taken = Vec::new();
-    for account in accounts {
-        let mut held = account(core).empty();
+    for quota in quotas_of_mallory {
+        let mut held = quota(core).empty();
         while held.grow(16 << 20).is_ok() {}
         taken.push(held);
     }
     let all: usize = taken.iter().map(crate::quota::BytesPermit::size).sum();
     assert!(all as u64 > MOST / 2 && (all as u64) < MOST * 9 / 10, "{} MiB", all >> 20);
-    others_are_served(&hub).await;
+    assert_others_are_served(&hub).await;
     let mallory = hub.member("mallory").await;
     let refused = hub.ask_as(&mallory, "POST", "/v1/chat/completions").body(chat("a", false)).json().await;
     assert_eq!((refused.0, &refused.1["error"]["code"]), (503, &json!("hub_busy")));
@@ -90,8 +90,8 @@ async fn a_user_at_its_limits_leaves_memory_to_others() {
     hub.stop().await;
 }
 
-/// A call with a large head whose body does not come.
-async fn with_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
+/// Sends the head of a call, padded by `size` bytes, and one byte of its body.
+async fn send_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
     let mut stream = TcpStream::connect(hub.addr).await.unwrap();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-pad: {}\r\ncontent-length: 9\r\n\r\n{{",
@@ -101,66 +101,70 @@ async fn with_head(hub: &TestHub, token: &str, size: usize) -> TcpStream {
     stream
 }
 
-/// A24, A27: a large head without room is refused and its connection closed; other users are served.
+/// A24, A27: a large head counts for its user until the connection closes; without memory for it, the hub answers 503
+/// and closes the connection, and other users are served.
 #[actix_rt::test]
 async fn heads_count_for_their_user_while_they_are_held() {
-    let hub = roomy().await;
+    let hub = hub_with_much_memory().await;
     let (core, mallory) = (hub.core(), hub.member("mallory").await);
     let taken = || core.quotas.heads.taken_by("mallory");
     let mut open = Vec::new();
     for _ in 0..50 {
-        open.push(with_head(&hub, &mallory, 100 << 10).await);
+        open.push(send_head(&hub, &mallory, 100 << 10).await);
     }
-    eventually("all are counted", async || taken() >= 50 * (128 << 10)).await;
+    eventually("all heads are counted", async || taken() >= 50 * (128 << 10)).await;
     drop(open);
-    eventually("they come back", async || taken() == 0).await;
+    eventually("the bytes of the heads are returned", async || taken() == 0).await;
     let little = core.heads_of("mallory").take(usize::try_from(MOST).unwrap() / 16).unwrap();
     let all_but = usize::try_from(MOST).unwrap() * 15 / 16 - (1 << 20);
     core.quotas.memory.take(all_but);
     let mut answer = String::new();
-    let mut refused = with_head(&hub, &mallory, 100 << 10).await;
-    timeout(PATIENCE, refused.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+    let mut refused = send_head(&hub, &mallory, 100 << 10).await;
+    timeout(PATIENCE, refused.read_to_string(&mut answer))
+        .await
+        .expect("the hub closes the connection")
+        .unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("hub_busy"), "{answer}");
     let bob = hub.member("bob").await;
     let wide = hub.ask_as(&bob, "GET", "/api/v1/whoami").header("x-pad", "x".repeat(30 << 10));
     assert_eq!(wide.send().await.0, 200);
     core.quotas.memory.release(all_but);
     drop(little);
-    eventually("nothing is left", async || taken() == 0).await;
+    eventually("all bytes are returned", async || taken() == 0).await;
     hub.stop().await;
 }
 
-/// A24, A27: each call under way counts, however small, until its caller leaves or has its answer.
+/// A24, A27: each call counts at least 32 KiB until its caller disconnects or has the answer.
 #[actix_rt::test]
 async fn calls_under_way_count_for_their_user() {
-    let hub = roomy().await;
+    let hub = hub_with_much_memory().await;
     let (core, mallory) = (hub.core(), hub.member("mallory").await);
     let taken = || core.quotas.heads.taken_by("mallory");
     let mut open = Vec::new();
     for _ in 0..40 {
-        open.push(with_head(&hub, &mallory, 10).await);
+        open.push(send_head(&hub, &mallory, 10).await);
     }
-    eventually("all are counted", async || taken() >= 40 * (32 << 10)).await;
+    eventually("all heads are counted", async || taken() >= 40 * (32 << 10)).await;
     assert!(taken() < 40 * (36 << 10), "{}", taken());
     assert_eq!(core.quotas.heads.taken_by("bob"), 0);
     drop(open);
-    eventually("they come back", async || taken() == 0).await;
+    eventually("the bytes of the heads are returned", async || taken() == 0).await;
     assert_eq!(hub.ask_as(&mallory, "GET", "/api/v1/whoami").send().await.0, 200);
-    eventually("nothing is left", async || core.quotas.memory.held() == 0).await;
+    eventually("all bytes are returned", async || core.quotas.memory.held() == 0).await;
     hub.stop().await;
 }
 
-/// A24: a small compressed body needs the memory of the decoded one.
+/// A24: a compressed body counts with its decoded size.
 #[actix_rt::test]
 async fn a_compressed_body_counts_as_decoded() {
-    let hub = roomy().await;
+    let hub = hub_with_much_memory().await;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(chat("a", false).as_bytes()).unwrap();
     encoder.write_all(&vec![b' '; 20 << 20]).unwrap();
     let body = encoder.finish().unwrap();
     assert!(body.len() < 1 << 20);
     let ask = hub.ask("POST", "/v1/chat/completions").header("content-encoding", "gzip").bytes(body);
-    assert_eq!(ask.send().await.0, 404, "nobody serves it");
+    assert_eq!(ask.send().await.0, 404, "the body was refused");
     let all_but = 16 << 20;
     hub.core().quotas.memory.take(usize::try_from(MOST).unwrap() - all_but);
     assert_eq!(ask.send().await.0, 503);
@@ -168,40 +172,43 @@ async fn a_compressed_body_counts_as_decoded() {
     hub.stop().await;
 }
 
-/// A24: what an agent adds to a request counts for the caller; a request counts while it waits on a channel, even when
-/// its caller has gone.
+/// A24: the bytes that an agent adds to a request count for the caller; a request counts as long as it waits on a
+/// channel, even after its caller has disconnected.
 #[actix_rt::test]
-async fn what_an_agent_adds_and_what_waits_on_a_channel_counts() {
+async fn an_agents_prompt_and_a_request_on_a_channel_count_for_the_caller() {
     let hub = hub().await;
     let bob = hub.member("bob").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let agent = json!({ "name": "wordy", "llmName": "a", "systemPrompt": "x".repeat(60 << 10) });
-    assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent.to_string()).send().await.0, 201);
+    hub.create_agent(
+        ADMIN,
+        &json!({ "name": "wordy", "llmName": "a", "systemPrompt": "x".repeat(60 << 10) }),
+    )
+    .await;
     let taken = || hub.core().quotas.requests.taken_by("bob");
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("wordy", false)).begin().await;
     let task = publisher.task().await;
     assert!((60 << 10..64 << 10).contains(&taken()), "{}", taken());
     assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     drop(call);
-    eventually("it is over", async || taken() == 0).await;
-    // More than a connection takes whose other end does not read.
+    eventually("the call is over", async || taken() == 0).await;
+    // More than the socket buffers of a connection hold.
     let large = format!(r#"{{"model":"a","messages":[],"image":"{}"}}"#, "x".repeat(20 << 20));
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(large).begin().await;
-    eventually("it is read", async || taken() > 20 << 20).await;
-    eventually("it is sent", async || !hub.core().dispatches.lock().is_empty()).await;
+    eventually("the request is read", async || taken() > 20 << 20).await;
+    eventually("the task is dispatched", async || !hub.core().dispatches.lock().is_empty()).await;
     drop(call);
-    eventually("its caller is gone", async || hub.core().dispatches.lock().is_empty()).await;
-    assert!(taken() > 20 << 20, "it still waits: {}", taken());
+    eventually("the caller has disconnected", async || hub.core().dispatches.lock().is_empty()).await;
+    assert!(taken() > 20 << 20, "the waiting request is not counted: {}", taken());
     publisher.close();
-    eventually("nothing waits any more", async || taken() == 0).await;
+    eventually("the bytes are returned when the channel closes", async || taken() == 0).await;
     hub.stop().await;
 }
 
-/// A24, A26, A27, P7: an incomplete event of an upload counts for its publisher, and an upload without room fails with
-/// a reason; the upload of another publisher goes on.
+/// A24, A26, A27, P7: an incomplete event of an upload counts for its publisher; at the limit an upload fails with a
+/// reason, and the upload of another publisher goes on.
 #[actix_rt::test]
-async fn half_an_event_of_an_upload_counts_for_its_publisher() {
-    // What is kept of one grows twofold: two halves have 2 to 4 MiB, five more 5 at least.
+async fn an_incomplete_event_of_an_upload_counts_for_its_publisher() {
+    // The buffer of an event grows by doubling: two events of 1 MiB take 2 to 4 MiB, one of 5 MiB takes 5 at least.
     let hub = hub_with(|options| options.limits.bytes = 5 << 20).await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let features = Some("cancel, result-stream");
@@ -217,7 +224,7 @@ async fn half_an_event_of_an_upload_counts_for_its_publisher() {
         upload.write(&half).await;
         open.push((call, upload));
     }
-    eventually("both count", async || taken("alice") >= 2 << 20).await;
+    eventually("both incomplete events count", async || taken("alice") >= 2 << 20).await;
     let third = hub.ask("POST", "/v1/chat/completions").body(chat("a", true)).begin().await;
     let mut upload = hub.ask_as(&alice, "POST", Publisher::upload_path(&mine.task().await)).upload().await;
     for _ in 0..5 {
@@ -229,17 +236,17 @@ async fn half_an_event_of_an_upload_counts_for_its_publisher() {
     let call = hub.ask("POST", "/v1/chat/completions").body(chat("b", true)).begin().await;
     let mut upload = hub.ask_as(&bob, "POST", Publisher::upload_path(&other.task().await)).upload().await;
     upload.write(&half).await;
-    eventually("another's counts for itself", async || taken("bob") > 1 << 20).await;
+    eventually("bob's event counts for bob", async || taken("bob") > 1 << 20).await;
     upload.write("\"}\n\ndata: [DONE]\n\n").await;
     assert_eq!(upload.finish().await.0, 200);
     assert!(super::http::Answer::of(call).await.rest().await.ends_with("data: [DONE]\n\n"));
     assert_eq!(taken("bob"), 0);
     drop(open);
-    eventually("nothing is left", async || taken("alice") == 0).await;
+    eventually("all bytes are returned", async || taken("alice") == 0).await;
     hub.stop().await;
 }
 
-/// A24: the text of a large result and its parsed copy count together. A result that nobody waits for is not parsed.
+/// A24: the text of a large result and its parsed copy both count. A result for an unknown task is not parsed.
 #[actix_rt::test]
 async fn a_large_result_counts_twice_while_it_is_parsed() {
     let hub = hub_with(|options| options.limits.bytes = 3 << 20).await;

@@ -1,20 +1,20 @@
-//! Names belong to users: a row, a pool and an agent of one name have one owner, also for a time after they are gone.
+//! Owners of names: a row, a pool and an agent with one name have one owner, also for a time after their deletion.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, pooled, private, provider, report};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 
-async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) -> (u16, Value) {
+async fn create_agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) -> (u16, Value) {
     let agent = json!({ "name": name, "llmName": llm, "visibility": visibility });
     hub.ask_as(token, "POST", "/api/v1/agents").body(agent.to_string()).json().await
 }
 
-/// One call of `token`'s for `name`, which `publisher` answers.
-async fn answered(hub: &TestHub, token: &str, name: &str, publisher: &mut Publisher) -> Value {
+/// Calls `name` and answers the call as `publisher`. Returns the task.
+async fn answered_call(hub: &TestHub, token: &str, name: &str, publisher: &mut Publisher) -> Value {
     let call = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(name, false));
     publisher.serves(hub, &call, "hello").await
 }
@@ -23,16 +23,16 @@ fn providers(list: &[Value]) -> Value {
     json!({ "providers": list })
 }
 
-/// A34: no user gets the calls for another user's agent, row or pool by registering its name; the refusal is the same
-/// for hidden names.
+/// A34: no user gets another user's calls by registering the name of an agent, row or pool; the error for a hidden name
+/// does not say what has it.
 #[actix_rt::test]
 async fn a_name_has_one_owner_among_rows_pools_and_agents() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut alices =
         Publisher::start(&hub, &alice, &[provider("lama"), pooled("lama-big", "herd")], None).await;
-    assert_eq!(agent(&hub, &alice, "diary", "lama", "private").await.0, 201);
-    assert_eq!(agent(&hub, ADMIN, "desk", "lama", "public").await.0, 201);
+    assert_eq!(create_agent(&hub, &alice, "diary", "lama", "private").await.0, 201);
+    assert_eq!(create_agent(&hub, ADMIN, "desk", "lama", "public").await.0, 201);
     let agents =
         |name: &str| json!({ "agents": [{ "name": name, "llmName": "lama", "visibility": "public" }] });
     let conflict = |text: &str| (409, json!({ "error": text, "code": "conflict" }));
@@ -48,22 +48,22 @@ async fn a_name_has_one_owner_among_rows_pools_and_agents() {
     ] {
         assert_eq!(hub.register(&bob, &body).await, conflict(text), "{body}");
     }
-    let (status, refused) = agent(&hub, &bob, "herd", "lama", "public").await;
+    let (status, refused) = create_agent(&hub, &bob, "herd", "lama", "public").await;
     assert_eq!(status, 409, "{refused}");
-    // An admin is a user, too.
+    // The same holds for an admin.
     let llm = json!({ "name": "diary", "type": "openai", "model": "m", "url": "http://127.0.0.1:9/v1" });
     let (status, refused) = hub.ask("POST", "/api/v1/llms").body(llm.to_string()).json().await;
     assert_eq!(status, 409, "{refused}");
-    // One's own name is no conflict; the row comes before the agent.
-    assert_eq!(agent(&hub, &alice, "lama", "lama-big", "public").await.0, 201);
-    let task = answered(&hub, &bob, "lama", &mut alices).await;
+    // A user may have a row and an agent with one name; calls go to the row.
+    assert_eq!(create_agent(&hub, &alice, "lama", "lama-big", "public").await.0, 201);
+    let task = answered_call(&hub, &bob, "lama", &mut alices).await;
     assert_eq!(task["llmName"], "lama");
     hub.stop().await;
 }
 
-/// A34: a name stays reserved for a time after its row is gone; meanwhile an admin sees the owner and can free it.
+/// A34: a name stays reserved for its owner after its row was deleted; an admin can free it.
 #[actix_rt::test]
-async fn a_name_is_reserved_after_its_row_is_gone() {
+async fn a_name_stays_reserved_after_its_row_was_deleted() {
     let hub = hub_with(|options| {
         options.timings.inactive_retention = Duration::from_millis(50);
         options.timings.sweep_interval = Duration::from_millis(10);
@@ -71,10 +71,10 @@ async fn a_name_is_reserved_after_its_row_is_gone() {
     .await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut alices = Publisher::start(&hub, &alice, &[pooled("night", "owls")], None).await;
-    let office = agent(&hub, ADMIN, "office", "night", "public").await;
+    let office = create_agent(&hub, ADMIN, "office", "night", "public").await;
     assert_eq!(office.0, 201);
     alices.close();
-    eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
+    eventually("the row is deleted", async || hub.row("night").await["id"].is_null()).await;
     for body in [providers(&[provider("night")]), providers(&[provider("owls")])] {
         let (status, refused) = hub.register(&bob, &body).await;
         assert_eq!(status, 409, "{refused}");
@@ -85,16 +85,16 @@ async fn a_name_is_reserved_after_its_row_is_gone() {
     let mine = names(alice.clone()).json().await.1;
     assert_eq!((&mine[0]["name"], &mine[0]["ownerId"]), (&json!("night"), &json!("alice")), "{mine}");
     assert!(mine[0]["freeAt"].is_string() && mine[0]["usedBy"] == json!([]), "{mine}");
-    // She comes back to it in the morning.
+    // Alice registers the name again.
     let mut alices = Publisher::start(&hub, &alice, &[provider("night")], None).await;
     let free = |token: &str, name: &str| hub.ask_as(token, "DELETE", format!("/api/v1/names/{name}"));
     assert_eq!(free(&bob, "night").send().await.0, 404);
-    assert_eq!(free(ADMIN, "night").send().await.0, 409, "it is in use");
+    assert_eq!(free(ADMIN, "night").send().await.0, 409, "a name in use was freed");
     alices.close();
-    eventually("the row goes", async || hub.row("night").await["id"].is_null()).await;
+    eventually("the row is deleted", async || hub.row("night").await["id"].is_null()).await;
     assert_eq!(free(ADMIN, "night").send().await.0, 204);
     let _bobs = Publisher::start(&hub, &bob, &[provider("night")], None).await;
-    // What the admin's agent says was for alice's LLM.
+    // The admin's agent was made for alice's LLM and does not lead to bob's.
     let call = hub.ask("POST", "/v1/chat/completions").body(chat("office", false));
     let (status, refused) = call.json().await;
     assert_eq!((status, refused["error"]["code"].as_str()), (503, Some("unavailable")), "{refused}");
@@ -102,7 +102,7 @@ async fn a_name_is_reserved_after_its_row_is_gone() {
     hub.stop().await;
 }
 
-/// A34: a refused call counts once for each name in it that belongs to another user.
+/// A34: a refused register call with 256 names counts as 256 guesses.
 #[actix_rt::test]
 async fn each_taken_name_in_a_call_counts() {
     let hub = hub().await;
@@ -112,24 +112,27 @@ async fn each_taken_name_in_a_call_counts() {
     tried.push(provider("taken"));
     assert_eq!(hub.register(&eve, &providers(&tried)).await.0, 409);
     assert_eq!(hub.register(&eve, &providers(&tried)).await.0, 429);
-    assert_eq!(hub.register(&alice, &providers(&[provider("other")])).await.0, 201, "nobody else feels it");
+    assert_eq!(
+        hub.register(&alice, &providers(&[provider("other")])).await.0,
+        201,
+        "another user is refused"
+    );
     hub.stop().await;
 }
 
-/// A34, A35: an agent that names an LLM which its creator cannot see shows neither whether somebody has that name, nor
-/// leads to that LLM when it becomes public.
+/// A34, A35: an agent for an LLM that its creator cannot see does not reveal whether the LLM exists, and does not lead
+/// to it when it becomes public.
 #[actix_rt::test]
-async fn an_agent_does_not_reveal_who_takes_its_llms_name() {
+async fn an_agent_does_not_reveal_a_hidden_llm_of_its_llms_name() {
     let hub = hub().await;
     let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
     let hidden = |name: &str| {
-        let mut row = provider(name);
-        row["visibility"] = "private".into();
+        let row = private(provider(name));
         row
     };
     let mut mallorys = Publisher::start(&hub, &mallory, &[hidden("squat")], None).await;
     for (name, llm) in [("desk", "squat"), ("wire", "later")] {
-        assert_eq!(agent(&hub, &alice, name, llm, "public").await.0, 201);
+        assert_eq!(create_agent(&hub, &alice, name, llm, "public").await.0, 201);
     }
     let call = async |name: &str| {
         let ask = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat(name, false));
@@ -142,24 +145,24 @@ async fn an_agent_does_not_reveal_who_takes_its_llms_name() {
     let rows = [hidden("squat"), hidden("later")];
     let mut mallorys = Publisher::register(&hub, &mallory, session.as_deref(), &rows).await;
     mallorys.open(&hub, None).await;
-    assert_eq!(call("wire").await, before, "the name was taken, privately");
-    // What she could not see is not what she meant, when it is shown to her.
+    assert_eq!(call("wire").await, before, "the answer reveals that the name is taken");
+    // The LLM becomes public: the agent does not lead to it.
     assert_eq!(hub.ask("DELETE", "/api/v1/llms/squat").send().await.0, 204);
     let rows = [provider("squat"), hidden("later")];
     let mut mallorys = Publisher::register(&hub, &mallory, session.as_deref(), &rows).await;
     mallorys.open(&hub, None).await;
     let (status, refused) = call("desk").await;
     assert_eq!((status, refused["error"]["code"].as_str()), (503, Some("unavailable")), "{refused}");
-    // She sees it now, and says that she means it.
+    // Alice sees the LLM now and saves her agent again.
     let save = hub.ask_as(&alice, "PUT", "/api/v1/agents/desk").body(r#"{"llmName":"squat"}"#);
     assert_eq!(save.send().await.0, 200);
-    answered(&hub, &alice, "desk", &mut mallorys).await;
+    answered_call(&hub, &alice, "desk", &mut mallorys).await;
     hub.stop().await;
 }
 
-/// A34: a reserved name is freed after its time, and each user has a bounded number of them.
+/// A34: a reserved name is freed after its retention time, and a user's reserved names are limited in number.
 #[actix_rt::test]
-async fn reserved_names_expire_and_are_bounded() {
+async fn reserved_names_expire_and_are_limited_in_number() {
     let hub = hub_with(|options| {
         options.timings.inactive_retention = Duration::from_millis(20);
         options.timings.sweep_interval = Duration::from_millis(10);
@@ -167,9 +170,10 @@ async fn reserved_names_expire_and_are_bounded() {
     })
     .await;
     let rows: Vec<Value> = (0..5).map(|number| provider(&format!("row-{number}"))).collect();
-    let kept = async |hub: &TestHub| hub.ask("GET", "/api/v1/names").json().await.1.as_array().unwrap().len();
+    let reserved_names =
+        async |hub: &TestHub| hub.ask("GET", "/api/v1/names").json().await.1.as_array().unwrap().len();
     drop(Publisher::start(&hub, &hub.member("alice").await, &rows, None).await);
-    eventually("two of five are free", async || kept(&hub).await == 3).await;
+    eventually("two of five names are freed", async || reserved_names(&hub).await == 3).await;
     hub.stop().await;
 
     let hub = hub_with(|options| {
@@ -181,12 +185,13 @@ async fn reserved_names_expire_and_are_bounded() {
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     drop(Publisher::start(&hub, &alice, &rows, None).await);
     assert_eq!(hub.register(&bob, &providers(&rows)).await.0, 409);
-    eventually("all are free", async || kept(&hub).await == 0).await;
+    eventually("all names are freed", async || reserved_names(&hub).await == 0).await;
     assert_eq!(hub.register(&bob, &providers(&rows)).await.0, 201);
     hub.stop().await;
 }
 
-/// A34: the deleted row does not return by itself, and cannot take a name that was given to another user.
+/// A34: heartbeats do not restore a row that an admin deleted, and its publisher cannot register the name when an admin
+/// has transferred it.
 #[actix_rt::test]
 async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     let hub = hub().await;
@@ -195,12 +200,12 @@ async fn an_admin_can_delete_a_published_row_and_free_its_name() {
         Publisher::start(&hub, &mallory, &[provider("gem"), provider("own")], Some("status")).await;
     let beat = |publisher: &Publisher| {
         let body = json!({ "providerSessionId": publisher.session, "providers": [
-            { "name": "gem", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 4 } ] });
+            report("gem", "active", 0, 4) ] });
         hub.ask_as(&mallory, "POST", "/api/v1/llms/_provider-heartbeat").body(body.to_string())
     };
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true })));
     assert_eq!(hub.ask_as(&alice, "DELETE", "/api/v1/llms/gem").send().await.0, 403);
-    // It is away for a moment, and is told when it is back.
+    // A row is deleted while its publisher is disconnected: the next heartbeat's answer names the row.
     publisher.close();
     hub.until_status("gem", "inactive").await;
     assert_eq!(hub.ask("DELETE", "/api/v1/llms/own").send().await.0, 204);
@@ -219,20 +224,20 @@ async fn an_admin_can_delete_a_published_row_and_free_its_name() {
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true })));
     assert_eq!(hub.ask("DELETE", "/api/v1/llms/gem").send().await.0, 204);
     assert_eq!(beat(&publisher).json().await, (200, json!({ "ok": true, "deleted": ["gem"] })));
-    assert!(hub.row("gem").await["id"].is_null(), "a heartbeat brings it back");
+    assert!(hub.row("gem").await["id"].is_null(), "a heartbeat restored the row");
     assert_eq!(hub.row("own").await["status"], "active");
-    // It is still its owner's to publish...
+    // Its owner may register it again...
     let again = providers(&[provider("gem")]);
     assert_eq!(hub.register(&mallory, &again).await.0, 201);
-    // ...until an admin says whose it is.
-    let give = |token: &str| hub.ask_as(token, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"Alice"}"#);
-    assert_eq!(give(&alice).send().await.0, 404);
-    let forbidden = give(&mallory).send().await;
+    // ...until an admin transfers the name.
+    let transfer = |token: &str| hub.ask_as(token, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"Alice"}"#);
+    assert_eq!(transfer(&alice).send().await.0, 404);
+    let forbidden = transfer(&mallory).send().await;
     assert_eq!(forbidden.0, 403);
     let nobody = hub.ask_as(&mallory, "PUT", "/api/v1/names/gem").body(r#"{"ownerId":"nobody-such"}"#);
-    assert_eq!(nobody.send().await, forbidden, "who has a token is told to nobody");
-    let (status, given) = give(ADMIN).json().await;
-    assert_eq!((status, given["ownerId"].as_str()), (200, Some("alice")), "{given}");
+    assert_eq!(nobody.send().await, forbidden, "the answer reveals which users exist");
+    let (status, transferred) = transfer(ADMIN).json().await;
+    assert_eq!((status, transferred["ownerId"].as_str()), (200, Some("alice")), "{transferred}");
     assert_eq!(hub.register(&mallory, &again).await.0, 409);
     assert_eq!(hub.register(&alice, &again).await.0, 201);
     hub.stop().await;

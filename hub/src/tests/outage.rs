@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use wire::task::Endpoint;
 
 use super::http::{Ask, PATIENCE};
-use super::publisher::{Publisher, asleep, pooled, provider};
+use super::publisher::{Publisher, asleep, pooled, provider, report};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 use crate::dispatch::wake;
@@ -27,19 +27,19 @@ async fn statuses(hub: &TestHub) -> Vec<String> {
     tasks.as_array().unwrap().iter().map(|task| task["status"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The next task is that of a caller who says `text`, and is answered.
-async fn serves(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) {
+/// Sends a call with the message `text`, checks that the publisher's next task is that call, and answers it.
+async fn serves_next(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) {
     let ask = ask.body(saying(text));
     let (answer, ()) = futures_util::join!(ask.send(), async {
         let task = publisher.task().await;
         assert_eq!(task["kind"], "infer", "{task}");
-        assert_eq!(task["request"]["messages"][0]["content"], text, "an orphan ran first");
+        assert_eq!(task["request"]["messages"][0]["content"], text, "a task without a caller ran first");
         publisher.answer(hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
-/// P2, F77: a call that times out during a wake gets 503, and no inference follows when the wake ends.
+/// P2, F77: a call that times out during a wake gets 503, and its inference is not started when the wake ends.
 #[actix_rt::test]
 async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
     let hub = hub_with(|options| options.timings.wait_timeout = Duration::from_secs(2)).await;
@@ -49,12 +49,12 @@ async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
     assert_eq!((answer.0, &wake["kind"]), (503, &json!("wake")), "{}", answer.1);
     assert!(answer.1.ends_with(r#""code":"waking"}"#), "{}", answer.1);
     let woken: Value = serde_json::from_str(AWAKE).unwrap();
-    eventually("the wake is over too", async || !hub.is_waking("a")).await;
+    eventually("the wake has ended, too", async || !hub.is_waking("a")).await;
     assert_eq!(publisher.post(&hub, &wake, &woken).await, 410);
     let next = infer(&hub, "a", false).body(saying("next"));
     let (answer, ()) = futures_util::join!(next.send(), async {
         let wake = publisher.task().await;
-        assert_eq!(wake["kind"], "wake", "an orphan: {wake}");
+        assert_eq!(wake["kind"], "wake", "a task without a caller: {wake}");
         publisher.post(&hub, &wake, &woken).await;
         let task = publisher.task().await;
         assert_eq!(task["request"]["messages"][0]["content"], "next");
@@ -64,38 +64,35 @@ async fn a_wake_longer_than_the_wait_timeout_starts_no_inference() {
     hub.stop().await;
 }
 
-/// F76: a caller that leaves during a wake or while it waits for capacity leaves no task.
+/// F76: when a caller disconnects during a wake or while it waits for capacity, its task does not run later.
 #[actix_rt::test]
-async fn a_caller_that_leaves_while_it_waits_leaves_no_task() {
+async fn the_task_of_a_waiting_caller_that_disconnects_does_not_run() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], Some("cancel, status")).await;
     let caller = infer(&hub, "a", false).begin().await;
     let wake = publisher.task().await;
     drop(caller);
-    eventually("it is gone", async || statuses(&hub).await == ["cancelled"]).await;
+    eventually("the call is cancelled", async || statuses(&hub).await == ["cancelled"]).await;
     publisher.post(&hub, &wake, &serde_json::from_str(AWAKE).unwrap()).await;
-    serves(&hub, &mut publisher, infer(&hub, "a", false), "after the load").await;
+    serves_next(&hub, &mut publisher, infer(&hub, "a", false), "after the wake").await;
 
-    let room = |in_flight: u32| {
-        json!({ "providers": [{ "name": "a", "status": "active", "inFlight": in_flight, "queued": 0,
-            "maxConcurrency": 1 }] })
-    };
-    publisher.beat(&hub, room(1)).await;
+    let report = |in_flight: u32| json!({ "providers": [report("a", "active", in_flight, 1)] });
+    publisher.beat(&hub, report(1)).await;
     let caller = infer(&hub, "a", false).header("x-queue-timeout", "60").begin().await;
-    eventually("it waits", async || statuses(&hub).await.len() == 3).await;
+    eventually("the call waits", async || statuses(&hub).await.len() == 3).await;
     drop(caller);
-    eventually("it is gone", async || {
+    eventually("the call is cancelled", async || {
         statuses(&hub).await.iter().filter(|status| *status == "cancelled").count() == 2
     })
     .await;
-    publisher.beat(&hub, room(0)).await;
-    serves(&hub, &mut publisher, infer(&hub, "a", false), "after the room").await;
+    publisher.beat(&hub, report(0)).await;
+    serves_next(&hub, &mut publisher, infer(&hub, "a", false), "after the capacity").await;
     hub.stop().await;
 }
 
-/// Thousands of one user's calls wait for a wake, and another user's is served.
+/// A call is served although 4096 calls of another user wait for the same wake.
 #[actix_rt::test]
-async fn callers_that_wait_for_a_wake_take_no_slots() {
+async fn calls_that_wait_for_a_wake_take_no_slots() {
     let hub = hub().await;
     let core = hub.core().clone();
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], Some("cancel")).await;
@@ -128,9 +125,9 @@ async fn callers_that_wait_for_a_wake_take_no_slots() {
     hub.stop().await;
 }
 
-/// F78: a publisher that goes between pick and dispatch is followed by the next member, or by a 503, never by a wait.
+/// F78: if a publisher disconnects between pick and dispatch, the next member is tried, or the call gets 503 at once.
 #[actix_rt::test]
-async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
+async fn the_next_member_is_tried_if_a_publisher_is_lost_before_the_dispatch() {
     let hub = hub().await;
     let mut goes = Publisher::start(&hub, ADMIN, &[pooled("a", "p")], None).await;
     let mut stays = Publisher::start(&hub, ADMIN, &[pooled("b", "p")], None).await;
@@ -146,7 +143,7 @@ async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
             })
         })
         .await
-        .expect("no wait");
+        .expect("the calls end");
         assert_eq!(alone.status, 503, "{}", alone.head);
         assert!(alone.head.contains("retry-after: 5"), "{}", alone.head);
         assert_eq!(pool.0, 200, "{}", pool.1);
@@ -155,7 +152,7 @@ async fn a_publisher_that_goes_before_the_dispatch_is_followed_by_the_next() {
     hub.stop().await;
 }
 
-/// F72, P8: an answer that has not ended when the hub stops ends with an error, not with an end mark.
+/// F72, P8: an answer that is unfinished 20 s after the hub's stop ends with an error, not with an end mark.
 #[actix_rt::test]
 async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     let hub = hub().await;
@@ -164,24 +161,23 @@ async fn an_answer_that_outlasts_a_stop_ends_with_an_error() {
     let (mut stream, first) = publisher.begins(&hub, &stream, "one").await;
     let whole = whole.begin().await;
     assert_ne!(publisher.task().await["taskId"], first["taskId"]);
-    // Twenty seconds that nobody has to sit through: the clock of this thread alone stands still, the hub's server has
-    // its own.
+    // The paused clock of this thread skips the 20 s. The hub's server has threads and clocks of its own.
     tokio::time::pause();
-    let (asked, given_up) = (Instant::now(), hub.gives_up());
+    let (asked, given_up) = (Instant::now(), hub.end_of_grace());
     hub.stop().await;
     let had = given_up.await.unwrap() - asked;
     tokio::time::resume();
-    assert_eq!(had.as_secs(), 20, "running answers have 20 s");
+    assert_eq!(had.as_secs(), 20, "running answers get 20 s");
     let rest = stream.rest().await;
     assert!(rest.contains("data: {\"error\":"), "{rest}");
     assert!(!rest.contains("[DONE]"), "{rest}");
     let whole = super::http::Answer::of(whole).await;
     assert_eq!(whole.status, 503, "{}", whole.head);
-    assert!(publisher.event().await.is_none(), "the channel ends: its registrar looks for the next hub");
+    assert!(publisher.event().await.is_none(), "the channel is open after the stop");
 }
 
-/// F64: while another program locks the file, writes wait and are refused with 503, everything else is as fast as
-/// before, and afterwards writes succeed.
+/// F64: while another program locks the database file, writes wait and get 503, everything else is served quickly, and
+/// afterwards writes succeed.
 #[actix_rt::test]
 async fn a_locked_file_refuses_writes_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -198,11 +194,11 @@ async fn a_locked_file_refuses_writes_and_nothing_else() {
     let (token_refused, task_refused) = loop {
         let begun = Instant::now();
         let quick = async {
-            serves(&hub, &mut publisher, infer(&hub, "a", false), "meanwhile").await;
+            serves_next(&hub, &mut publisher, infer(&hub, "a", false), "meanwhile").await;
             assert_eq!(hub.ask("GET", "/api/v1/llms").send().await.0, 200);
             assert_eq!(publisher.beat(&hub, json!({})).await, 200);
         };
-        // Polled beside it, or it would be sent only when this is over.
+        // Both futures are polled together, so that the writes wait while the other calls are served.
         match futures_util::future::select(std::pin::pin!(quick), refused.as_mut()).await {
             futures_util::future::Either::Left(((), _)) => slowest = slowest.max(begun.elapsed()),
             futures_util::future::Either::Right((refused, quick)) => {
@@ -214,14 +210,14 @@ async fn a_locked_file_refuses_writes_and_nothing_else() {
     for refused in [token_refused, task_refused] {
         assert!(refused.status == 503 && refused.head.contains("retry-after: 5"), "{}", refused.head);
     }
-    // The file is waited for as long.
+    // A write waits 5 s for the lock.
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(token.send().await.0, 201);
     hub.stop().await;
 }
 
-/// F74, P7: a caller that does not read blocks the chunks of its own answer, at their publisher, and of no other.
+/// F74, P7: chunks for a caller that does not read wait at their publisher; chunks for other callers do not.
 #[actix_rt::test]
 async fn chunks_wait_at_the_publisher_for_a_slow_caller() {
     let hub = hub().await;
@@ -237,10 +233,10 @@ async fn chunks_wait_at_the_publisher_for_a_slow_caller() {
             Err(_elapsed) => break posting,
         }
         taken += large.len();
-        assert!(taken < 64 << 20, "{taken} bytes are somewhere");
+        assert!(taken < 64 << 20, "{taken} bytes are buffered");
     };
-    serves(&hub, &mut others, infer(&hub, "b", false), "meanwhile").await;
+    serves_next(&hub, &mut others, infer(&hub, "b", false), "meanwhile").await;
     drop(answer);
-    assert_eq!(stuck.await, 410, "its caller left");
+    assert_eq!(stuck.await, 410, "the caller has disconnected");
     hub.stop().await;
 }

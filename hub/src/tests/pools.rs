@@ -1,13 +1,13 @@
-//! Rows that serve a pool: its owner's, and admitted ones.
+//! Which rows serve a pool: the rows of its owner and admitted rows of other users.
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, pooled, private, provider};
+use super::publisher::{Publisher, pooled, private, provider, report};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub_with};
 use crate::options::PoolPolicy;
 
-async fn asking() -> TestHub {
+async fn hub_with_admission() -> TestHub {
     hub_with(|options| options.pools = PoolPolicy::Ask).await
 }
 
@@ -16,8 +16,13 @@ async fn register(hub: &TestHub, token: &str, list: &[Value]) -> (u16, Value) {
     hub.register(token, &body).await
 }
 
-/// Calls `name`; which of the publishers had the task.
-async fn who(hub: &TestHub, token: &str, name: &str, publishers: &mut [&mut Publisher]) -> Option<String> {
+/// Calls `name` with all publishers answering. Returns the row that got the task; `None` if the call was refused.
+async fn serving_row(
+    hub: &TestHub,
+    token: &str,
+    name: &str,
+    publishers: &mut [&mut Publisher],
+) -> Option<String> {
     let ask = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(name, false));
     let mut call = Box::pin(ask.send());
     let mut answering = Box::pin(async {
@@ -43,11 +48,11 @@ async fn pool(hub: &TestHub, token: &str, method: &'static str, rest: &str) -> (
     hub.ask_as(token, method, format!("/api/v1/pools/{rest}")).json().await
 }
 
-/// A34, A37: a row in another user's pool gets no calls of the pool before the owner admits it; its publisher sees
-/// whose pool it is, and it is called by its own name meanwhile.
+/// A34, A37: a row that names another user's pool gets no calls of the pool until the owner admits it; its publisher
+/// sees who owns the pool, and calls by the row's own name are served.
 #[actix_rt::test]
 async fn a_row_waits_until_the_pools_owner_admits_it() {
-    let hub = asking().await;
+    let hub = hub_with_admission().await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let mut alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
     let (status, answer) = register(&hub, &bob, &[pooled("second", "lake")]).await;
@@ -58,10 +63,10 @@ async fn a_row_waits_until_the_pools_owner_admits_it() {
     let mut bobs = Publisher::register(&hub, &bob, session, &[pooled("second", "lake")]).await;
     bobs.open(&hub, None).await;
     for _ in 0..3 {
-        let row = who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
+        let row = serving_row(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
         assert_eq!(row.as_deref(), Some("first"));
     }
-    let row = who(&hub, &carol, "second", &mut [&mut bobs, &mut alices]).await;
+    let row = serving_row(&hub, &carol, "second", &mut [&mut bobs, &mut alices]).await;
     assert_eq!(row.as_deref(), Some("second"));
     for (token, shown) in [(&alice, true), (&bob, true), (&carol, false), (&ADMIN.to_owned(), true)] {
         let (_, row) = hub.ask_as(token, "GET", "/api/v1/llms/second").json().await;
@@ -75,7 +80,7 @@ async fn a_row_waits_until_the_pools_owner_admits_it() {
     );
     assert_eq!(pool(&hub, &carol, "GET", "lake").await.1["waiting"], json!([]));
 
-    // Only its owner and an admin let it in.
+    // Only the pool's owner and an admin may admit the row.
     for (token, path, status) in [
         (&bob, "lake/members/second", 403),
         (&carol, "lake/members/second", 403),
@@ -84,28 +89,31 @@ async fn a_row_waits_until_the_pools_owner_admits_it() {
     ] {
         assert_eq!(pool(&hub, token, "PUT", path).await.0, status, "{path}");
     }
-    let (status, let_in) = pool(&hub, &alice, "PUT", "lake/members/second").await;
-    assert_eq!((status, &let_in["members"]), (200, &json!(["first", "second"])), "{let_in}");
+    let (status, admitted) = pool(&hub, &alice, "PUT", "lake/members/second").await;
+    assert_eq!((status, &admitted["members"]), (200, &json!(["first", "second"])), "{admitted}");
     let mut served = Vec::new();
     for _ in 0..2 {
-        served.extend(who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await);
+        served.extend(serving_row(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await);
     }
     served.sort();
     assert_eq!(served, ["first", "second"]);
-    // It is let in for as long as the name is bob's, also when his machine comes and goes.
+    // The admission survives a new registration by the row's owner.
     let (_, again) = register(&hub, &bob, &[pooled("second", "lake")]).await;
     assert!(again["warnings"].is_null(), "{again}");
     assert_eq!(pool(&hub, ADMIN, "DELETE", "lake/members/second").await.0, 200);
-    assert_eq!(pool(&hub, &alice, "DELETE", "lake/members/first").await.0, 409, "it is her own");
-    let row = who(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
+    assert_eq!(
+        pool(&hub, &alice, "DELETE", "lake/members/first").await.0,
+        409,
+        "a row of the pool's owner was removed"
+    );
+    let row = serving_row(&hub, &carol, "lake", &mut [&mut bobs, &mut alices]).await;
     assert_eq!(row.as_deref(), Some("first"));
     hub.stop().await;
 }
 
-/// A35, A37: in every pool mode, a pool of private rows serves its owner only, and is refused to others like any taken
-/// name.
+/// A35, A37: in every pool mode, no other user can join or see a pool of private rows; its name is just taken.
 #[actix_rt::test]
-async fn a_pool_of_private_rows_is_its_owners_alone() {
+async fn a_pool_of_private_rows_serves_its_owner_only() {
     for mode in [PoolPolicy::Ask, PoolPolicy::Members, PoolPolicy::Owner] {
         let hub = hub_with(|options| options.pools = mode).await;
         let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
@@ -120,7 +128,7 @@ async fn a_pool_of_private_rows_is_its_owners_alone() {
     }
 }
 
-/// A27: a pool has a bounded number of rows of each user, admitted or not.
+/// A27: each user may have a limited number of rows in a pool, admitted or not.
 #[actix_rt::test]
 async fn the_rows_of_a_user_in_a_pool_are_bounded() {
     let hub = hub_with(|options| {
@@ -133,7 +141,7 @@ async fn the_rows_of_a_user_in_a_pool_are_bounded() {
         (0..count).map(|number| pooled(&format!("{of}-{number}"), "lake")).collect()
     };
     assert_eq!(register(&hub, &alice, &rows("hers", 3)).await.0, 201);
-    assert_eq!(register(&hub, &alice, &rows("hers", 3)).await.0, 201, "they are there already");
+    assert_eq!(register(&hub, &alice, &rows("hers", 3)).await.0, 201, "existing rows are refused");
     for (token, name) in [(&alice, "hers"), (&bob, "his")] {
         let (status, refused) = register(&hub, token, &rows(name, 4)).await;
         let text = "poolName 'lake': a pool has at most 3 LLMs of one user";
@@ -148,11 +156,11 @@ async fn the_rows_of_a_user_in_a_pool_are_bounded() {
     hub.stop().await;
 }
 
-/// A34: the pool that a row waits for is not in the tasks that it answers; its owner sees it in the answer to the
-/// register call.
+/// A34: the pool that a row waits to join is in the answer to its owner's register call, and not in tasks that the row
+/// answered.
 #[actix_rt::test]
-async fn the_pool_that_a_row_waits_for_is_shown_to_its_owner_only() {
-    let hub = asking().await;
+async fn the_pool_that_a_row_waits_to_join_is_shown_to_its_owner_only() {
+    let hub = hub_with_admission().await;
     let (alice, bob, carol) = (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
     let _alices = Publisher::start(&hub, &alice, &[pooled("first", "lake")], None).await;
     let (_, registered) = register(&hub, &bob, &[pooled("second", "lake")]).await;
@@ -165,7 +173,7 @@ async fn the_pool_that_a_row_waits_for_is_shown_to_its_owner_only() {
     let sent = bobs.task().await;
     bobs.answer(&hub, &sent, "hello").await;
     let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-    eventually("it is answered, and no pool is named", async || {
+    eventually("the task is answered", async || {
         let (_, task) = hub.ask_as(&carol, "GET", path.clone()).json().await;
         assert_eq!(task["poolName"], Value::Null, "{task}");
         task["status"] == "completed" && task["model"] == "model-of-second"
@@ -174,43 +182,42 @@ async fn the_pool_that_a_row_waits_for_is_shown_to_its_owner_only() {
     hub.stop().await;
 }
 
-/// A37: an admin is served by a private row by its own name, not through its pool or another user's agent.
+/// A37: an admin may call another user's private row by its own name, not through its pool or another user's agent.
 #[actix_rt::test]
 async fn a_private_row_serves_an_admin_by_its_own_name_only() {
-    let hub = asking().await;
+    let hub = hub_with_admission().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let rows = [private(pooled("attic", "house")), pooled("hall", "house")];
     let mut alices = Publisher::start(&hub, &alice, &rows, None).await;
-    let agent = json!({ "name": "porter", "llmName": "attic", "visibility": "public" });
-    let made = hub.ask_as(&bob, "POST", "/api/v1/agents").body(agent.to_string());
-    assert_eq!(made.send().await.0, 201);
+    hub.create_agent(&bob, &json!({ "name": "porter", "llmName": "attic", "visibility": "public" })).await;
     for _ in 0..3 {
-        assert_eq!(who(&hub, ADMIN, "house", &mut [&mut alices]).await.as_deref(), Some("hall"));
+        assert_eq!(serving_row(&hub, ADMIN, "house", &mut [&mut alices]).await.as_deref(), Some("hall"));
     }
-    assert_eq!(who(&hub, ADMIN, "attic", &mut [&mut alices]).await.as_deref(), Some("attic"));
-    assert_eq!(who(&hub, ADMIN, "porter", &mut [&mut alices]).await, None);
+    assert_eq!(serving_row(&hub, ADMIN, "attic", &mut [&mut alices]).await.as_deref(), Some("attic"));
+    assert_eq!(serving_row(&hub, ADMIN, "porter", &mut [&mut alices]).await, None);
     let mut hers = Vec::new();
     for _ in 0..2 {
-        hers.extend(who(&hub, &alice, "house", &mut [&mut alices]).await);
+        hers.extend(serving_row(&hub, &alice, "house", &mut [&mut alices]).await);
     }
     hers.sort();
     assert_eq!(hers, ["attic", "hall"]);
     hub.stop().await;
 }
 
-/// A37: a publisher's heartbeat gives it no greater share of a pool than it registered, and at most 256 tasks at once.
+/// A37: a heartbeat cannot raise a row's capacity above its registered `maxConcurrency`, nor above 256.
 #[actix_rt::test]
-async fn capacity_beyond_the_registered_one_does_not_count() {
+async fn a_heartbeat_cannot_raise_the_registered_capacity() {
     let hub = hub_with(|_| ()).await;
-    let with_room = |name: &str, room: Option<u32>| {
+    let with_capacity = |name: &str, room: Option<u32>| {
         let mut provider = provider(name);
         provider["maxConcurrency"] = room.into();
         provider
     };
-    let rows = [with_room("said", Some(2)), with_room("unsaid", None), with_room("vast", Some(1 << 30))];
+    let rows =
+        [with_capacity("said", Some(2)), with_capacity("unsaid", None), with_capacity("vast", Some(1 << 30))];
     let publisher = Publisher::start(&hub, ADMIN, &rows, Some("status")).await;
     let report = async |room: u32| {
-        let status = |name: &str| json!({ "name": name, "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": room });
+        let status = |name: &str| report(name, "active", 0, room);
         let statuses = ["said", "unsaid", "vast"].map(status);
         assert_eq!(publisher.beat(&hub, json!({ "providers": statuses })).await, 200);
         let registry = hub.core().registry.lock();
@@ -223,15 +230,15 @@ async fn capacity_beyond_the_registered_one_does_not_count() {
     };
     assert_eq!(report(7).await, [2, 7, 7]);
     assert_eq!(report(u32::MAX).await, [2, 7, 256]);
-    assert_eq!(report(1).await, [1, 1, 1], "less is believed");
+    assert_eq!(report(1).await, [1, 1, 1], "a smaller capacity counts");
     hub.stop().await;
 }
 
-/// A37: a row has no greater share of a pool than it was admitted with, also when it stops reporting its capacity.
+/// A37: an admitted row keeps the capacity of its admission if it does not report one.
 #[actix_rt::test]
 async fn a_row_without_a_reported_capacity_keeps_its_admitted_one() {
     for features in [Some("status"), None] {
-        let hub = asking().await;
+        let hub = hub_with_admission().await;
         let (alice, bob, carol) =
             (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
         let mut second = pooled("second", "lake");
@@ -260,15 +267,15 @@ async fn a_row_without_a_reported_capacity_keeps_its_admitted_one() {
     }
 }
 
-/// A35, A37: the owner of a former pool that has a row or an agent of its name now shares it with no other user.
+/// A35, A37: no other user can join a pool whose owner has emptied it and uses its name for a row.
 #[actix_rt::test]
-async fn a_former_pool_name_is_no_pool_to_join() {
+async fn a_name_that_is_no_longer_a_pool_cannot_be_joined() {
     for mode in [PoolPolicy::Ask, PoolPolicy::Members] {
         let hub = hub_with(|options| options.pools = mode).await;
         let (alice, bob, carol) =
             (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
         assert_eq!(register(&hub, &alice, &[pooled("x", "gpt")]).await.0, 201);
-        // One came before, and one comes afterwards.
+        // Bob joins the pool before its owner empties it, and carol tries afterwards.
         let mut bobs = Publisher::start(&hub, &bob, &[pooled("z", "gpt")], None).await;
         let (status, answer) = register(&hub, &alice, &[provider("x"), provider("gpt")]).await;
         assert_eq!(status, 201, "{answer}");
@@ -279,10 +286,10 @@ async fn a_former_pool_name_is_no_pool_to_join() {
         let mut alices = Publisher::register(&hub, &alice, session, &[provider("x"), provider("gpt")]).await;
         alices.open(&hub, None).await;
         for _ in 0..4 {
-            let row = who(&hub, &carol, "gpt", &mut [&mut bobs, &mut alices]).await;
+            let row = serving_row(&hub, &carol, "gpt", &mut [&mut bobs, &mut alices]).await;
             assert_eq!(row.as_deref(), Some("gpt"), "{mode:?}");
         }
-        // It is one again.
+        // The owner's row joins the pool again, and so may carol's.
         let both = [pooled("x", "gpt"), provider("gpt")];
         assert_eq!(register(&hub, &alice, &both).await.0, 201);
         assert_eq!(register(&hub, &carol, &[pooled("y", "gpt")]).await.0, 201, "{mode:?}");

@@ -1,4 +1,4 @@
-//! A scripted publisher: each step is a call of the test.
+//! A publisher that a test controls step by step.
 
 use serde_json::{Value, json};
 use wire::sse::{Decoder, Event};
@@ -6,7 +6,7 @@ use wire::sse::{Decoder, Event};
 use super::http::{Answer, Ask, Upload};
 use super::support::TestHub;
 
-/// A session and its control channel.
+/// A session of a user and its control channel.
 pub(crate) struct Publisher {
     token: String,
     pub(crate) session: String,
@@ -14,33 +14,38 @@ pub(crate) struct Publisher {
     decoder: Decoder,
 }
 
-/// A provider of a register call, public and active.
+/// A provider for a register call: public and active.
 pub(crate) fn provider(name: &str) -> Value {
     json!({ "name": name, "type": "openai", "model": format!("model-of-{name}"), "visibility": "public",
         "initialStatus": "active" })
 }
 
-/// A provider in a pool.
+/// A provider that names a pool.
 pub(crate) fn pooled(name: &str, pool: &str) -> Value {
     let mut provider = provider(name);
     provider["poolName"] = pool.into();
     provider
 }
 
-/// `provider`, made private.
+/// Makes a provider private.
 pub(crate) fn private(mut provider: Value) -> Value {
     provider["visibility"] = "private".into();
     provider
 }
 
-/// `provider`, hibernating.
+/// Makes a provider hibernating.
 pub(crate) fn asleep(mut provider: Value) -> Value {
     provider["initialStatus"] = "hibernating".into();
     provider
 }
 
+/// The report of one row in a heartbeat.
+pub(crate) fn report(name: &str, status: &str, in_flight: u32, capacity: u32) -> Value {
+    json!({ "name": name, "status": status, "inFlight": in_flight, "queued": 0, "maxConcurrency": capacity })
+}
+
 impl Publisher {
-    /// Registers `providers` and opens a channel that names `features` (none: a classic publisher).
+    /// Registers `providers` and opens a channel that names `features`; with `None`, the publisher is classic.
     pub(crate) async fn start(
         hub: &TestHub,
         token: &str,
@@ -52,7 +57,7 @@ impl Publisher {
         publisher
     }
 
-    /// Registers, without a channel.
+    /// Registers `providers` without opening a channel.
     pub(crate) async fn register(
         hub: &TestHub,
         token: &str,
@@ -74,7 +79,7 @@ impl Publisher {
         }
     }
 
-    /// Opens the channel. Returns the data of its hello.
+    /// Opens the channel. Returns the data of its event `hello`.
     pub(crate) async fn open(&mut self, hub: &TestHub, features: Option<&str>) -> Value {
         let mut ask = hub
             .ask_as(&self.token, "GET", "/api/v1/llms/_provider-stream")
@@ -98,7 +103,7 @@ impl Publisher {
         self.channel = None;
     }
 
-    /// The next event; `None` when the hub ends the channel.
+    /// Reads the next event; `None` if the hub has ended the channel.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.decoder.next_event() {
@@ -109,14 +114,14 @@ impl Publisher {
         }
     }
 
-    /// The next task.
+    /// Reads the next event, which has to be a task. Returns the task.
     pub(crate) async fn task(&mut self) -> Value {
         let event = self.event().await.expect("the channel ended");
         assert_eq!(event.name(), "task", "{}", event.data);
         serde_json::from_str(&event.data).unwrap()
     }
 
-    /// The task id of the next event, a cancel.
+    /// Reads the next event, which has to be a cancel. Returns its task id.
     pub(crate) async fn cancelled(&mut self) -> String {
         let event = self.event().await.expect("the channel ended");
         assert_eq!(event.name(), "cancel", "{}", event.data);
@@ -124,19 +129,19 @@ impl Publisher {
         data["taskId"].as_str().unwrap().into()
     }
 
-    /// Posts a result for a task.
+    /// Posts a result for `task`. Returns the status of the hub's answer, as all methods below that post.
     pub(crate) async fn post(&self, hub: &TestHub, task: &Value, result: &Value) -> u16 {
         let id = task["taskId"].as_str().unwrap_or_else(|| panic!("no id in {task}"));
         let path = format!("/api/v1/llms/_provider-task/{id}/result");
         hub.ask_as(&self.token, "POST", path).body(result.to_string()).send().await.0
     }
 
-    /// Posts a completion with the content `text`.
+    /// Posts a completion with the content `text` as the result.
     pub(crate) async fn answer(&self, hub: &TestHub, task: &Value, text: &str) -> u16 {
         self.post(hub, task, &json!({ "status": 200, "body": completion(text) })).await
     }
 
-    /// Answers the task of a call with `text`. The call and its result have status 200. Returns the task.
+    /// Sends `call` and answers its task with `text`. Checks that call and result have status 200. Returns the task.
     pub(crate) async fn serves(&mut self, hub: &TestHub, call: &Ask, text: &str) -> Value {
         let ((status, answer), (task, result)) = futures_util::join!(call.send(), async {
             let task = self.task().await;
@@ -147,7 +152,22 @@ impl Publisher {
         task
     }
 
-    /// As [`begins`](Self::begins), by an upload that goes on.
+    /// Sends `call` and posts `result` for its task with status 200. Returns the caller's answer.
+    pub(crate) async fn post_for(&mut self, hub: &TestHub, call: &Ask, result: &Value) -> Answer {
+        let (answer, status) = futures_util::join!(call.open(), async {
+            let task = self.task().await;
+            self.post(hub, &task, result).await
+        });
+        assert_eq!(status, 200, "{result}");
+        answer
+    }
+
+    /// Sends `call` and posts a completion with the content `text` for its task. Returns the caller's answer.
+    pub(crate) async fn answer_for(&mut self, hub: &TestHub, call: &Ask, text: &str) -> Answer {
+        self.post_for(hub, call, &json!({ "status": 200, "body": completion(text) })).await
+    }
+
+    /// Like [`begins`](Self::begins), with the chunk in an upload. Returns the unfinished upload, too.
     pub(crate) async fn begins_upload(
         &mut self,
         hub: &TestHub,
@@ -165,7 +185,7 @@ impl Publisher {
         (answer, task, upload)
     }
 
-    /// Sends a first chunk for a call that streams. Returns the caller's answer, read up to the chunk, and the task.
+    /// Sends the streaming `call` and posts a first chunk. Returns the caller's answer, read up to the chunk, and the task.
     pub(crate) async fn begins(&mut self, hub: &TestHub, call: &Ask, text: &str) -> (Answer, Value) {
         let (mut answer, task) = futures_util::join!(call.open(), async {
             let task = self.task().await;

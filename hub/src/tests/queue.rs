@@ -1,4 +1,4 @@
-//! Durable tasks: accepted, run once, kept, resumed, cancelled.
+//! Durable tasks: acceptance, order, results, resumed streams, cancellation.
 
 mod failures;
 
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, chunk, completion, provider};
+use super::publisher::{Publisher, chunk, completion, private, provider, report};
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
 use crate::options::DataDir;
 
-fn wanted(llm: &str, streaming: bool) -> String {
+fn request_body(llm: &str, streaming: bool) -> String {
     json!({ "llm": llm, "streaming": streaming,
         "request": { "seed": 18_446_744_073_709_551_615_u64, "messages": [ { "role": "user", "content": "canary-prompt" } ] } })
     .to_string()
 }
 
 async fn enqueue_as(hub: &TestHub, token: &str, llm: &str, streaming: bool) -> String {
-    let ask = hub.ask_as(token, "POST", "/api/v1/inference-tasks").body(wanted(llm, streaming));
+    let ask = hub.ask_as(token, "POST", "/api/v1/inference-tasks").body(request_body(llm, streaming));
     let (status, answer) = ask.json().await;
     assert_eq!(status, 202, "{answer}");
     assert_eq!(answer["status"], "pending");
@@ -29,15 +29,14 @@ async fn enqueue(hub: &TestHub, llm: &str, streaming: bool) -> String {
     enqueue_as(hub, ADMIN, llm, streaming).await
 }
 
-async fn until(hub: &TestHub, id: &str, status: &str) -> Value {
+async fn until_status(hub: &TestHub, id: &str, status: &str) -> Value {
     eventually(&format!("{id} is {status}"), async || hub.durable_task(id).await["status"] == status).await;
     hub.durable_task(id).await
 }
 
-/// A provider that tells how much it takes.
-async fn with_room(publisher: &Publisher, hub: &TestHub, name: &str, room: u32) {
-    let status = json!({ "providers": [ { "name": name, "status": "active", "inFlight": 0, "queued": 0,
-        "maxConcurrency": room } ] });
+/// Sends a heartbeat that reports a capacity of `room` for the row `name`.
+async fn report_capacity(publisher: &Publisher, hub: &TestHub, name: &str, capacity: u32) {
+    let status = json!({ "providers": [ report(name, "active", 0, capacity) ] });
     assert_eq!(publisher.beat(hub, status).await, 200);
 }
 
@@ -49,7 +48,7 @@ async fn a_task_waits_for_its_publisher_and_its_result_is_kept() {
     let waiting = hub.durable_task(&second).await;
     assert_eq!((waiting["position"].as_u64(), waiting["durable"].as_bool()), (Some(2), Some(true)));
     publisher.open(&hub, None).await;
-    // Both are claimed at once: which of them is on the channel first is left to chance.
+    // Both tasks are claimed at once and reach the channel in any order.
     for _ in 0..2 {
         let sent = publisher.task().await;
         assert_eq!(sent["request"]["seed"], 18_446_744_073_709_551_615_u64);
@@ -57,7 +56,7 @@ async fn a_task_waits_for_its_publisher_and_its_result_is_kept() {
         assert_eq!(publisher.answer(&hub, &sent, "hello").await, 200);
     }
     for id in [&first, &second] {
-        let done = until(&hub, id, "completed").await;
+        let done = until_status(&hub, id, "completed").await;
         assert_eq!(done["result"], json!({ "status": 200, "body": completion("hello") }));
         assert_eq!(done["worker"].as_str(), Some(publisher.session.as_str()));
         assert_eq!((done["llmName"].as_str(), done["model"].as_str()), (Some("a"), Some("model-of-a")));
@@ -74,8 +73,7 @@ async fn a_task_waits_for_its_publisher_and_its_result_is_kept() {
 async fn an_invalid_task_and_one_for_a_hidden_llm_are_refused() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut hidden = provider("hidden");
-    hidden["visibility"] = "private".into();
+    let hidden = private(provider("hidden"));
     Publisher::register(&hub, &alice, None, &[hidden]).await;
     for body in [
         "",
@@ -88,9 +86,10 @@ async fn an_invalid_task_and_one_for_a_hidden_llm_are_refused() {
         let (status, _) = hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(body).send().await;
         assert_eq!(status, 400, "{body}");
     }
-    let ask = |name: &str| hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(wanted(name, false));
-    let (theirs, nobodys) = (ask("hidden").send().await, ask("nobodys").send().await);
-    assert_eq!(theirs, (404, nobodys.1.replace("nobodys", "hidden")));
+    let ask =
+        |name: &str| hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(request_body(name, false));
+    let (hidden, unknown) = (ask("hidden").send().await, ask("nobody").send().await);
+    assert_eq!(hidden, (404, unknown.1.replace("nobody", "hidden")));
     hub.stop().await;
 }
 
@@ -128,9 +127,9 @@ async fn a_streamed_task_is_read_live_and_resumed() {
     assert_eq!(reader.until("two").await, format!("id: 2\ndata: {}\n\n", chunk("two")));
     publisher.done(&hub, &sent).await;
     assert_eq!(reader.rest().await, "id: 3\ndata: [DONE]\n\n");
-    let done = until(&hub, &id, "completed").await;
+    let done = until_status(&hub, &id, "completed").await;
     assert_eq!(done["result"]["chunks"].as_array().unwrap().len(), 2);
-    // From the store now: the same bytes.
+    // The ended task's stream is read from the store: the same bytes.
     for (last, expected) in [
         (
             "0",
@@ -148,7 +147,7 @@ async fn a_streamed_task_is_read_live_and_resumed() {
     hub.stop().await;
 }
 
-/// P3, F13: a publisher lost before the first byte makes the task pending again, one lost after it ends the task.
+/// P3, F13: if the publisher is lost before the first byte, the task becomes pending again; after it, the task fails.
 #[actix_rt::test]
 async fn a_task_is_retried_before_the_first_byte_and_not_after() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(20)).await;
@@ -157,15 +156,15 @@ async fn a_task_is_retried_before_the_first_byte_and_not_after() {
     let lost = publisher.task().await;
     assert_eq!(hub.durable_task(&id).await["status"], "claimed");
     publisher.close();
-    until(&hub, &id, "pending").await;
+    until_status(&hub, &id, "pending").await;
     publisher.open(&hub, None).await;
     let sent = publisher.task().await;
-    assert_ne!(sent["taskId"], lost["taskId"], "a new dispatch has a new id");
+    assert_ne!(sent["taskId"], lost["taskId"], "the second dispatch has the id of the first");
     assert_eq!(publisher.chunk(&hub, &lost, "late").await, 410);
     publisher.chunk(&hub, &sent, "one").await;
-    until(&hub, &id, "running").await;
+    until_status(&hub, &id, "running").await;
     publisher.close();
-    let ended = until(&hub, &id, "error").await;
+    let ended = until_status(&hub, &id, "error").await;
     assert_eq!(ended["error"], "the publisher was lost in the middle of its answer");
     let (_, text) = hub.ask("GET", format!("/api/v1/inference-tasks/{id}/stream")).send().await;
     assert!(text.contains("error") && !text.contains("[DONE]"), "{text}");
@@ -175,15 +174,15 @@ async fn a_task_is_retried_before_the_first_byte_and_not_after() {
 }
 
 #[actix_rt::test]
-async fn a_cancelled_task_is_cancelled_at_its_publisher() {
+async fn a_cancellation_of_a_running_task_reaches_its_publisher() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, status")).await;
-    with_room(&publisher, &hub, "a", 1).await;
+    report_capacity(&publisher, &hub, "a", 1).await;
     let (running, waiting) = (enqueue(&hub, "a", false).await, enqueue(&hub, "a", false).await);
     let sent = publisher.task().await;
     for id in [&waiting, &running] {
         assert_eq!(hub.ask("DELETE", format!("/api/v1/inference-tasks/{id}")).send().await.0, 204);
-        until(&hub, id, "cancelled").await;
+        until_status(&hub, id, "cancelled").await;
     }
     assert_eq!(publisher.cancelled().await, sent["taskId"].as_str().unwrap());
     assert_eq!(publisher.answer(&hub, &sent, "late").await, 410);
@@ -195,19 +194,19 @@ async fn tasks_are_claimed_in_order_as_capacity_allows() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("status")).await;
-    with_room(&publisher, &hub, "a", 1).await;
+    report_capacity(&publisher, &hub, "a", 1).await;
     let first = enqueue_as(&hub, &bob, "a", false).await;
     let mut sent = publisher.task().await;
     let second = enqueue_as(&hub, &bob, "a", false).await;
     let third = enqueue_as(&hub, &bob, "a", false).await;
-    let own = enqueue_as(&hub, &alice, "a", false).await;
-    assert_eq!(hub.durable_task(&second).await["status"], "pending", "no room, no claim");
+    let of_alice = enqueue_as(&hub, &alice, "a", false).await;
+    assert_eq!(hub.durable_task(&second).await["status"], "pending", "a task is claimed without capacity");
     for (running, next) in
-        [(&first, Some(&own)), (&own, Some(&second)), (&second, Some(&third)), (&third, None)]
+        [(&first, Some(&of_alice)), (&of_alice, Some(&second)), (&second, Some(&third)), (&third, None)]
     {
         assert_eq!(hub.durable_task(running).await["status"], "claimed");
         publisher.answer(&hub, &sent, "x").await;
-        until(&hub, running, "completed").await;
+        until_status(&hub, running, "completed").await;
         if next.is_some() {
             sent = publisher.task().await;
         }

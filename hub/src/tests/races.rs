@@ -1,4 +1,4 @@
-//! Changes on two threads at once reach the store in order.
+//! Changes that two threads make at once reach the store in order.
 
 use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::Duration;
@@ -9,28 +9,28 @@ use tokio::runtime::Handle;
 use wire::texts;
 
 use super::interceptor::StoreInterceptor;
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, provider, report};
 use super::support::{ADMIN, TestHub, eventually, hub_on};
 use crate::Hub;
 use crate::model::{Caller, Role, TaskStatus};
 use crate::store::{Change, SqliteStore, Store, StoreFuture};
 
-type Act = Box<dyn FnOnce() + Send>;
+type Interruption = Box<dyn FnOnce() + Send>;
 
-/// A store that runs `act` on another thread just before it gets a task in state `when`.
-struct MeddledStore {
+/// A store that runs `act` on another thread just before it writes a task in state `when`.
+struct InterruptedStore {
     store: SqliteStore,
     when: TaskStatus,
-    act: Mutex<Option<Act>>,
+    act: Mutex<Option<Interruption>>,
     hub: OnceLock<Weak<Hub>>,
-    /// Changes of rows and sessions that came while the registry was not locked.
+    /// Changes of rows and sessions that were enqueued while the registry was not locked.
     unlocked: Mutex<Vec<Change>>,
 }
 
-/// Time for `act`, unless it waits for a lock.
+/// Longest wait for `act`, which may itself wait for a lock that the storing thread holds.
 const MOMENT: Duration = Duration::from_millis(100);
 
-impl MeddledStore {
+impl InterruptedStore {
     fn new(when: TaskStatus) -> Arc<Self> {
         Arc::new(Self {
             store: SqliteStore::in_memory().unwrap(),
@@ -41,7 +41,7 @@ impl MeddledStore {
         })
     }
 
-    fn meddle(&self, changes: &[Change]) {
+    fn interrupt(&self, changes: &[Change]) {
         let is_due = |change: &Change| match change {
             Change::PutTask(task) => task.state == self.when,
             Change::ClaimTask { .. } => self.when == TaskStatus::Claimed,
@@ -59,25 +59,24 @@ impl MeddledStore {
             act();
             let _ = done.send(());
         });
-        // `act` may have to wait for a lock that this thread holds.
         let _ = waits.recv_timeout(MOMENT);
     }
 }
 
-impl StoreInterceptor for MeddledStore {
+impl StoreInterceptor for InterruptedStore {
     fn store(&self) -> &SqliteStore {
         &self.store
     }
 
     fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
-        self.meddle(&changes);
+        self.interrupt(&changes);
         self.on_coalesced(&changes);
         if is_write_behind { self.store.write_behind(changes) } else { self.store.write(changes) }
     }
 
     fn on_coalesced(&self, changes: &[Change]) {
         let Some(hub) = self.hub.get().and_then(Weak::upgrade) else { return };
-        let of_the_table = |change: &&Change| {
+        let is_registry_change = |change: &&Change| {
             !matches!(
                 change,
                 Change::NewTask { .. }
@@ -90,7 +89,7 @@ impl StoreInterceptor for MeddledStore {
             )
         };
         if !hub.registry.is_locked() {
-            self.unlocked.lock().extend(changes.iter().filter(of_the_table).cloned());
+            self.unlocked.lock().extend(changes.iter().filter(is_registry_change).cloned());
         }
     }
 }
@@ -101,26 +100,26 @@ async fn enqueue(hub: &TestHub) -> String {
     answer["id"].as_str().unwrap().to_owned()
 }
 
-/// Makes the owner cancel the task just before the store gets it.
-fn cancel_at_write(hub: &TestHub, store: &MeddledStore, id: &str) {
+/// Cancels the task just before the store writes it.
+fn cancel_at_write(hub: &TestHub, store: &InterruptedStore, id: &str) {
     let (hub, id) = (Arc::clone(hub.core()), id.to_owned());
     let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
     *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id).is_some())));
 }
 
-async fn assert_stays_cancelled(store: &MeddledStore, id: &str) {
-    eventually("it was cancelled", async || store.act.lock().is_none()).await;
-    eventually("it is cancelled, without its request", async || {
+async fn assert_stays_cancelled(store: &InterruptedStore, id: &str) {
+    eventually("the cancellation has run", async || store.act.lock().is_none()).await;
+    eventually("the stored task is cancelled and has no request", async || {
         let task = store.task(id).await.unwrap().unwrap();
         (task.state, task.request) == (TaskStatus::Cancelled, None)
     })
     .await;
 }
 
-/// P1, P2: a task that is cancelled during its claim stays cancelled, and its prompt is deleted.
+/// P1, P2: a task that is cancelled while its claim is written stays cancelled, and its request is deleted.
 #[actix_rt::test]
 async fn a_task_cancelled_while_it_is_claimed_stays_cancelled() {
-    let store = MeddledStore::new(TaskStatus::Claimed);
+    let store = InterruptedStore::new(TaskStatus::Claimed);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub).await;
@@ -130,10 +129,10 @@ async fn a_task_cancelled_while_it_is_claimed_stays_cancelled() {
     hub.stop().await;
 }
 
-/// P1, P2: a task that is cancelled while it becomes pending again stays cancelled, and does not run after a restart.
+/// P1, P2: a task that is cancelled while it becomes pending again stays cancelled, and its request is deleted.
 #[actix_rt::test]
 async fn a_task_cancelled_while_it_is_requeued_stays_cancelled() {
-    let store = MeddledStore::new(TaskStatus::Pending);
+    let store = InterruptedStore::new(TaskStatus::Pending);
     let hub = hub_on(store.clone()).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let id = enqueue(&hub).await;
@@ -144,15 +143,14 @@ async fn a_task_cancelled_while_it_is_requeued_stays_cancelled() {
     hub.stop().await;
 }
 
-/// Changes of rows and sessions are enqueued while the registry is locked.
+/// Changes of rows and sessions are enqueued while the registry is locked, so that they are in its order.
 #[actix_rt::test]
 async fn changes_reach_the_store_in_the_order_of_the_registry() {
-    let store = MeddledStore::new(TaskStatus::Completed);
+    let store = InterruptedStore::new(TaskStatus::Completed);
     let hub = hub_on(store.clone()).await;
     store.hub.set(Arc::downgrade(hub.core())).unwrap();
     let publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status,drain")).await;
-    let status = json!({ "providers": [{ "name": "a", "status": "hibernating", "inFlight": 0, "queued": 0,
-        "maxConcurrency": 1 }] });
+    let status = json!({ "providers": [report("a", "hibernating", 0, 1)] });
     assert_eq!(publisher.beat(&hub, status).await, 200);
     hub.drop_channel(&publisher.session);
     hub.until_status("a", "inactive").await;

@@ -1,4 +1,4 @@
-//! Raw bytes on a socket: ambiguous framing, endless heads, other protocols.
+//! Raw bytes on a socket: ambiguous framing, large and slow heads, other protocols.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout};
 
 use super::support::{ADMIN, TestHub, hub, hub_with, tls_files};
 
-/// Sends bytes as they are; what comes back until the hub closes or is silent.
+/// Sends raw bytes. Returns what the hub sends until it closes the connection or is silent for 300 ms.
 async fn send(hub: &TestHub, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(hub.addr).await.unwrap();
-    // The hub may refuse, and close, before it has read all.
+    // The hub may close the connection before it has read all bytes.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     while let Ok(Ok(read)) = timeout(Duration::from_millis(300), stream.read_buf(&mut answer)).await {
@@ -68,15 +68,15 @@ async fn a_request_with_ambiguous_framing_is_refused() {
         let text = send(&hub, body.as_bytes()).await;
         assert!(answers(&text) <= 1 && !text.contains("createdAt"), "chunk size {size:?}: {text}");
     }
-    // The same twice says one thing; a request behind a proper one is one of its own.
+    // A second request behind one with proper framing is answered.
     let text = send(&hub, format!("{}{{}}{smuggled}", head("content-length: 2\r\n")).as_bytes()).await;
     assert!(answers(&text) == 2 && text.contains("createdAt"), "{text}");
     hub.stop().await;
 }
 
-/// A07, A25: a head that is too long or has too many lines is refused in bounded memory, and other requests are served.
+/// A07, A25: a head that is too long or has too many lines is refused, and other requests are served.
 #[actix_rt::test]
-async fn a_head_without_end_is_refused() {
+async fn a_head_that_is_too_large_is_refused() {
     let hub = hub().await;
     let begin = "GET /v1/models HTTP/1.1\r\nhost: x\r\n";
     let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
@@ -102,7 +102,7 @@ async fn a_head_without_end_is_refused() {
     hub.stop().await;
 }
 
-/// A25: a head that is incomplete after 5 s is given up, and delays no other request.
+/// A25: a connection whose head is incomplete after 5 s is closed, and delays no other request.
 #[actix_rt::test]
 async fn a_slow_head_times_out() {
     let hub = hub().await;
@@ -112,12 +112,12 @@ async fn a_slow_head_times_out() {
         let mut answer = Vec::new();
         stream.write_all(b"GET /v1/models HTTP/1.1\r\nx: ").await.unwrap();
         loop {
-            // Still alive, he says.
+            // The head grows slowly and does not end.
             let _ = stream.write_all(b"y").await;
             match timeout(Duration::from_millis(250), stream.read_buf(&mut answer)).await {
                 Ok(Ok(0) | Err(_)) => break,
                 Ok(Ok(_)) | Err(_) => {
-                    assert!(begin.elapsed() < Duration::from_secs(15), "it is never given up");
+                    assert!(begin.elapsed() < Duration::from_secs(15), "the connection is still open");
                 }
             }
         }
@@ -135,9 +135,9 @@ async fn a_slow_head_times_out() {
     hub.stop().await;
 }
 
-/// A29: the hub does not speak HTTP/2: not by ALPN, not by prior knowledge, not by upgrade.
+/// A29: the hub does not accept HTTP/2 by ALPN, by prior knowledge or by upgrade.
 #[actix_rt::test]
-async fn the_hub_speaks_http_1_1_and_nothing_else() {
+async fn the_hub_accepts_only_http_1_1() {
     let dir = tempfile::tempdir().unwrap();
     let certificate = Certificate::of_localhost();
     let tls = hub_with(|options| options.tls = Some(tls_files(&certificate, dir.path()))).await;
@@ -153,7 +153,7 @@ async fn the_hub_speaks_http_1_1_and_nothing_else() {
         let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(request)?;
         let mut answer = Vec::new();
-        // Servers often close without a word of TLS.
+        // An end without TLS's close_notify is no failure here.
         let _ = stream.read_to_end(&mut answer);
         let chosen = tls.alpn_protocol().map(<[u8]>::to_vec);
         Ok::<_, std::io::Error>((chosen, String::from_utf8_lossy(&answer).into_owned()))
@@ -181,10 +181,10 @@ async fn the_hub_speaks_http_1_1_and_nothing_else() {
     hub.stop().await;
 }
 
-/// A30, A31, A32: no CORS header is sent to another origin, no cookie is set or read, and no host name replaces the
-/// token.
+/// A30, A31, A32: no CORS header is sent to an unknown origin, no cookie is set or read, and requests for any host name
+/// need a token.
 #[actix_rt::test]
-async fn a_foreign_page_gets_no_cors_header_and_no_cookie() {
+async fn an_unknown_origin_gets_no_cors_header_and_no_cookie() {
     let hub = hub().await;
     for origin in ["null", "https://evil.example", "http://localhost:8787", "http://127.0.0.1"] {
         for (method, path) in
@@ -195,7 +195,7 @@ async fn a_foreign_page_gets_no_cors_header_and_no_cookie() {
                 .header("access-control-request-method", "POST")
                 .header("access-control-request-headers", "authorization")
                 .header("access-control-request-private-network", "true");
-            // A preflight has no token, and learns that there is no such method.
+            // A preflight without a token gets 405, another request 401.
             let refused = if method == "OPTIONS" { 405 } else { 401 };
             let bare = ask.open().await;
             assert_eq!(bare.status, refused, "{method} {path}");
@@ -208,7 +208,7 @@ async fn a_foreign_page_gets_no_cors_header_and_no_cookie() {
             }
         }
     }
-    // A name that an attacker's DNS points here.
+    // Host names that an attacker's DNS may resolve to the hub's address.
     for host in ["evil.example", "127.0.0.1.evil.example", "localhost"] {
         let text = send(&hub, format!("GET /v1/models HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 401 "), "{text}");

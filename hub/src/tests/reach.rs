@@ -1,4 +1,4 @@
-//! What others may ask of a backend: an answer, and nothing that happens in its network or is stored there.
+//! Requests that ask a backend for more than an answer: to fetch an address, to run tools, to store data.
 
 mod agents;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::http::Ask;
 use super::publisher::{Publisher, pooled, provider};
-use super::support::{ADMIN, TestHub, eventually, hub};
+use super::support::{ADMIN, TestHub, hub};
 
 fn picture(model: &str, url: &str) -> Value {
     json!({ "model": model, "messages": [ { "role": "user", "content": [
@@ -18,9 +18,9 @@ fn ask(hub: &TestHub, token: &str, path: &str, body: &Value) -> Ask {
     hub.ask_as(token, "POST", path).body(body.to_string())
 }
 
-/// Asks, and gives the task that the publisher gets; it answers.
+/// Others than the row's owner get 400 with the name of the parameter.
 #[actix_rt::test]
-async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
+async fn only_the_owner_may_ask_a_backend_for_more_than_an_answer() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -61,7 +61,7 @@ async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
             "/error/code",
         ),
     ] {
-        // An admin is not the owner, either.
+        // An admin is not the row's owner, either.
         for token in [bob.as_str(), ADMIN] {
             let (status, answer) = ask(&hub, token, path, &body).json().await;
             assert_eq!(status, 400, "{path} {body}: {answer}");
@@ -78,20 +78,16 @@ async fn only_the_owner_may_ask_more_than_an_answer_of_a_backend() {
     }
     let data = picture("a", "data:image/png;base64,/9j/4AAQ");
     let task = publisher.serves(&hub, &ask(&hub, &bob, "/v1/chat/completions", &data), "hello").await;
-    assert_eq!(task["request"]["messages"], data["messages"], "it goes as it is");
+    assert_eq!(task["request"]["messages"], data["messages"], "the request was changed");
     let durable = json!({ "llm": "a", "request": remote });
     let (_, task) = ask(&hub, &bob, "/api/v1/inference-tasks", &durable).json().await;
-    let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-    eventually("the durable one is refused", async || {
-        hub.ask("GET", path.clone()).json().await.1["code"] == "invalid_request"
-    })
-    .await;
+    hub.until_task(&task, "code", "invalid_request").await;
     hub.stop().await;
 }
 
-/// Calls on a pool go to members that allow them.
+/// Calls of a pool that fetch an address go to members with `allowRemoteUrls`.
 #[actix_rt::test]
-async fn an_owner_may_open_a_row_with_allow_remote_urls() {
+async fn a_row_with_allow_remote_urls_serves_others_requests_that_fetch() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut open = pooled("open", "p");
@@ -107,7 +103,7 @@ async fn an_owner_may_open_a_row_with_allow_remote_urls() {
     assert_eq!(hub.row("open").await["allowRemoteUrls"], true);
     assert_eq!(hub.row("closed").await.get("allowRemoteUrls"), None);
 
-    // Public rows are their admin's.
+    // The same holds for a public row, which belongs to its admin.
     let row = json!({ "type": "openai", "model": "m", "url": "http://127.0.0.1:9/v1" });
     let mut made = row.clone();
     made["name"] = "gpt".into();
@@ -118,15 +114,15 @@ async fn an_owner_may_open_a_row_with_allow_remote_urls() {
     opened["allowRemoteUrls"] = true.into();
     for put in [&opened, &row] {
         assert_eq!(hub.ask("PUT", "/api/v1/llms/gpt").body(put.to_string()).send().await.0, 200);
-        // Left out it stays: nobody listens there, and that is what is said.
+        // A PUT without the key keeps it. 502: the call was allowed, and nothing listens on port 9.
         assert_eq!(ask(&hub, &bob, "/v1/chat/completions", &asked).json().await.0, 502);
     }
     hub.stop().await;
 }
 
-/// At the owner's row they are allowed, at another user's row they are not.
+/// Parameters of an agent are allowed at rows of the agent's owner, and not at rows of others, whoever calls.
 #[actix_rt::test]
-async fn an_agents_parameters_count_as_its_owners() {
+async fn an_agents_parameters_count_as_requested_by_its_owner() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -150,10 +146,9 @@ async fn an_agents_parameters_count_as_its_owners() {
     hub.stop().await;
 }
 
-/// Some backends accept `Model` for `model`, and take the last of both: they are refused together, also at the owner's
-/// row.
+/// A key such as `Model`, which some backends read as `model`, is refused, also at the caller's own row.
 #[actix_rt::test]
-async fn a_key_that_some_backends_take_for_model_is_refused() {
+async fn a_key_that_differs_from_a_known_key_only_in_case_is_refused() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
@@ -176,10 +171,12 @@ async fn a_key_that_some_backends_take_for_model_is_refused() {
         let durable = format!(r#"{{"llm":"a","request":{body}}}"#);
         assert_eq!(hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(durable).send().await.0, 400);
     }
-    // Names that an agent's owner has for other things are no caller's fault.
-    let agent =
-        json!({ "name": "g", "llmName": "a", "defaultParams": { "Model": "x", "STREAM": true, "seed": 1 } });
-    assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    // Such keys among an agent's parameters are removed and do not fail the call.
+    hub.create_agent(
+        &alice,
+        &json!({ "name": "g", "llmName": "a", "defaultParams": { "Model": "x", "STREAM": true, "seed": 1 } }),
+    )
+    .await;
     let call = json!({ "model": "g", "messages": [], "stream": false });
     let task = publisher.serves(&hub, &ask(&hub, &alice, "/v1/chat/completions", &call), "hello").await;
     assert_eq!((&task["request"]["seed"], &task["request"]["Model"]), (&json!(1), &Value::Null));

@@ -1,4 +1,4 @@
-//! Calls and durable tasks end with the token that began them.
+//! Calls and durable tasks end when the token that started them is revoked.
 
 mod later;
 
@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use wire::row::Timestamp;
 
 use super::http::PATIENCE;
-use super::publisher::{Publisher, chunk, provider};
+use super::publisher::{Publisher, chunk, provider, report};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
 use crate::model::{DurableTask, TaskStatus, Token};
 use crate::store::{Change, SqliteStore, Store};
 
-/// Two tokens of one user: ids and secrets.
+/// Creates two tokens of one user. Returns the id and the secret of each.
 async fn two_tokens(hub: &TestHub, user: &str) -> [(String, String); 2] {
     let make = async || {
         let body = json!({ "user": user }).to_string();
@@ -36,9 +36,9 @@ async fn until_revoked(hub: &TestHub, id: &str) {
     assert_eq!(hub.durable_task(id).await["code"], "invalid_api_key");
 }
 
-/// In each dialect, whole and streamed, before the first content; calls of the user's other token go on.
+/// A running call without content gets 401 in each dialect, whole and streamed; calls of the user's other token go on.
 #[actix_rt::test]
-async fn a_call_ends_with_its_token() {
+async fn a_running_call_ends_when_its_token_is_revoked() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for (path, stream) in [
@@ -72,24 +72,21 @@ async fn a_call_ends_with_its_token() {
     hub.stop().await;
 }
 
-/// Nothing of the call is sent.
+/// A call that waits for capacity gets 401, and its task is not sent when there is capacity.
 #[actix_rt::test]
-async fn a_waiting_call_ends_with_its_token() {
+async fn a_waiting_call_ends_when_its_token_is_revoked() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, status")).await;
-    let room = |busy: u32| {
-        json!({ "providers": [ { "name": "a", "status": "active", "inFlight": busy, "queued": 0,
-            "maxConcurrency": 1 } ] })
-    };
-    assert_eq!(publisher.beat(&hub, room(1)).await, 200);
+    let report = |busy: u32| json!({ "providers": [ report("a", "active", busy, 1) ] });
+    assert_eq!(publisher.beat(&hub, report(1)).await, 200);
     let [(id, ends), (_, stays)] = two_tokens(&hub, "bob").await;
     let ask = |token: &str| {
         let ask = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("a", false));
         ask.header("x-queue-timeout", "60")
     };
-    let first = async { timeout(PATIENCE, ask(&ends).send()).await.expect("it waits on") };
+    let first = async { timeout(PATIENCE, ask(&ends).send()).await.expect("the waiting call ends") };
     let first = futures_util::join!(first, async {
-        eventually("it waits", async || {
+        eventually("the call waits", async || {
             let (_, tasks) = hub.ask("GET", "/api/v1/inference-tasks").json().await;
             tasks.as_array().unwrap().len() == 1
         })
@@ -99,7 +96,7 @@ async fn a_waiting_call_ends_with_its_token() {
     assert_eq!(first.0.0, 401, "{}", first.0.1);
     let second = ask(&stays);
     let (second, ()) = futures_util::join!(second.send(), async {
-        assert_eq!(publisher.beat(&hub, room(0)).await, 200);
+        assert_eq!(publisher.beat(&hub, report(0)).await, 200);
         let task = publisher.task().await;
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     });
@@ -107,9 +104,9 @@ async fn a_waiting_call_ends_with_its_token() {
     hub.stop().await;
 }
 
-/// Pending and running tasks end; those of the user's other token do not.
+/// Pending and running tasks of the token end; tasks of the user's other token do not.
 #[actix_rt::test]
-async fn durable_tasks_end_with_their_token() {
+async fn durable_tasks_end_when_their_token_is_revoked() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("here"), provider("other")], Some("cancel")).await;
@@ -130,14 +127,14 @@ async fn durable_tasks_end_with_their_token() {
     back.open(&hub, None).await;
     let taken = back.task().await;
     assert_eq!(back.answer(&hub, &taken, "hello").await, 200);
-    eventually("the other token's task ends well", async || {
+    eventually("the other token's task is completed", async || {
         hub.durable_task(&others).await["status"] == "completed"
     })
     .await;
     hub.stop().await;
 }
 
-fn stored(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTask {
+fn stored_task(id: &str, owner: &str, target: &str, token: Option<&str>) -> DurableTask {
     DurableTask {
         id: id.into(),
         owner: owner.into(),

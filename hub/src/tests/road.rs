@@ -1,8 +1,8 @@
-//! The shortest way: register, channel, inference, result.
+//! The basic path of a call: register, open the channel, infer, post the result.
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, chunk, provider};
+use super::publisher::{Publisher, asleep, chunk, provider};
 use super::support::{ADMIN, TestHub, hub};
 
 pub(crate) fn chat(model: &str, stream: bool) -> String {
@@ -24,7 +24,7 @@ async fn an_inference_is_answered_by_the_publisher() {
         assert_eq!(task["kind"], "infer");
         assert_eq!(task["llmName"], "a");
         assert_eq!(task["streaming"], false);
-        assert_eq!(task["request"]["model"], "own", "the caller's own model is carried");
+        assert_eq!(task["request"]["model"], "own", "the caller's `model` was changed");
         assert!(task.get("endpoint").is_none());
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     });
@@ -34,7 +34,7 @@ async fn an_inference_is_answered_by_the_publisher() {
 }
 
 #[actix_rt::test]
-async fn chunks_pass_as_they_come_and_the_stream_ends_with_done() {
+async fn chunks_are_passed_on_at_once_and_the_stream_ends_with_done() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
@@ -116,9 +116,9 @@ async fn rows_and_models_are_listed() {
     hub.stop().await;
 }
 
-/// F78: without a publisher, a caller gets 503 at once.
+/// F78: a call without a publisher gets 503 at once.
 #[actix_rt::test]
-async fn without_a_publisher_a_caller_gets_503_with_retry_after() {
+async fn a_call_without_a_publisher_gets_503_with_retry_after() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     publisher.close();
@@ -150,10 +150,7 @@ async fn a_publishers_error_status_and_body_are_passed_on() {
         ),
     ] {
         let call = infer(&hub, "a", false);
-        let (answer, ()) = futures_util::join!(call.send(), async {
-            let task = publisher.task().await;
-            assert_eq!(publisher.post(&hub, &task, &result).await, 200);
-        });
+        let answer = publisher.post_for(&hub, &call, &result).await.text().await;
         assert_eq!(answer, (status, text.into()));
     }
     hub.stop().await;
@@ -164,8 +161,7 @@ async fn many_callers_of_a_hibernating_row_cause_one_wake() {
     const CALLERS: usize = 200;
 
     let hub = hub().await;
-    let mut asleep = provider("a");
-    asleep["initialStatus"] = "hibernating".into();
+    let asleep = asleep(provider("a"));
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], None).await;
     assert_eq!(hub.row("a").await["status"], "hibernating");
     let calls: Vec<_> = (0..CALLERS).map(|_| infer(&hub, "a", false)).collect();
@@ -173,7 +169,7 @@ async fn many_callers_of_a_hibernating_row_cause_one_wake() {
     let (answers, ()) = futures_util::join!(calls, async {
         let wake = publisher.task().await;
         assert_eq!(wake["kind"], "wake");
-        // Whoever has not arrived by now finds it awake.
+        // Callers that arrive after this result find the row active.
         assert_eq!(
             publisher.post(&hub, &wake, &json!({ "status": 200, "body": { "ok": true, "ms": 1 } })).await,
             200
@@ -192,8 +188,7 @@ async fn many_callers_of_a_hibernating_row_cause_one_wake() {
 #[actix_rt::test]
 async fn a_failed_wake_is_503() {
     let hub = hub().await;
-    let mut asleep = provider("a");
-    asleep["initialStatus"] = "hibernating".into();
+    let asleep = asleep(provider("a"));
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], None).await;
     let call = infer(&hub, "a", false);
     let (answer, ()) = futures_util::join!(call.open(), async {
@@ -206,13 +201,13 @@ async fn a_failed_wake_is_503() {
 }
 
 #[actix_rt::test]
-async fn a_caller_finds_a_publisher_whose_channel_is_about_to_open() {
+async fn a_call_just_before_the_channel_opens_is_served() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     assert_eq!(hub.row("a").await["status"], "active");
     let call = infer(&hub, "a", false);
     let (answer, ()) = futures_util::join!(call.json(), async {
-        // The call is on its way before the channel is.
+        // The call is sent before the channel is opened.
         tokio::task::yield_now().await;
         publisher.open(&hub, None).await;
         let task = publisher.task().await;
@@ -223,7 +218,7 @@ async fn a_caller_finds_a_publisher_whose_channel_is_about_to_open() {
 }
 
 #[actix_rt::test]
-async fn chunks_for_an_answer_in_one_piece_are_a_502_at_once() {
+async fn a_chunk_for_a_call_that_does_not_stream_fails_the_call() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);

@@ -1,10 +1,10 @@
-//! The size of a user's rows and agents, and their lists.
+//! Limits for the size of a user's rows and agents, and lists of them.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, provider, report};
 use super::support::{ADMIN, TestHub, hub, hub_with};
 
 const REGISTER: &str = "/api/v1/llms/_provider-register";
@@ -23,7 +23,7 @@ async fn ask(hub: &TestHub, token: &str, method: &'static str, path: &str, body:
     hub.ask_as(token, method, path).body(body.to_string()).json().await
 }
 
-/// A27: each route that takes a row or an agent refuses texts that are too long, with a reason.
+/// A27: each route that creates or changes a row or an agent refuses texts that are too long, with a reason.
 #[actix_rt::test]
 async fn texts_and_parameters_that_are_too_long_are_refused() {
     let hub = hub().await;
@@ -83,11 +83,11 @@ async fn texts_and_parameters_that_are_too_long_are_refused() {
     let (status, refused) = ask(&hub, &alice, "POST", REGISTER, &json!({ "providers": [row] })).await;
     assert_eq!((status, &refused["error"]), (400, &json!("providers[0].description: at most 4096 bytes")));
     let (_, agents) = hub.ask_as(&alice, "GET", "/api/v1/agents").json().await;
-    assert_eq!(agents.as_array().unwrap().len(), 1, "nothing of what was refused is there");
+    assert_eq!(agents.as_array().unwrap().len(), 1, "a refused agent exists");
     hub.stop().await;
 }
 
-/// A27: a register call or heartbeat names at most as many rows as a session may have.
+/// A27: a register call and a heartbeat may name at most 256 rows.
 #[actix_rt::test]
 async fn the_rows_of_a_register_call_or_heartbeat_are_bounded() {
     let hub = hub().await;
@@ -97,8 +97,7 @@ async fn the_rows_of_a_register_call_or_heartbeat_are_bounded() {
     assert_eq!(ask(&hub, &alice, "POST", REGISTER, &register(257)).await.0, 400);
     assert_eq!(ask(&hub, &alice, "POST", REGISTER, &register(256)).await.0, 201);
     let beat = async |count: usize| {
-        let report =
-            |_| json!({ "name": "r1", "status": "active", "inFlight": 0, "queued": 0, "maxConcurrency": 1 });
+        let report = |_| report("r1", "active", 0, 1);
         let reports: Vec<Value> = (0..count).map(report).collect();
         let body = json!({ "providerSessionId": "sess-a", "providers": reports });
         ask(&hub, &alice, "POST", "/api/v1/llms/_provider-heartbeat", &body).await
@@ -109,7 +108,7 @@ async fn the_rows_of_a_register_call_or_heartbeat_are_bounded() {
     hub.stop().await;
 }
 
-/// A27: rows and agents count by their bytes for their owner; a change that needs fewer is always accepted.
+/// A27: the bytes of a user's rows and agents are limited; a change to fewer bytes is always accepted.
 #[actix_rt::test]
 async fn the_bytes_of_a_users_rows_and_agents_are_bounded() {
     let hub = hub_with(|options| options.limits.row_bytes = 10_000).await;
@@ -137,8 +136,12 @@ async fn the_bytes_of_a_users_rows_and_agents_are_bounded() {
             (429, &json!(words), &json!("rate_limit_exceeded"))
         );
     }
-    assert_eq!(hub.row("row").await["description"].as_str().unwrap().len(), 1000, "it stays as it was");
-    // An admin's change of it counts for its owner.
+    assert_eq!(
+        hub.row("row").await["description"].as_str().unwrap().len(),
+        1000,
+        "a refused call changed the row"
+    );
+    // A change by an admin counts for the agent's owner.
     assert_eq!(ask(&hub, ADMIN, "PUT", "/api/v1/agents/a1", &agent("a1", &prompt(9000))).await.0, 429);
     assert_eq!(create(&bob, "b1", 9000).await.0, 201);
     assert_eq!(ask(&hub, &alice, "PUT", "/api/v1/agents/a1", &agent("a1", &prompt(5000))).await.0, 200);
@@ -149,9 +152,9 @@ async fn the_bytes_of_a_users_rows_and_agents_are_bounded() {
     hub.stop().await;
 }
 
-/// A27: a list of agents has short fields only, and an agent's own page has all.
+/// A27: a list of agents leaves out long fields; the answer for one agent has all fields.
 #[actix_rt::test]
-async fn lists_have_no_prompts_and_one_agents_page_has() {
+async fn a_list_of_agents_leaves_out_prompts_and_parameters() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let more = json!({ "systemPrompt": "Be brief.", "defaultParams": { "n": 1.10 }, "extras": { "x": [] }, "visibility": "public" });
@@ -169,9 +172,9 @@ async fn lists_have_no_prompts_and_one_agents_page_has() {
     hub.stop().await;
 }
 
-/// A27: a list of any length is complete, for any reader, and is sent in parts.
+/// A27: a long list is complete for each user and is sent chunked; a short one has a `content-length`.
 #[actix_rt::test]
-async fn a_long_list_has_each_thing_once_and_a_short_one_has_a_length() {
+async fn a_long_list_has_each_entry_once_and_is_sent_chunked() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let named = |what: &str, session: usize, number: usize| format!("{what}-{session}-{number:03}");

@@ -1,4 +1,4 @@
-//! The shapes of the three APIs: errors, named events, one JSON body for a stream.
+//! Answers in the formats of the APIs: errors, event names, streams made from one JSON body.
 
 use serde_json::{Value, json};
 
@@ -8,14 +8,11 @@ use super::road::{chat, infer};
 use super::support::{ADMIN, hub};
 
 #[actix_rt::test]
-async fn one_json_body_for_a_stream_still_gives_a_chunk_and_done() {
+async fn a_json_result_for_a_stream_becomes_a_chunk_and_an_end_mark() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", true);
-    let (answer, ()) = futures_util::join!(call.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(&hub, &task, "hello").await;
-    });
+    let answer = publisher.answer_for(&hub, &call, "hello").await.text().await;
     let data = answer.1.strip_suffix("\n\ndata: [DONE]\n\n").unwrap().strip_prefix("data: ").unwrap();
     let event: Value = serde_json::from_str(data).unwrap();
     assert_eq!(event["object"], "chat.completion.chunk");
@@ -24,7 +21,7 @@ async fn one_json_body_for_a_stream_still_gives_a_chunk_and_done() {
 }
 
 #[actix_rt::test]
-async fn errors_have_the_shape_of_their_api() {
+async fn errors_have_the_format_of_their_api() {
     let hub = hub().await;
     let unknown = |path: &str| hub.ask("POST", path).body(chat("unknown", false));
     let (status, body) = unknown("/v1/chat/completions").json().await;
@@ -50,7 +47,7 @@ async fn errors_have_the_shape_of_their_api() {
 }
 
 #[actix_rt::test]
-async fn messages_and_responses_have_named_events_and_no_done() {
+async fn streams_of_messages_and_responses_have_event_names_and_no_done() {
     let hub = hub().await;
     let mut publisher =
         Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;

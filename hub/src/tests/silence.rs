@@ -1,4 +1,4 @@
-//! A publisher that falls silent in an answer: the stream ends, the task is cancelled, its slot is free.
+//! A publisher that sends no chunk for too long: the stream ends with an error and the task is cancelled.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::support::{ADMIN, TestHub, eventually, hub_with};
 
 const SILENCE: Duration = Duration::from_millis(300);
 
-async fn impatient() -> TestHub {
+async fn hub_with_short_idle_timeout() -> TestHub {
     hub_with(|options| {
         options.timings.stream_idle_timeout = SILENCE;
-        // Between two keep-alives: they do not count.
+        // Keep-alives are more frequent and must not restart the timeout.
         options.timings.keepalive_interval = Duration::from_millis(50);
     })
     .await
 }
 
-/// The last event of a stream, which is an error; there is no mark of success before it.
+/// The last event of a stream, which has to be an error. Checks that the stream has no end mark.
 fn last_error(text: &str) -> Value {
     assert!(!text.contains("[DONE]"), "{text}");
     let data = text.trim_end().rsplit("data: ").next().unwrap();
@@ -32,19 +32,19 @@ fn code(error: &Value) -> &Value {
 
 #[actix_rt::test]
 async fn a_stream_of_a_silent_publisher_ends_and_frees_its_slot() {
-    let hub = impatient().await;
+    let hub = hub_with_short_idle_timeout().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, endpoints")).await;
     for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/llms/a/infer"] {
         let ask = hub.ask("POST", path).body(chat("a", true));
         let (mut answer, task) = publisher.begins(&hub, &ask, "one").await;
         let text = answer.rest().await;
-        assert!(text.contains(": keepalive") || text.contains("ping"), "it was quiet for long: {text}");
+        assert!(text.contains(": keepalive") || text.contains("ping"), "there is no keep-alive: {text}");
         assert_eq!(publisher.cancelled().await, task["taskId"], "{path}");
         assert!(text.contains("stream_idle"), "{path}: {text}");
         if path != "/v1/responses" {
             assert_eq!(code(&last_error(&text)), "stream_idle", "{path}: {text}");
         }
-        eventually("its place is free", async || hub.core().registry.lock().in_flight("a") == 0).await;
+        eventually("the row's slot is free", async || hub.core().registry.lock().in_flight("a") == 0).await;
         assert_eq!(publisher.chunk(&hub, &task, "late").await, 410, "{path}");
     }
     let (_, rows) = hub.ask("GET", "/api/v1/audit").json().await;
@@ -54,10 +54,10 @@ async fn a_stream_of_a_silent_publisher_ends_and_frees_its_slot() {
     hub.stop().await;
 }
 
-/// Each chunk restarts the timeout, and before the first one only `--wait-timeout` counts.
+/// Each chunk restarts the timeout. Before the first chunk only `--wait-timeout` applies.
 #[actix_rt::test]
-async fn a_slow_publisher_is_not_a_silent_one() {
-    let hub = impatient().await;
+async fn a_publisher_with_short_pauses_does_not_time_out() {
+    let hub = hub_with_short_idle_timeout().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
     let (text, ()) = futures_util::join!(ask.send(), async {
@@ -75,28 +75,26 @@ async fn a_slow_publisher_is_not_a_silent_one() {
 
 #[actix_rt::test]
 async fn a_durable_task_of_a_silent_publisher_is_an_error() {
-    let hub = impatient().await;
+    let hub = hub_with_short_idle_timeout().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
     let task = json!({ "llm": "a", "request": { "messages": [] }, "streaming": true });
     let (_, made) = hub.ask("POST", "/api/v1/inference-tasks").body(task.to_string()).json().await;
     let sent = publisher.task().await;
     assert_eq!(publisher.chunk(&hub, &sent, "one").await, 200);
     assert_eq!(publisher.cancelled().await, sent["taskId"]);
-    let path = format!("/api/v1/inference-tasks/{}", made["id"].as_str().unwrap());
-    eventually("it ended", async || hub.ask("GET", path.as_str()).json().await.1["status"] == "error").await;
-    let (_, ended) = hub.ask("GET", path.as_str()).json().await;
+    let ended = hub.until_task(&made, "status", "error").await;
     assert_eq!(ended["code"], "stream_idle", "{ended}");
     hub.stop().await;
 }
 
-/// A row's `timeoutSeconds` plus 30 s counts if that is less; it is registered and stored.
+/// A row keeps the `timeoutSeconds` of its last register call.
 #[actix_rt::test]
-async fn a_rows_own_timeout_is_taken_from_its_register_call() {
+async fn the_timeout_of_a_row_is_taken_from_its_register_call() {
     let hub = hub_with(|_| ()).await;
     let mut spec = provider("a");
     spec["timeoutSeconds"] = json!(45);
     let publisher = Publisher::start(&hub, ADMIN, &[spec, provider("b")], None).await;
-    let told = |name: &str| {
+    let timeout_of = |name: &str| {
         let registry = hub.core().registry.lock();
         let caller = crate::model::Caller {
             user: "root".into(),
@@ -105,9 +103,9 @@ async fn a_rows_own_timeout_is_taken_from_its_register_call() {
         };
         registry.llm(&caller, name).unwrap().timeout_seconds
     };
-    assert_eq!((told("a"), told("b")), (Some(45), None));
-    // A register call without it takes it back.
+    assert_eq!((timeout_of("a"), timeout_of("b")), (Some(45), None));
+    // A register call without `timeoutSeconds` removes it.
     Publisher::register(&hub, ADMIN, Some(&publisher.session), &[provider("a"), provider("b")]).await;
-    assert_eq!(told("a"), None);
+    assert_eq!(timeout_of("a"), None);
     hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Texts that a publisher controls, and what of them reaches others.
+//! Texts of a publisher that would break a format if they were copied into it unescaped.
 
 mod hostile_json;
 
@@ -10,8 +10,8 @@ use super::road::{chat, infer};
 use super::support::{ADMIN, hub};
 use crate::dispatch::refusal;
 
-/// What would end a line, an event, a header or a string where somebody copied it.
-const NASTY: [&str; 12] = [
+/// Texts that would end a line, an event, a header or a string if they were copied unescaped.
+const HOSTILE_TEXTS: [&str; 12] = [
     "hi\n\nevent: done\ndata: {\"choices\":[]}\n\n",
     "\n\ndata: [DONE]\n\n",
     "[DONE]",
@@ -32,15 +32,15 @@ fn events(text: &str) -> Vec<Event> {
     std::iter::from_fn(|| decoder.next_event()).collect()
 }
 
-/// A12, A13, A15: a name outside the rule is refused with a reason that does not repeat it; free text is kept and sent
-/// as JSON only.
+/// A12, A13, A15: an invalid name is refused with a short error; a description is stored unchanged and sent as JSON
+/// only.
 #[actix_rt::test]
-async fn a_bad_name_is_refused_and_free_text_stays_text() {
+async fn an_invalid_name_is_refused_and_free_text_is_stored_unchanged() {
     let hub = hub().await;
     let long = "x".repeat(10_000);
     let traversal =
         ["../x", ".", "..", "/etc/passwd", "a/b", "C:\\x", "%2e%2e", "a b", "раypal", "A", "_x", "-x"];
-    for bad in NASTY.into_iter().chain(traversal).chain(["", long.as_str()]) {
+    for bad in HOSTILE_TEXTS.into_iter().chain(traversal).chain(["", long.as_str()]) {
         let named = |key: &str| {
             let mut spec = provider("a");
             spec[key] = bad.into();
@@ -57,7 +57,7 @@ async fn a_bad_name_is_refused_and_free_text_stays_text() {
             assert!(answer.to_string().len() < 500, "{answer}");
         }
     }
-    for bad in NASTY.into_iter().filter(|bad| bad.contains(|c: char| c.is_control())) {
+    for bad in HOSTILE_TEXTS.into_iter().filter(|bad| bad.contains(|c: char| c.is_control())) {
         for key in ["model", "type", "tier", "visibility", "initialStatus"] {
             let mut spec = provider("a");
             spec[key] = bad.into();
@@ -66,7 +66,7 @@ async fn a_bad_name_is_refused_and_free_text_stays_text() {
         let id = json!({ "providerSessionId": bad, "providers": [] });
         assert_eq!(hub.register(ADMIN, &id).await.0, 400, "{bad:?}");
     }
-    for text in NASTY {
+    for text in HOSTILE_TEXTS {
         let mut spec = provider("a");
         spec["description"] = text.into();
         let agent = json!({ "name": "b", "llmName": "a", "visibility": "public", "description": text,
@@ -87,7 +87,7 @@ async fn a_bad_name_is_refused_and_free_text_stays_text() {
             assert!(!answer.head.contains("set-cookie"), "{}", answer.head);
         }
     }
-    // A path is a name, whatever is in it.
+    // Escapes in a path are part of a name and lead to no other path.
     for name in ["..%2f..%2fetc%2fpasswd", "%2e%2e", "%00", "a%0d%0ax-evil:%201", "%ff"] {
         for path in ["/api/v1/llms/NAME", "/v1/models/NAME", "/console/NAME", "/api/v1/inference-tasks/NAME"]
         {
@@ -99,12 +99,12 @@ async fn a_bad_name_is_refused_and_free_text_stays_text() {
     hub.stop().await;
 }
 
-/// A19, A22: n chunks become n events with the same values, by POST and by upload, whatever their strings contain.
+/// A19, A22: each chunk becomes one event with the same value, by POST and by upload, whatever its strings contain.
 #[actix_rt::test]
-async fn n_chunks_are_n_events_with_the_same_values() {
+async fn each_chunk_becomes_one_event_with_the_same_value() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let chunks: Vec<Value> = NASTY
+    let chunks: Vec<Value> = HOSTILE_TEXTS
         .iter()
         .map(|text| {
             json!({ "id": text, "object": text, "model": text, "event": text, "retry": text, "choices": [
@@ -145,17 +145,14 @@ async fn n_chunks_are_n_events_with_the_same_values() {
     hub.stop().await;
 }
 
-/// A19: an error's text ends an answer once, as one JSON string, and cannot form an end mark.
+/// A19: an error's text reaches the caller as one JSON string in one event and cannot form an end mark.
 #[actix_rt::test]
-async fn an_errors_text_is_one_json_string() {
+async fn an_errors_text_reaches_the_caller_as_one_json_string() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    for text in NASTY {
+    for text in HOSTILE_TEXTS {
         let call = infer(&hub, "a", false);
-        let (answer, ()) = futures_util::join!(call.json(), async {
-            let task = publisher.task().await;
-            publisher.post(&hub, &task, &json!({ "error": text })).await;
-        });
+        let answer = publisher.post_for(&hub, &call, &json!({ "error": text })).await.json().await;
         assert_eq!((answer.0, &answer.1["error"]), (502, &json!(text)));
         for upload in [false, true] {
             let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
@@ -173,20 +170,20 @@ async fn an_errors_text_is_one_json_string() {
             let events = events(&answer.1);
             assert_eq!(events.len(), 2, "{:?}", answer.1);
             let error: Value = serde_json::from_str(&events[1].data).unwrap();
-            // White space around the words is left out; a text without words is told as the JSON that it came in.
-            let told = error["error"]["message"].as_str().unwrap().trim();
-            assert!(told == text.trim() || text.trim().is_empty(), "{told:?}");
+            // White space around the text is removed; a blank text is replaced by the JSON that contained it.
+            let message = error["error"]["message"].as_str().unwrap().trim();
+            assert!(message == text.trim() || text.trim().is_empty(), "{message:?}");
         }
     }
     hub.stop().await;
 }
 
-/// A23: an error body as long as a request body is not parsed on the serving thread.
+/// A23: a long error body is not parsed, since that would block the serving thread.
 #[actix_rt::test]
 async fn an_error_body_that_is_too_long_is_not_parsed() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    for (length, is_told) in [(100 << 10, true), (300 << 10, false)] {
+    for (length, is_parsed) in [(100 << 10, true), (300 << 10, false)] {
         let error = format!(r#"{{"error":{{"message":"the words","x":[{}0]}}}}"#, "0,".repeat(length / 2));
         let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
         let (answer, ()) = futures_util::join!(call.send(), async {
@@ -194,17 +191,17 @@ async fn an_error_body_that_is_too_long_is_not_parsed() {
             let body = format!("event: error\ndata: {error}\n\n");
             hub.ask("POST", Publisher::upload_path(&task)).body(body).send().await;
         });
-        assert_eq!(answer.1.contains("the words"), is_told, "{length}");
-        assert_eq!(answer.1.contains("too great a length"), !is_told, "{length}");
-        let told = refusal(422, &error).message;
-        assert_eq!((told == "the words", told.contains("too great a length")), (is_told, !is_told));
+        assert_eq!(answer.1.contains("the words"), is_parsed, "{length}");
+        assert_eq!(answer.1.contains("too great a length"), !is_parsed, "{length}");
+        let message = refusal(422, &error).message;
+        assert_eq!((message == "the words", message.contains("too great a length")), (is_parsed, !is_parsed));
     }
     hub.stop().await;
 }
 
-/// A20: a publisher cannot choose headers, nor a status other than a success or an error.
+/// A20: a publisher's headers do not reach the caller, and a status that is neither success nor error becomes 502.
 #[actix_rt::test]
-async fn a_publisher_sets_no_header_and_no_odd_status() {
+async fn a_publishers_headers_and_odd_statuses_do_not_reach_the_caller() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let odd = [json!(0), json!(100), json!(101), json!(199), json!(301), json!(304), json!(600), json!(999)];

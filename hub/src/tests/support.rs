@@ -1,4 +1,4 @@
-//! A hub in process, and requests to it.
+//! Starts a hub in the test process, and sends common requests to it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) const ADMIN: &str = "admin-token-of-the-test";
 /// The path of durable tasks.
 pub(crate) const TASKS: &str = "/api/v1/inference-tasks";
 
-/// A hub on port 0.
+/// A running hub that listens on port 0 of 127.0.0.1.
 pub(crate) struct TestHub {
     pub(crate) addr: SocketAddr,
     handle: HubHandle,
@@ -54,7 +54,7 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> TestHub {
     TestHub { addr: handle.addr(), handle }
 }
 
-/// A hub on `store`.
+/// Starts a hub on the store `store`.
 pub(crate) async fn hub_on(store: Arc<dyn Store>) -> TestHub {
     let handle = Hub::start_on(options(), (None, store)).await.unwrap();
     TestHub { addr: handle.addr(), handle }
@@ -65,17 +65,17 @@ impl TestHub {
         self.handle.core()
     }
 
-    /// A request with the admin's token.
+    /// Builds a request with the admin's token.
     pub(crate) fn ask(&self, method: &'static str, path: impl Into<String>) -> Ask {
         ask(self.addr, method, path).token(ADMIN)
     }
 
-    /// A request with `token`.
+    /// Builds a request with `token`.
     pub(crate) fn ask_as(&self, token: &str, method: &'static str, path: impl Into<String>) -> Ask {
         ask(self.addr, method, path).token(token)
     }
 
-    /// Sends a register call.
+    /// Sends a register call. Returns the status and the body of the answer.
     pub(crate) async fn register(&self, token: &str, body: &Value) -> (u16, Value) {
         self.ask_as(token, "POST", "/api/v1/llms/_provider-register").body(body.to_string()).json().await
     }
@@ -88,17 +88,32 @@ impl TestHub {
         task["id"].as_str().unwrap().to_owned()
     }
 
-    /// A durable task as the admin sees it.
+    /// Reads a durable task as the admin.
     pub(crate) async fn durable_task(&self, id: &str) -> Value {
         self.ask("GET", format!("{TASKS}/{id}")).json().await.1
     }
 
-    /// A new token of a member.
+    /// Waits until the field `key` of the durable task with the id of `task` is `value`. Returns the task.
+    pub(crate) async fn until_task(&self, task: &Value, key: &str, value: &str) -> Value {
+        let id = task["id"].as_str().unwrap();
+        eventually(&format!("{key} of {id} is {value}"), async || self.durable_task(id).await[key] == value)
+            .await;
+        self.durable_task(id).await
+    }
+
+    /// Creates an agent.
+    pub(crate) async fn create_agent(&self, token: &str, agent: &Value) {
+        let (status, answer) =
+            self.ask_as(token, "POST", "/api/v1/agents").body(agent.to_string()).send().await;
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    /// Creates a token of the member `user`. Returns its secret.
     pub(crate) async fn member(&self, user: &str) -> String {
         self.handle.mint_token(user, Role::Member).await.unwrap()
     }
 
-    /// The row `name` as the admin sees it.
+    /// Reads the row `name` as the admin.
     pub(crate) async fn row(&self, name: &str) -> Value {
         self.ask("GET", format!("/api/v1/llms/{name}")).json().await.1
     }
@@ -124,13 +139,13 @@ impl TestHub {
         core.wakes.lock().is_waking(row, session.as_deref())
     }
 
-    /// Drops a session's channel as if it had not been noticed yet that its connection is gone.
+    /// Drops a session's channel while its row still counts as connected, as after an unnoticed loss of the connection.
     pub(crate) fn drop_channel(&self, session: &str) {
         self.handle.core().channels.drop_session(session);
     }
 
-    /// When the hub stops waiting for running answers, by this thread's clock.
-    pub(crate) fn gives_up(&self) -> tokio::task::JoinHandle<Instant> {
+    /// Resolves to the time, by this thread's clock, at which the hub stops waiting for running answers.
+    pub(crate) fn end_of_grace(&self) -> tokio::task::JoinHandle<Instant> {
         let mut phase = self.handle.core().phase.subscribe();
         actix_rt::spawn(async move {
             phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();

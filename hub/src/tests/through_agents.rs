@@ -1,34 +1,34 @@
-//! A public agent over its owner's private LLM: it serves, and the LLM stays hidden.
+//! A public agent for its owner's private LLM: it serves everybody, and the LLM stays hidden.
 
 use serde_json::json;
 
-use super::publisher::{Publisher, pooled};
+use super::publisher::{Publisher, pooled, private, report};
 use super::road::chat;
-use super::support::{TestHub, eventually, hub};
+use super::support::{TASKS, TestHub, hub};
 
-/// A private row `deep-row` in the pool `deep-pool`.
-async fn private(hub: &TestHub, token: &str) -> Publisher {
-    let mut hidden = pooled("deep-row", "deep-pool");
-    hidden["visibility"] = "private".into();
+/// Starts a publisher of the private row `deep-row` in the pool `deep-pool`.
+async fn publish_private_row(hub: &TestHub, token: &str) -> Publisher {
+    let hidden = private(pooled("deep-row", "deep-pool"));
     Publisher::start(hub, token, &[hidden], Some("cancel, status")).await
 }
 
-async fn agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) {
-    let agent =
-        json!({ "name": name, "llmName": llm, "visibility": visibility, "systemPrompt": "Be brief." });
-    let ask = hub.ask_as(token, "POST", "/api/v1/agents").body(agent.to_string());
-    assert_eq!(ask.send().await.0, 201);
+async fn create_agent(hub: &TestHub, token: &str, name: &str, llm: &str, visibility: &str) {
+    hub.create_agent(
+        token,
+        &json!({ "name": name, "llmName": llm, "visibility": visibility, "systemPrompt": "Be brief." }),
+    )
+    .await;
 }
 
-/// A34: a stranger uses a private LLM through a public agent of its owner, whole, streamed and durable, and reads
-/// nothing of it in heads, lists, events, records or errors.
+/// A34: a stranger uses a private LLM through its owner's public agent, whole, streamed and durable; no header, list,
+/// event, record or error reveals the LLM.
 #[actix_rt::test]
 async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut publisher = private(&hub, &alice).await;
-    agent(&hub, &alice, "clerk", "deep-row", "public").await;
-    agent(&hub, &alice, "pooler", "deep-pool", "public").await;
+    let mut publisher = publish_private_row(&hub, &alice).await;
+    create_agent(&hub, &alice, "clerk", "deep-row", "public").await;
+    create_agent(&hub, &alice, "pooler", "deep-pool", "public").await;
     let mut read = String::new();
 
     for (path, model) in [
@@ -59,25 +59,18 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
     assert_eq!(status, 202);
     let task = publisher.task().await;
     publisher.answer(&hub, &task, "hello").await;
-    let path = format!("/api/v1/inference-tasks/{}", queued["id"].as_str().unwrap());
-    eventually("the task ends", async || {
-        hub.ask_as(&bob, "GET", path.clone()).json().await.1["status"] == "completed"
-    })
-    .await;
-    // What its publisher says of it by name.
+    hub.until_task(&queued, "status", "completed").await;
+    // Errors of the publisher name the row; the agent's name replaces it.
     for result in [
         json!({ "error": "provider 'deep-row' did not come up within 5ms" }),
         json!({ "status": 429, "body": { "error": "the queue of 'deep-row' is full" } }),
     ] {
         let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("clerk", false));
-        let (answer, ()) = futures_util::join!(call.send(), async {
-            let task = publisher.task().await;
-            publisher.post(&hub, &task, &result).await;
-        });
+        let answer = publisher.post_for(&hub, &call, &result).await.text().await;
         assert!(answer.0 >= 400 && answer.1.contains("'clerk'"), "{answer:?}");
         read += &answer.1;
     }
-    // Also after its first word, and of a task that is kept.
+    // The same holds after the first chunk and for a durable task.
     for last in [
         json!({ "error": "provider 'deep-row' died" }),
         json!({ "status": 500, "body": { "error": { "message": "'deep-row' died" } } }),
@@ -93,18 +86,16 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
         read += &body;
     }
     let streaming = r#"{"llm":"clerk","request":{},"streaming":true}"#;
-    let (_, queued) = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(streaming).json().await;
+    let (_, failed) = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(streaming).json().await;
     let task = publisher.task().await;
     publisher.chunk(&hub, &task, "hello").await;
     publisher.post(&hub, &task, &json!({ "error": "provider 'deep-row' died" })).await;
-    let failed = format!("/api/v1/inference-tasks/{}", queued["id"].as_str().unwrap());
-    eventually("the task fails", async || {
-        let (_, task) = hub.ask_as(&bob, "GET", failed.clone()).json().await;
-        task["error"].as_str().is_some_and(|error| error.contains("'clerk' died"))
-    })
-    .await;
+    hub.until_task(&failed, "status", "error").await;
+    let failed = format!("{TASKS}/{}", failed["id"].as_str().unwrap());
+    let (_, failed) = hub.ask_as(&bob, "GET", failed).json().await;
+    assert!(failed["error"].as_str().unwrap().contains("'clerk' died"), "{failed}");
     for path in [
-        path.as_str(),
+        format!("{TASKS}/{}", queued["id"].as_str().unwrap()).as_str(),
         "/api/v1/agents",
         "/api/v1/agents/clerk",
         "/api/v1/llms",
@@ -120,17 +111,20 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
         assert!(!read.contains(secret), "{secret}: {read}");
     }
     let (_, audit) = hub.ask_as(&bob, "GET", "/api/v1/audit?llm=clerk").json().await;
-    assert!(audit.as_array().unwrap().len() >= 5, "his calls have the agent's name: {audit}");
+    assert!(
+        audit.as_array().unwrap().len() >= 5,
+        "records of the stranger's calls lack the agent's name: {audit}"
+    );
     let (_, audit) = hub.ask_as(&bob, "GET", "/api/v1/audit?llm=deep-row").json().await;
-    assert_eq!(audit, json!([]), "he cannot ask for what he must not know");
+    assert_eq!(audit, json!([]), "the stranger finds records by the hidden row's name");
     for method in [("GET", "/api/v1/llms/deep-row"), ("GET", "/api/v1/llms/deep-pool/members")] {
         assert_eq!(hub.ask_as(&bob, method.0, method.1).send().await.0, 404);
     }
     for model in ["deep-row", "deep-pool"] {
         let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat(model, false));
-        assert_eq!(call.send().await.0, 404, "by itself it does not exist");
+        assert_eq!(call.send().await.0, 404, "the hidden row can be called by its own name");
     }
-    // Its owner and an admin know what happened there.
+    // The LLM's owner and an admin see the calls of the row.
     let (_, tasks) = hub.ask_as(&alice, "GET", "/api/v1/llms/deep-row/tasks").json().await;
     assert!(tasks.as_array().unwrap().len() >= 7, "{tasks}");
     assert!(hub.ask("GET", "/api/v1/audit").send().await.1.contains("deep-row"));
@@ -138,19 +132,18 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
     hub.stop().await;
 }
 
-/// A37: a public agent opens the row of its owner that it names; no row of a third user, and none if the agent is
-/// private.
+/// A37: a public agent gives access to the private row that it names if both have one owner, and to no other row.
 #[actix_rt::test]
-async fn an_agent_opens_only_the_row_of_its_owner_that_it_names() {
+async fn an_agent_gives_access_only_to_the_row_of_its_owner_that_it_names() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut publisher = private(&hub, &alice).await;
-    // Another user's agent, and an admin's, over what is not theirs.
-    agent(&hub, &bob, "thief", "deep-row", "public").await;
-    agent(&hub, super::support::ADMIN, "office", "deep-row", "public").await;
-    // An agent of alice's over a public row that shares the pool.
+    let mut publisher = publish_private_row(&hub, &alice).await;
+    // Agents of another user and of an admin name alice's private row.
+    create_agent(&hub, &bob, "thief", "deep-row", "public").await;
+    create_agent(&hub, super::support::ADMIN, "office", "deep-row", "public").await;
+    // An agent of alice names her public row in the pool of the private one.
     let mut open = Publisher::start(&hub, &alice, &[pooled("open-row", "deep-pool")], None).await;
-    agent(&hub, &alice, "front", "open-row", "public").await;
+    create_agent(&hub, &alice, "front", "open-row", "public").await;
     open.close();
     hub.until_status("open-row", "inactive").await;
     let carol = hub.member("carol").await;
@@ -160,7 +153,7 @@ async fn an_agent_opens_only_the_row_of_its_owner_that_it_names() {
         assert_eq!(status, 503, "{model}: {body}");
         assert!(!body.contains("deep"), "{body}");
     }
-    agent(&hub, &alice, "clerk", "deep-row", "public").await;
+    create_agent(&hub, &alice, "clerk", "deep-row", "public").await;
     let call = hub.ask_as(&carol, "POST", "/v1/chat/completions").body(chat("clerk", false));
     publisher.serves(&hub, &call, "hello").await;
     let hide = json!({ "llmName": "deep-row", "visibility": "private" }).to_string();
@@ -169,10 +162,10 @@ async fn an_agent_opens_only_the_row_of_its_owner_that_it_names() {
     hub.stop().await;
 }
 
-/// A34: a call or durable task that was accepted through an agent does not run while the agent is withdrawn, and goes
-/// on when it is back.
+/// A34: a call or durable task that waits through an agent does not run while the agent is not registered; the durable
+/// task runs when the agent is back.
 #[actix_rt::test]
-async fn no_call_passes_through_a_withdrawn_agent() {
+async fn no_call_runs_through_an_agent_that_is_not_registered() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut hidden = super::publisher::provider("deep-row");
@@ -187,10 +180,7 @@ async fn no_call_passes_through_a_withdrawn_agent() {
         let path = "/api/v1/llms/_provider-register";
         assert_eq!(hub.ask_as(&alice, "POST", path).body(body.to_string()).send().await.0, 201);
     };
-    let status = |busy: u32| {
-        json!({ "providers": [{ "name": "deep-row", "status": "active", "inFlight": busy, "queued": 0,
-            "maxConcurrency": 1 }] })
-    };
+    let status = |busy: u32| json!({ "providers": [report("deep-row", "active", busy, 1)] });
     register(std::slice::from_ref(&clerk)).await;
     publisher.beat(&hub, status(1)).await;
     let ask = hub.ask_as(&bob, "POST", "/v1/chat/completions").header("x-queue-timeout", "2");
@@ -200,17 +190,16 @@ async fn no_call_passes_through_a_withdrawn_agent() {
     assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut waiting).await.is_err());
     let enqueue = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(r#"{"llm":"clerk","request":{}}"#);
     let (_, queued) = enqueue.json().await;
-    let path = format!("/api/v1/inference-tasks/{}", queued["id"].as_str().unwrap());
 
     register(&[]).await;
     publisher.beat(&hub, status(0)).await;
     let (status_of, body) = waiting.await;
     assert_eq!(status_of, 503, "{body}");
-    assert_eq!(hub.ask_as(&bob, "GET", path.clone()).json().await.1["status"], "pending");
+    hub.until_task(&queued, "status", "pending").await;
     let own = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("deep-row", false));
     let (answer, ()) = futures_util::join!(own.send(), async {
         let task = publisher.task().await;
-        assert_eq!(task["request"]["messages"][0]["content"], "hi", "the first that comes is its owner's");
+        assert_eq!(task["request"]["messages"][0]["content"], "hi", "the stranger's call ran");
         publisher.answer(&hub, &task, "hello").await;
     });
     assert_eq!(answer.0, 200);
@@ -219,9 +208,6 @@ async fn no_call_passes_through_a_withdrawn_agent() {
     publisher.beat(&hub, status(0)).await;
     let task = publisher.task().await;
     publisher.answer(&hub, &task, "hello").await;
-    eventually("the task ends", async || {
-        hub.ask_as(&bob, "GET", path.clone()).json().await.1["status"] == "completed"
-    })
-    .await;
+    hub.until_task(&queued, "status", "completed").await;
     hub.stop().await;
 }

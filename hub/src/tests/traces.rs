@@ -1,9 +1,9 @@
-//! Request id, row, times and code in answers and in the audit, and access to them.
+//! Request ids, row names, times and codes in answers and audit records, and who may see them.
 
 use serde_json::{Value, json};
 
 use super::http::{Answer, ask};
-use super::publisher::{Publisher, provider};
+use super::publisher::{Publisher, private, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, TestHub, hub};
 
@@ -18,7 +18,7 @@ async fn audit(hub: &TestHub, token: &str, query: &str) -> Vec<Value> {
 }
 
 #[actix_rt::test]
-async fn every_answer_has_a_request_id_and_its_times() {
+async fn every_answer_has_a_request_id_and_a_server_timing() {
     let hub = hub().await;
     for (path, token) in [
         ("/healthz", None),
@@ -48,7 +48,7 @@ async fn every_answer_has_a_request_id_and_its_times() {
 }
 
 #[actix_rt::test]
-async fn an_inference_says_which_row_answered_and_how_long_it_took() {
+async fn the_answer_of_a_call_has_its_row_and_its_times() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     for streaming in [false, true] {
@@ -67,7 +67,7 @@ async fn an_inference_says_which_row_answered_and_how_long_it_took() {
         let names: Vec<_> = timing.split(", ").map(|part| part.split(';').next().unwrap()).collect();
         let expected: &[&str] = if streaming { &["queue", "first"] } else { &["queue", "first", "total"] };
         assert_eq!(names, expected, "{timing}");
-        // The record of a stream is written when all of it was sent.
+        // The record of a stream is written after its end.
         answer.rest().await;
     }
     let rows = audit(&hub, ADMIN, "?id=call-7").await;
@@ -76,22 +76,18 @@ async fn an_inference_says_which_row_answered_and_how_long_it_took() {
     hub.stop().await;
 }
 
-/// A37: a row that the caller does not see is in no header.
+/// A37: the name of a row that the caller cannot see is in no header.
 #[actix_rt::test]
 async fn a_hidden_row_is_in_no_header() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut secret = provider("canary-row");
-    secret["visibility"] = "private".into();
+    let secret = private(provider("canary-row"));
     let mut publisher = Publisher::start(&hub, &alice, &[secret], None).await;
-    let agent = json!({ "name": "helper", "llmName": "canary-row", "visibility": "public" }).to_string();
-    assert_eq!(hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent).send().await.0, 201);
+    hub.create_agent(&alice, &json!({ "name": "helper", "llmName": "canary-row", "visibility": "public" }))
+        .await;
     for (token, row) in [(&bob, None), (&alice, Some("canary-row"))] {
         let call = hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("helper", false));
-        let (answer, ()) = futures_util::join!(call.open(), async {
-            let task = publisher.task().await;
-            publisher.answer(&hub, &task, "hello").await;
-        });
+        let answer = publisher.answer_for(&hub, &call, "hello").await;
         assert_eq!((answer.status, header(&answer, "x-virtual-llm-row")), (200, row), "{}", answer.head);
     }
     hub.stop().await;
@@ -140,7 +136,7 @@ async fn the_audit_is_searched_by_time_user_row_and_id() {
             assert_eq!((status, answer["error"].as_str()), (400, Some(expected.as_str())), "{list} {odd}");
         }
     }
-    // By each of its ids, and for nobody else.
+    // A record is found by each of its ids, and not by another user.
     let row = audit(&hub, &alice, "").await.remove(0);
     assert_eq!(row["code"], "upstream_error");
     for key in ["id", "task", "requestId"] {

@@ -1,4 +1,4 @@
-//! Public rows: a scripted upstream behind the hub.
+//! Public rows, with an upstream that the test controls.
 
 mod hostile;
 
@@ -16,13 +16,13 @@ use super::support::{TestHub, hub, hub_with};
 
 const KEY: &str = "canary-upstream-key";
 
-/// An upstream that does what the test says, and the hub's row for it.
+/// An upstream that the test controls. The hub has a public row for it.
 struct Upstream(Listener);
 
-/// A call that the upstream got.
+/// A request that the upstream received.
 struct Call {
     connection: Connection,
-    /// In lower case.
+    /// Request line and headers, in lower case.
     head: String,
     body: Value,
 }
@@ -41,7 +41,7 @@ impl Upstream {
         let mut connection = self.0.accept().await;
         let mut request = connection.request_or_part().await;
         if request.is_err() {
-            // A look whether somebody listens says nothing.
+            // The hub's test whether the address accepts connections sends no request.
             connection = self.0.accept().await;
             request = connection.request_or_part().await;
         }
@@ -64,9 +64,9 @@ impl Call {
         self.connection.write(chunked(text)).await.unwrap();
     }
 
-    /// Waits until the hub is gone.
-    async fn dropped(&mut self) {
-        timeout(PATIENCE, self.connection.closed()).await.expect("still open");
+    /// Waits until the hub has closed the connection.
+    async fn until_closed(&mut self) {
+        timeout(PATIENCE, self.connection.closed()).await.expect("the hub closes the connection");
     }
 }
 
@@ -94,7 +94,7 @@ async fn a_public_row_is_called_by_the_hub_with_its_key_and_its_model() {
 }
 
 #[actix_rt::test]
-async fn an_upstreams_stream_passes_as_it_comes_and_ends_with_done() {
+async fn an_upstreams_chunks_are_passed_on_at_once() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     let ask = v1(&hub, "/v1/chat/completions", true);
@@ -111,9 +111,9 @@ async fn an_upstreams_stream_passes_as_it_comes_and_ends_with_done() {
     hub.stop().await;
 }
 
-/// P3: not even from a public row.
+/// P3: a stream of a public row without an end mark ends with an error, unless it has a finish reason.
 #[actix_rt::test]
-async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
+async fn a_stream_without_an_end_mark_is_not_reported_as_whole() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     for (last, whole) in
@@ -131,9 +131,9 @@ async fn a_stream_without_its_end_mark_is_never_reported_as_whole() {
     hub.stop().await;
 }
 
-/// A19: for a public row too.
+/// A19: an answer or a chunk of an upstream that is JSON but not an object becomes an error.
 #[actix_rt::test]
-async fn an_upstreams_answer_that_is_no_object_is_an_error() {
+async fn an_upstreams_answer_that_is_not_an_object_is_an_error() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     for bad in [json!(null), json!(0.5), json!([]), json!([{ "choices": [] }]), json!("x"), json!(false)] {
@@ -145,7 +145,7 @@ async fn an_upstreams_answer_that_is_no_object_is_an_error() {
             assert_eq!(answer.1["error"]["message"], "backend's answer is not a JSON object");
         }
         if bad.is_null() {
-            // Backends send it to say that they live.
+            // In a stream, `null` is a keep-alive of some backends.
             continue;
         }
         let ask = v1(&hub, "/v1/chat/completions", true);
@@ -206,7 +206,7 @@ async fn a_closed_connection_differs_from_an_unreachable_upstream() {
 }
 
 #[actix_rt::test]
-async fn a_caller_that_leaves_closes_the_upstreams_connection() {
+async fn the_upstreams_connection_closes_when_the_caller_disconnects() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     for streaming in [false, true] {
@@ -216,13 +216,13 @@ async fn a_caller_that_leaves_closes_the_upstreams_connection() {
             call.open_stream().await;
         }
         drop(caller);
-        call.dropped().await;
+        call.until_closed().await;
     }
     hub.stop().await;
 }
 
 #[actix_rt::test]
-async fn anthropics_api_gets_its_key_in_its_header() {
+async fn the_key_for_anthropics_api_is_sent_in_x_api_key() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "anthropic").await;
     let ask = v1(&hub, "/v1/messages", false);

@@ -1,4 +1,4 @@
-//! A member's whole view of a hub, with and without things hidden from the member.
+//! Everything that a member can read of a hub, with and without rows that are hidden from the member.
 
 use serde_json::{Value, json};
 
@@ -8,21 +8,20 @@ use super::publisher::{Publisher, pooled, private, provider};
 use super::road::{chat, infer};
 use super::support::{TestHub, hub};
 
-/// Names that bob may ask for: what he sees, what is hidden from him, and what is not there at all.
+/// Names that bob asks for: visible ones, hidden ones, and one that does not exist.
 const NAMES: [&str; 8] =
     ["open", "open-agent", "shared", "secret", "secret-agent", "secret-pool", "in-shared", "nobody"];
 
-/// What carol publishes, and everybody sees.
-async fn visible(hub: &TestHub) -> Publisher {
+/// Creates carol's public rows and agent, which everybody sees.
+async fn publish_visible(hub: &TestHub) -> Publisher {
     let carol = hub.member("carol").await;
-    let agent = json!({ "name": "open-agent", "llmName": "open", "visibility": "public" });
-    let made = hub.ask_as(&carol, "POST", "/api/v1/agents").body(agent.to_string());
-    assert_eq!(made.send().await.0, 201);
+    hub.create_agent(&carol, &json!({ "name": "open-agent", "llmName": "open", "visibility": "public" }))
+        .await;
     Publisher::start(hub, &carol, &[provider("open"), pooled("other", "shared")], None).await
 }
 
-/// What alice has and bob does not see: rows, agents, a member of a shared pool, and work on all of them.
-async fn hidden(hub: &TestHub) -> Publisher {
+/// Creates alice's private rows, agent and pool member, which bob does not see, and calls and tasks on them.
+async fn publish_hidden(hub: &TestHub) -> Publisher {
     let alice = hub.member("alice").await;
     let mut asleep = private(provider("secret-asleep"));
     asleep["initialStatus"] = "hibernating".into();
@@ -33,11 +32,9 @@ async fn hidden(hub: &TestHub) -> Publisher {
         asleep,
     ];
     let mut publisher = Publisher::start(hub, &alice, &rows, Some("cancel, status")).await;
-    // Again, so that it counts as a reconnect.
+    // A second channel counts as a reconnect in the metrics.
     publisher.open(hub, Some("cancel, status")).await;
-    let agent = json!({ "name": "secret-agent", "llmName": "secret" });
-    let made = hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent.to_string());
-    assert_eq!(made.send().await.0, 201);
+    hub.create_agent(&alice, &json!({ "name": "secret-agent", "llmName": "secret" })).await;
     for streaming in [false, true] {
         let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("secret-agent", streaming));
         let (answer, ()) = futures_util::join!(call.send(), async {
@@ -58,7 +55,7 @@ async fn hidden(hub: &TestHub) -> Publisher {
         publisher.post(hub, &wake, &json!({ "error": "no" })).await;
     });
     assert_eq!(answer.0, 503);
-    // One that runs, one that waits.
+    // One durable task runs, one waits.
     for llm in ["in-shared", "secret-asleep"] {
         let task = json!({ "llm": llm, "request": { "messages": [] } });
         let made = hub.ask_as(&alice, "POST", "/api/v1/inference-tasks").body(task.to_string());
@@ -67,8 +64,8 @@ async fn hidden(hub: &TestHub) -> Publisher {
     publisher
 }
 
-/// All that bob can read, and what he is told when he asks for what he may not.
-async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
+/// The answers to all requests that bob can make, refused ones among them.
+async fn all_answers_to_bob(hub: &TestHub) -> Vec<String> {
     let bob = hub.member("bob").await;
     let mut seen = Vec::new();
     let gets = TABLE.iter().filter(|(method, path, ..)| {
@@ -79,28 +76,31 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
         for name in names {
             let path = path.split('/').map(|part| if part.starts_with('{') { name } else { part });
             let path = path.collect::<Vec<_>>().join("/");
-            seen.push(format!("GET {path}: {}", told(&hub.ask_as(&bob, "GET", path.as_str())).await));
+            seen.push(format!(
+                "GET {path}: {}",
+                stable_answer(&hub.ask_as(&bob, "GET", path.as_str())).await
+            ));
         }
     }
     for name in NAMES {
         let audit = format!("/api/v1/audit?llm={name}");
-        seen.push(format!("GET {audit}: {}", told(&hub.ask_as(&bob, "GET", audit.as_str())).await));
-        // Agents of his own on whatever there is, and a call of each that reaches nobody.
+        seen.push(format!("GET {audit}: {}", stable_answer(&hub.ask_as(&bob, "GET", audit.as_str())).await));
+        // Bob creates an agent for each name, and calls it if the call would reach no publisher.
         let agent =
             json!({ "name": format!("bobs-{name}"), "llmName": name, "visibility": "public" }).to_string();
         seen.push(format!(
             "agent {name}: {}",
-            told(&hub.ask_as(&bob, "POST", "/api/v1/agents").body(agent)).await
+            stable_answer(&hub.ask_as(&bob, "POST", "/api/v1/agents").body(agent)).await
         ));
         let path = format!("/api/v1/agents/bobs-{name}");
-        seen.push(format!("GET {path}: {}", told(&hub.ask_as(&bob, "GET", path.as_str())).await));
+        seen.push(format!("GET {path}: {}", stable_answer(&hub.ask_as(&bob, "GET", path.as_str())).await));
         if !["open", "shared"].contains(&name) {
             let call = hub.ask_as(&bob, "POST", format!("{path}/infer")).body(chat("x", false));
-            seen.push(format!("infer {path}: {}", told(&call).await));
+            seen.push(format!("infer {path}: {}", stable_answer(&call).await));
         }
     }
     for path in ["/api/v1/agents", "/v1/models"] {
-        seen.push(format!("GET {path} again: {}", told(&hub.ask_as(&bob, "GET", path)).await));
+        seen.push(format!("GET {path} again: {}", stable_answer(&hub.ask_as(&bob, "GET", path)).await));
     }
     let posts = [
         ("/v1/chat/completions", r#"{"model":"NAME","messages":[]}"#),
@@ -113,7 +113,7 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
     for name in ["secret", "secret-agent", "secret-pool", "in-shared", "nobody"] {
         for (path, body) in posts {
             let ask = hub.ask_as(&bob, "POST", path.replace("NAME", name)).body(body.replace("NAME", name));
-            seen.push(format!("POST {path} {name}: {}", told(&ask).await));
+            seen.push(format!("POST {path} {name}: {}", stable_answer(&ask).await));
         }
         for (method, path) in [("PUT", "llms"), ("DELETE", "llms"), ("PUT", "agents"), ("DELETE", "agents")] {
             let mut ask = hub.ask_as(&bob, method, format!("/api/v1/{path}/{name}"));
@@ -121,40 +121,36 @@ async fn all_that_bob_sees(hub: &TestHub) -> Vec<String> {
             if method == "PUT" {
                 ask = ask.body(r#"{"type":"openai","model":"m","llmName":"x"}"#);
             }
-            seen.push(format!("{method} {path} {name}: {}", told(&ask).await));
+            seen.push(format!("{method} {path} {name}: {}", stable_answer(&ask).await));
         }
     }
     let mut events = hub.ask_as(&bob, "GET", "/api/v1/events").open().await;
     let first = events.until("event: snapshot\ndata: ").await;
     let first = if first.ends_with("\n\n") { first } else { first + &events.until("\n\n").await };
-    seen.extend(first.lines().filter_map(|line| line.strip_prefix("data: ")).map(timeless));
-    // Last, so that all before is as it was. Where others wait, too, a place among those that wait is told.
+    seen.extend(first.lines().filter_map(|line| line.strip_prefix("data: ")).map(without_times_and_ids));
+    // Durable tasks come last, because they change later answers. The answer has the task's position among all tasks.
     for name in NAMES.into_iter().chain(["bobs-open", "bobs-secret", "bobs-nobody"]) {
         let task = json!({ "llm": name, "request": {} }).to_string();
         let task = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(task);
-        seen.push(format!("task {name}: {}", told(&task).await));
+        seen.push(format!("task {name}: {}", stable_answer(&task).await));
     }
     seen
 }
 
-/// Status, headers and text of an answer, without what differs between any two hubs.
-async fn told(ask: &Ask) -> String {
+/// Head and body of an answer, without times and random ids.
+async fn stable_answer(ask: &Ask) -> String {
     let mut answer = ask.open().await;
-    let text = timeless(&answer.rest().await);
-    assert!(
-        answer.head.contains("cache-control: no-store"),
-        "no cache keeps a private list: {}",
-        answer.head
-    );
+    let text = without_times_and_ids(&answer.rest().await);
+    assert!(answer.head.contains("cache-control: no-store"), "caching is not forbidden: {}", answer.head);
     let stable = |line: &&str| is_stable(line);
     let mut head: Vec<&str> = answer.head.lines().filter(stable).collect();
-    // Their order is actix's, and random.
+    // actix writes headers in random order.
     head.sort_unstable();
     format!("{head:?} {text}")
 }
 
-/// The text without what differs between any two hubs: moments, and random ids.
-fn timeless(text: &str) -> String {
+/// `text` with times removed and random ids replaced.
+fn without_times_and_ids(text: &str) -> String {
     fn walk(value: &mut Value) {
         match value {
             Value::Object(object) => {
@@ -185,27 +181,27 @@ fn is_id(text: &str) -> bool {
         .is_some_and(|(_, hex)| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A33, A34, A35: lists, counts, metrics, events and errors for a member are byte for byte those of a hub in which the
-/// hidden things never existed.
+/// A33, A34, A35: lists, counts, metrics, events and errors for a member are byte for byte those of a hub without the
+/// hidden rows, agents and tasks.
 #[actix_rt::test]
-async fn a_members_view_is_that_of_a_hub_without_hidden_things() {
+async fn a_member_sees_no_difference_to_a_hub_without_hidden_rows() {
     let (bare, full) = (hub().await, hub().await);
-    let _on_bare = visible(&bare).await;
-    let _on_full = visible(&full).await;
-    let _hidden = hidden(&full).await;
-    let (without, with) = (all_that_bob_sees(&bare).await, all_that_bob_sees(&full).await);
+    let _on_bare = publish_visible(&bare).await;
+    let _on_full = publish_visible(&full).await;
+    let _hidden = publish_hidden(&full).await;
+    let (without, with) = (all_answers_to_bob(&bare).await, all_answers_to_bob(&full).await);
     assert!(without.iter().any(|line| line.contains(r#""model-of-open""#)), "{without:#?}");
     assert!(without.iter().any(|line| line.contains("virtual_llm_publishers 1")), "{without:#?}");
     for (without, with) in without.iter().zip(&with) {
         assert_eq!(without, with);
     }
     assert_eq!(without.len(), with.len());
-    // An admin sees the difference: there was one to see.
+    // An admin sees the hidden publisher: the two hubs do differ.
     let metrics = full.ask("GET", "/metrics").send().await.1;
     assert!(metrics.contains("virtual_llm_publishers 2"), "{metrics}");
 }
 
-/// A34: the new owner of a name reads nothing of the row that had it before.
+/// A34: the new owner of a name sees no tasks of the deleted row that had the name.
 #[actix_rt::test]
 async fn a_reused_name_reveals_nothing_of_its_past() {
     let hub = hub().await;
@@ -226,13 +222,13 @@ async fn a_reused_name_reveals_nothing_of_its_past() {
     hub.stop().await;
 }
 
-/// A36: the medians of interleaved calls are close.
+/// A36: the median times of interleaved calls differ by less than a tenth.
 #[actix_rt::test]
 async fn a_hidden_name_is_refused_as_fast_as_an_unknown_one() {
     const CALLS: usize = 150;
     let hub = hub().await;
-    let _visible = visible(&hub).await;
-    let _hidden = hidden(&hub).await;
+    let _visible = publish_visible(&hub).await;
+    let _hidden = publish_hidden(&hub).await;
     let bob = hub.member("bob").await;
     let time = async |name: &str| {
         let ask = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat(name, false));
@@ -240,8 +236,8 @@ async fn a_hidden_name_is_refused_as_fast_as_an_unknown_one() {
         assert_eq!(ask.send().await.0, 404);
         begin.elapsed()
     };
-    let mut far = Vec::new();
-    // A busy machine may disturb one round; a difference in the code is there in each.
+    let mut differences = Vec::new();
+    // A busy machine may disturb a round; a difference in the code would show in all rounds.
     for _ in 0..5 {
         let (mut hidden, mut unknown) = (Vec::new(), Vec::new());
         for _ in 0..CALLS {
@@ -254,12 +250,12 @@ async fn a_hidden_name_is_refused_as_fast_as_an_unknown_one() {
         if hidden.abs_diff(unknown) < unknown / 10 {
             return;
         }
-        far.push((hidden, unknown));
+        differences.push((hidden, unknown));
     }
-    panic!("hidden and unknown: {far:?}");
+    panic!("times for a hidden and an unknown name: {differences:?}");
 }
 
-/// A40, A41: a publisher reads the request of a call and nothing of its caller.
+/// A40, A41: a task contains the request and nothing about its caller.
 #[actix_rt::test]
 async fn a_task_reveals_nothing_of_its_caller() {
     let hub = hub().await;

@@ -1,19 +1,18 @@
-//! What a caller may see and use, and until when.
+//! Which rows a caller may see and use.
 
 use serde_json::json;
 
 use super::http::is_stable;
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, pooled, private, provider, report};
 use super::road::chat;
 use super::support::{eventually, hub};
 
-/// A35: on every route.
+/// A35: a caller gets the same bytes for a hidden and for an unknown row, on every route that names a row.
 #[actix_rt::test]
-async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes() {
+async fn the_answers_for_a_hidden_and_an_unknown_row_are_the_same_bytes() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut hidden = pooled("hidden", "hidden-pool");
-    hidden["visibility"] = "private".into();
+    let hidden = private(pooled("hidden", "hidden-pool"));
     let _publisher = Publisher::start(&hub, &alice, &[hidden], Some("endpoints")).await;
     for (name, unknown) in [("hidden", "nobody"), ("hidden-pool", "nobody-pool")] {
         for (method, path, body) in [
@@ -34,7 +33,7 @@ async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes() {
                 let mut answer = ask(name).open().await;
                 let body = answer.rest().await.replace(name, "NAME");
                 let mut head: Vec<_> = answer.head.lines().map(str::to_owned).collect();
-                // Their order is actix's, and random.
+                // actix writes headers in random order.
                 head.sort();
                 let stable = |line: &&String| is_stable(line);
                 answers.push((answer.status, head.iter().filter(stable).cloned().collect::<Vec<_>>(), body));
@@ -51,13 +50,12 @@ async fn a_hidden_row_and_an_unknown_one_are_the_same_bytes() {
     hub.stop().await;
 }
 
-/// A37: a pool never falls back to a member that the caller cannot see.
+/// A37: a call of a pool is not served by a member that the caller cannot see, not even if no other member is left.
 #[actix_rt::test]
 async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let mut secret = pooled("secret", "p");
-    secret["visibility"] = "private".into();
+    let secret = private(pooled("secret", "p"));
     let mut bobs = Publisher::start(&hub, &bob, &[pooled("open", "p")], None).await;
     let mut alices = Publisher::start(&hub, &alice, &[secret], None).await;
     for _ in 0..3 {
@@ -67,13 +65,13 @@ async fn a_call_on_a_shared_pool_goes_to_members_that_its_caller_may_use() {
     bobs.close();
     hub.until_status("open", "inactive").await;
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("p", false));
-    assert_eq!(call.send().await.0, 503, "the private member is not for bob");
+    assert_eq!(call.send().await.0, 503, "the private member served bob");
     let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("p", false));
     alices.serves(&hub, &call, "hello").await;
     hub.stop().await;
 }
 
-/// A38: a row that becomes private is unknown to new and waiting callers; an answer that has begun comes to its end.
+/// A38: new and waiting calls of strangers to a row that becomes private are refused; an answer that has begun goes on.
 #[actix_rt::test]
 async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     let hub = hub().await;
@@ -81,8 +79,8 @@ async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, status")).await;
     let call = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
     let (mut answer, task) = publisher.begins(&hub, &call, "one").await;
-    // It has no room: whoever has patience waits.
-    let full = json!([{ "name": "a", "status": "active", "inFlight": 1, "queued": 0, "maxConcurrency": 1 }]);
+    // The row has no free capacity, so that the next call waits.
+    let full = json!([report("a", "active", 1, 1)]);
     assert_eq!(publisher.beat(&hub, json!({ "providers": full })).await, 200);
     let waiting = call.clone().header("x-queue-timeout", "1").begin().await;
     let enqueue = hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(r#"{"llm":"a","request":{}}"#);
@@ -93,17 +91,17 @@ async fn a_row_that_becomes_private_takes_no_calls_of_strangers() {
     assert_eq!(again.session, publisher.session);
     assert_eq!(call.send().await.0, 404);
     assert_eq!(enqueue.send().await.0, 404);
-    // There is room now, for its owner.
+    // The row has capacity again.
     assert_eq!(publisher.done(&hub, &task).await, 200);
     assert!(answer.rest().await.ends_with("data: [DONE]\n\n"));
     assert_eq!(super::http::Answer::of(waiting).await.status, 503);
     let call = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("a", false));
-    // The first task that comes is hers.
+    // The publisher's next task is the owner's call.
     publisher.serves(&hub, &call, "hello").await;
     hub.stop().await;
 }
 
-/// A38: streams that were opened with a token end with it.
+/// A38: the streams that a token opened end when it is revoked.
 #[actix_rt::test]
 async fn a_revoked_tokens_streams_end() {
     let hub = hub().await;
@@ -114,7 +112,7 @@ async fn a_revoked_tokens_streams_end() {
     let (mut answer, task) = publisher.begins(&hub, &call, "one").await;
     hub.revoke("bob").await;
     assert!(answer.rest().await.contains("token is not valid"));
-    eventually("410", async || publisher.chunk(&hub, &task, "two").await == 410).await;
+    eventually("a chunk gets 410", async || publisher.chunk(&hub, &task, "two").await == 410).await;
     hub.revoke("alice").await;
     assert!(publisher.event().await.is_none());
     hub.stop().await;

@@ -1,4 +1,4 @@
-//! The tries of a call, and its end when its row's owner or an admin withdraws the row.
+//! How often a call is tried, and how it ends when its row is withdrawn while it waits.
 
 use std::time::Duration;
 
@@ -8,15 +8,14 @@ use tokio::time::timeout;
 use super::http::Ask;
 use super::publisher::{Publisher, asleep, pooled, private, provider};
 use super::road::chat;
-use super::support::{TestHub, eventually, hub, hub_with};
+use super::support::{TestHub, hub, hub_with};
 use crate::options::PoolPolicy;
 
 fn call(hub: &TestHub, token: &str, model: &str) -> Ask {
     hub.ask_as(token, "POST", "/v1/chat/completions").body(chat(model, false))
 }
 
-/// A27: a call is tried on a bounded number of members of a large pool, and a refusal by the hub itself examines it
-/// twice.
+/// A27: a call to a large pool is tried on 16 members at most; a refusal by the hub itself scans the pool twice.
 #[actix_rt::test]
 async fn the_tries_of_a_call_are_bounded() {
     let hub = hub().await;
@@ -33,25 +32,21 @@ async fn the_tries_of_a_call_are_bounded() {
         tried
     });
     assert_eq!((answer.0, tried), (502, 16), "{}", answer.1);
-    let walks = || hub.core().registry.lock().pool_scans;
-    let before = walks();
+    let scans = || hub.core().registry.lock().pool_scans;
+    let before = scans();
     let body = json!({ "model": "lake", "messages": [ { "role": "user", "content": [
         { "type": "image_url", "image_url": { "url": "http://10.0.0.1/x.png" } } ] } ] });
     let refused = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(body.to_string());
     assert_eq!(refused.send().await.0, 400);
-    assert_eq!(walks() - before, 2);
+    assert_eq!(scans() - before, 2);
     let durable = json!({ "llm": "lake", "request": body });
     let (_, task) =
         hub.ask_as(&bob, "POST", "/api/v1/inference-tasks").body(durable.to_string()).json().await;
-    let path = format!("/api/v1/inference-tasks/{}", task["id"].as_str().unwrap());
-    eventually("the durable one is refused", async || {
-        hub.ask("GET", path.clone()).json().await.1["code"] == "invalid_request"
-    })
-    .await;
+    hub.until_task(&task, "code", "invalid_request").await;
     hub.stop().await;
 }
 
-/// A34, A37: a call, whole or durable, that waits for a wake is not sent if the row was withdrawn meanwhile in any way.
+/// A34, A37: a call or durable task that waits for a wake is not sent if the row is withdrawn before the wake ends.
 #[actix_rt::test]
 async fn a_row_withdrawn_while_it_wakes_gets_no_call() {
     for (name, way) in [
@@ -67,7 +62,7 @@ async fn a_row_withdrawn_while_it_wakes_gets_no_call() {
             let hub = hub_with(|options| options.pools = PoolPolicy::Ask).await;
             let (alice, bob, carol) =
                 (hub.member("alice").await, hub.member("bob").await, hub.member("carol").await);
-            // A pool of alice's of whose rows none is there.
+            // Alice founds the pool; her row in it is not connected.
             Publisher::register(&hub, &alice, None, &[pooled("first", "lake")]).await;
             let session = Some("sess-bob");
             let row = asleep(pooled("second", "lake"));
@@ -75,9 +70,8 @@ async fn a_row_withdrawn_while_it_wakes_gets_no_call() {
             bobs.open(&hub, Some("cancel, status")).await;
             let admit = hub.ask_as(&alice, "PUT", "/api/v1/pools/lake/members/second");
             assert_eq!(admit.send().await.0, 200);
-            let agent = json!({ "name": "desk", "llmName": "second", "visibility": "public" });
-            let made = hub.ask_as(&carol, "POST", "/api/v1/agents").body(agent.to_string());
-            assert_eq!(made.send().await.0, 201);
+            hub.create_agent(&carol, &json!({ "name": "desk", "llmName": "second", "visibility": "public" }))
+                .await;
             let ask = if durable {
                 let task = json!({ "llm": name, "request": { "messages": [] } });
                 hub.ask_as(&carol, "POST", "/api/v1/inference-tasks").body(task.to_string())
@@ -129,17 +123,18 @@ async fn a_row_withdrawn_while_it_wakes_gets_no_call() {
     }
 }
 
-/// A34: the pin of a call through an agent is checked again when it is sent.
+/// A34: a call through an agent is not sent to the new owner of the name of the agent's LLM.
 #[actix_rt::test]
-async fn a_waiting_call_does_not_go_to_a_new_owner_of_its_name() {
+async fn a_waiting_call_does_not_go_to_the_new_owner_of_its_llms_name() {
     let hub = hub().await;
     let (alice, bob, mallory) =
         (hub.member("alice").await, hub.member("bob").await, hub.member("mallory").await);
     let mut bobs = Publisher::start(&hub, &bob, &[provider("brain")], None).await;
-    let agent =
-        json!({ "name": "desk", "llmName": "brain", "visibility": "public", "systemPrompt": "secret" });
-    let made = hub.ask_as(&alice, "POST", "/api/v1/agents").body(agent.to_string());
-    assert_eq!(made.send().await.0, 201);
+    hub.create_agent(
+        &alice,
+        &json!({ "name": "desk", "llmName": "brain", "visibility": "public", "systemPrompt": "secret" }),
+    )
+    .await;
     bobs.close();
     hub.until_status("brain", "inactive").await;
     let waiting = call(&hub, &alice, "desk").header("x-queue-timeout", "2");

@@ -18,7 +18,7 @@ async fn broken() -> Result<HttpResponse, ApiError> {
     Err(ApiError::not_found("LLM", "x\"y"))
 }
 
-/// The status and body of a request to an app with one token, alice's.
+/// Sends a request to an app that knows one token, of alice; `request` gets its secret. Returns status and body.
 async fn answer(request: impl FnOnce(&str) -> TestRequest) -> (StatusCode, String) {
     let tokens = Arc::new(tokens());
     let (_, secret) = tokens.create(member("alice")).await.unwrap();
@@ -58,7 +58,8 @@ async fn a_token_is_accepted_as_bearer_and_under_v1_as_api_key() {
     assert_eq!(key("/metrics").await.0, 401);
 }
 
-/// A07, A10: no token, a malformed or huge one, two, one in the query: 401 on every path, also on unknown ones.
+/// A07, A10: a request without a token, with an invalid or huge token, with two tokens, or with a token in the query
+/// gets 401 on every path, also on unknown paths.
 #[actix_web::test]
 async fn a_request_without_a_valid_token_is_401_on_every_path() {
     let huge = format!("Bearer {}", "x".repeat(64 * 1024));
@@ -110,7 +111,7 @@ async fn errors_are_in_the_dialect_of_their_path() {
         known("/v1/messages/broken").await.1,
         r#"{"type":"error","error":{"type":"not_found_error","message":"LLM 'x\"y' not found","code":"not_found"}}"#
     );
-    // Also errors of the framework.
+    // Errors of actix are in the dialect, too.
     assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found","code":"not_found"}"#);
     assert!(known("/v1/json").await.1.contains(r#""type":"invalid_request_error""#));
     assert_eq!(
@@ -120,8 +121,8 @@ async fn errors_are_in_the_dialect_of_their_path() {
 }
 
 #[actix_web::test]
-async fn an_open_path_has_no_caller() {
-    // The handler extracts a caller.
+async fn a_handler_on_a_path_without_authentication_gets_no_caller() {
+    // The handler of `/healthz` in this app extracts a caller, and there is none.
     assert_eq!(
         answer(|t| get("/healthz").insert_header(("authorization", format!("Bearer {t}")))).await.0,
         401

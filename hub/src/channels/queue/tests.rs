@@ -6,10 +6,10 @@ use super::*;
 use crate::channels::queue::SLICE;
 
 const CALLERS: [&str; 3] = ["alice", "bob", "carol"];
-/// The byte that the events of each caller consist of.
+/// The content byte of each caller's events.
 const BYTES: [u8; 3] = *b"012";
 
-/// An event of `size` times `byte`, and a line end.
+/// An event of `size` bytes `byte` and a line end.
 fn event(byte: u8, size: usize) -> Event {
     let mut bytes = vec![byte; size];
     bytes.push(b'\n');
@@ -45,14 +45,14 @@ fn order(queue: &mut Queue) -> String {
     order
 }
 
-/// A27: a caller with many large events does not delay small events of others.
+/// A27: small events of other callers overtake a caller's many large events.
 #[test]
 fn callers_share_the_channel_by_bytes() {
     let mut queue = Queue::default();
     for event_number in 0..3 {
         push(&mut queue, event_number, "mallory", b'M', 10 * SLICE);
     }
-    // One event begins before the others come.
+    // One event is being written when the others arrive.
     assert!(queue.next_slice().unwrap().starts_with(b"M"));
     for event_number in 3..5 {
         push(&mut queue, event_number, "bob", b'b', 100);
@@ -66,7 +66,7 @@ fn callers_share_the_channel_by_bytes() {
 }
 
 #[test]
-fn a_withdrawn_event_is_not_written_or_cut() {
+fn a_withdrawn_event_is_not_written_or_is_cut() {
     let mut queue = Queue::default();
     let (one, two, three, four) = (1, 2, 3, 4);
     for (event_number, caller, byte) in
@@ -75,24 +75,24 @@ fn a_withdrawn_event_is_not_written_or_cut() {
         push(&mut queue, event_number, caller, byte, 3 * SLICE);
     }
     assert!(queue.next_slice().unwrap().starts_with(b"1"));
-    assert!(queue.withdraw(two, false) && !queue.withdraw(two, true), "it is withdrawn already");
-    assert!(!queue.withdraw(one, false), "it has begun");
+    assert!(queue.withdraw(two, false) && !queue.withdraw(two, true), "a withdrawn event is withdrawn again");
+    assert!(!queue.withdraw(one, false), "an event being written is withdrawn without a cut");
     assert!(queue.withdraw(four, true));
     assert_eq!(queue.bytes, 3 * SLICE + 1);
-    assert!(queue.withdraw(one, true), "it is cut");
+    assert!(queue.withdraw(one, true), "an event being written is not cut");
     assert_eq!(queue.next_slice().unwrap(), CUT);
-    assert!(!queue.withdraw(one, true), "it is written");
+    assert!(!queue.withdraw(one, true), "a cut event is withdrawn again");
     assert_eq!(order(&mut queue), "3");
     assert!(!queue.withdraw(three, true));
     push(&mut queue, 5, "bob", b'5', 10);
     queue.next_slice().unwrap();
-    assert!(!queue.withdraw(5, true), "all of it was taken");
+    assert!(!queue.withdraw(5, true), "a written event is withdrawn");
     assert!(queue.next_slice().is_none());
 }
 
-/// A27: one caller may use half of a channel, and leaves room for others.
+/// A27: each caller may use half of what the others leave of a channel.
 #[test]
-fn a_caller_may_use_as_much_as_stays_free() {
+fn a_caller_may_use_half_of_what_others_leave() {
     let mut queue = Queue::default();
     let size = 16 << 20;
     assert_eq!(fill(&mut queue, "mallory", size), (8, QueueFull::Caller));
@@ -124,15 +124,15 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Every event that is not withdrawn is written whole and once, each caller's in order, control events before events
-    /// that have not begun. In the end nothing is counted.
+    /// Every event that is not withdrawn is written whole and once; a caller's events are in order, and control events
+    /// overtake events that are not being written. In the end all counts are 0.
     #[test]
     fn events_that_are_not_withdrawn_are_written_whole_and_in_order(ops in prop::collection::vec(any_op(), 0..80)) {
         let (mut queue, mut event_numbers) = (Queue::default(), 0);
-        // Per caller: event_number and size.
+        // The event numbers and sizes, per caller.
         let mut waiting: [VecDeque<(u64, usize)>; CALLERS.len()] = std::array::from_fn(|_| VecDeque::new());
         let mut controls = 0;
-        // The event that is being written: its event_number (`None` for a control event), and the bytes to come.
+        // The event that is being written: its number (`None` for a control event), and its remaining bytes.
         let mut writing: Option<(Option<u64>, usize)> = None;
         for op in ops.into_iter().chain(std::iter::repeat_n(Op::Slice, 2000)) {
             match op {

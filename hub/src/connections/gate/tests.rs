@@ -1,4 +1,4 @@
-//! Gates over real sockets.
+//! `Gate` over real sockets.
 
 mod bodies;
 
@@ -14,7 +14,7 @@ use crate::connections::priority::{PriorityGuard, with_polled};
 use crate::connections::table::ConnectionTable;
 use crate::telemetry::Metrics;
 
-/// Longest step of a test.
+/// Deadline of every wait in a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The server's read buffer, in bytes.
 const READ: usize = 8 << 10;
@@ -23,7 +23,7 @@ fn table() -> Rc<ConnectionTable> {
     ConnectionTable::new(ConnectionLimits::of_test(9), Metrics::new().unwrap().of_machine().unwrap())
 }
 
-/// A gate and its client.
+/// A gate and the client's end of its connection.
 async fn gate(table: &Rc<ConnectionTable>) -> (Gate, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connecting = TcpStream::connect(listener.local_addr().unwrap());
@@ -32,30 +32,30 @@ async fn gate(table: &Rc<ConnectionTable>) -> (Gate, TcpStream) {
     (Gate::new(MaybeTlsStream::Plain(accepted.unwrap().0), permit), client.unwrap())
 }
 
-/// The next bytes that the gate passes; empty at the end.
+/// Reads the next bytes that the gate passes to the server; empty at the end.
 async fn next(gate: &mut Gate) -> String {
     let mut bytes = vec![0; READ];
-    let read = timeout(PATIENCE, gate.read(&mut bytes)).await.expect("it passes bytes").unwrap();
+    let read = timeout(PATIENCE, gate.read(&mut bytes)).await.expect("the gate passes bytes").unwrap();
     bytes.truncate(read);
     String::from_utf8(bytes).unwrap()
 }
 
-/// Whether the gate passes nothing, however often it is polled.
+/// Whether the gate passes no bytes, however often it is polled.
 fn is_shut(gate: &mut Gate) -> bool {
     let mut bytes = vec![0; READ];
     (0..9).all(|_| gate.read(&mut bytes).now_or_never().is_none())
 }
 
-/// If incomplete heads have exhausted the budget, another large one gets 503, and a small one waits for its rest.
+/// If incomplete heads have exhausted the budget, another large head gets 503, and a small head is still accepted.
 #[actix_rt::test]
 async fn a_large_head_beyond_the_budget_gets_503() {
     let table = table();
     let (mut plain, mut caller) = gate(&table).await;
     let part = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(9 << 10));
     caller.write_all(part.as_bytes()).await.unwrap();
-    let mut came = 0;
-    while came < part.len() {
-        came += next(&mut plain).await.len();
+    let mut received = 0;
+    while received < part.len() {
+        received += next(&mut plain).await.len();
     }
     drop(plain);
     assert_eq!(table.heads.usage([10, 0, 0, 1].into()).0, 0);
@@ -71,18 +71,20 @@ async fn a_large_head_beyond_the_budget_gets_503() {
         let (mut gate, mut caller) = gate(&table).await;
         let head = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(size));
         caller.write_all(head.as_bytes()).await.unwrap();
-        let mut came = 0;
-        while came < head.len() {
+        let mut received = 0;
+        while received < head.len() {
             let part = next(&mut gate).await;
-            came += part.len();
+            received += part.len();
             if part.is_empty() {
                 break;
             }
         }
-        assert_eq!(came < head.len(), is_refused, "{came} of {size}");
+        assert_eq!(received < head.len(), is_refused, "{received} of {size}");
         drop(gate);
         let mut response = String::new();
-        let _ = timeout(PATIENCE, caller.read_to_string(&mut response)).await.expect("it is closed");
+        let _ = timeout(PATIENCE, caller.read_to_string(&mut response))
+            .await
+            .expect("the hub closes the connection");
         assert_eq!(
             response.starts_with("HTTP/1.1 503 ") && response.contains("too many large heads"),
             is_refused,
@@ -93,34 +95,34 @@ async fn a_large_head_beyond_the_budget_gets_503() {
     assert_eq!(table.heads.usage([10, 0, 0, 1].into()).0, 0);
 }
 
-/// The next request passes when the last response is written, and the gate holds a bounded number of bytes.
+/// The next request passes when the last response is written; until then the gate holds a bounded number of bytes.
 #[actix_rt::test]
 async fn the_next_request_waits_for_the_last_response() {
     const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let table = table();
     let (mut gate, mut caller) = gate(&table).await;
-    // As much as the system buffers.
+    // The socket buffers hold this much.
     let all = HEAD.repeat((56 << 10) / HEAD.len());
     caller.write_all(all.as_bytes()).await.unwrap();
     assert_eq!(next(&mut gate).await, HEAD);
     let connection = gate.connection().clone();
     let open = connection.begin(&mut Request::new());
     assert!(is_shut(&mut gate));
-    assert!(gate.held.len() < MAX_HELD + READ, "{} are held", gate.held.len());
+    assert!(gate.held.len() < MAX_HELD + READ, "{} bytes are held", gate.held.len());
     connection.unwritten.set(true);
     drop(open);
-    assert!(is_shut(&mut gate), "the answer is not written");
+    assert!(is_shut(&mut gate), "a request passes before the response is written");
     connection.unwritten.set(false);
     assert_eq!(next(&mut gate).await, HEAD);
-    assert!(is_shut(&mut gate) || gate.head_passed, "one at a time");
+    assert!(is_shut(&mut gate) || gate.head_passed, "two requests pass at once");
 }
 
-/// A27: a client that closes or resets its connection during a call is noticed, however much it has sent behind it.
+/// A27: the gate notices that a client closes or resets its connection during a call, behind any number of unread bytes.
 #[actix_rt::test]
-async fn a_client_that_leaves_is_noticed_behind_unread_bytes() {
+async fn a_disconnect_is_noticed_behind_unread_bytes() {
     const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let table = table();
-    // The system buffers all of these.
+    // The socket buffers hold all of these bytes.
     for (behind, is_reset) in [(0, false), (MAX_HELD, false), (40_000, false), (40_000, true)] {
         let (mut gate, mut caller) = gate(&table).await;
         caller.write_all(HEAD.as_bytes()).await.unwrap();
@@ -141,9 +143,9 @@ async fn a_client_that_leaves_is_noticed_behind_unread_bytes() {
     }
 }
 
-/// A24: bytes behind the request of a connection with priority stay with the system, and that its client leaves is noticed.
+/// A24: while a connection has priority, bytes behind its request stay in the socket; its disconnect is noticed later.
 #[actix_rt::test]
-async fn a_connection_with_priority_reads_once_behind_its_request() {
+async fn a_connection_with_priority_reads_only_once_behind_its_request() {
     const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let table = table();
     let (mut gate, mut caller) = gate(&table).await;
@@ -161,16 +163,17 @@ async fn a_connection_with_priority_reads_once_behind_its_request() {
     }
     drop(guard);
     assert!(is_shut(&mut gate));
-    assert_eq!(gate.held.len(), 100, "all of it is read without priority");
+    assert_eq!(gate.held.len(), 100, "not all bytes are read without priority");
     drop(caller);
-    let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("it is noticed");
+    let left =
+        timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("the disconnect is noticed");
     assert_eq!(left.unwrap(), 0);
 }
 
-/// A25: a connection that has to close does so behind its response, however many requests it has sent; the first request
-/// of a connection is still served.
+/// A25: a connection that the hub has to close closes after the response under way, however many requests are pipelined;
+/// a new connection's first request is still served.
 #[actix_rt::test]
-async fn a_connection_closes_behind_its_response_whatever_it_has_sent() {
+async fn a_closing_connection_serves_no_pipelined_request() {
     const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let table = table();
     let (mut gate, mut caller) = gate(&table).await;
@@ -194,10 +197,10 @@ async fn a_connection_closes_behind_its_response_whatever_it_has_sent() {
     assert_eq!(next(&mut gate).await, HEAD);
 }
 
-/// A24: of what a client sends behind a request, the hub holds next to nothing, and the kernel its own limit.
+/// A24: bytes behind a request are buffered up to the kernel's limit, and only a few of them by the hub.
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-async fn unread_input_is_bounded_by_the_limit_of_the_kernel() {
+async fn unread_input_is_bounded_by_the_kernels_limit() {
     const HEAD: &str = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();
     let most: usize = limits.split_whitespace().last().unwrap().parse().unwrap();
@@ -209,7 +212,7 @@ async fn unread_input_is_bounded_by_the_limit_of_the_kernel() {
     let _open = gate.connection().clone().begin(&mut Request::new());
     let (block, mut taken, mut bytes) = (vec![b'G'; 64 << 10], 0, vec![0; READ]);
     let write = async {
-        // Full: nothing is taken for a while.
+        // The buffers are full when no byte is accepted for a while.
         while let Ok(size) = timeout(POLL_INTERVAL, caller.write(&block)).await {
             taken += size.unwrap();
             assert!(taken <= most + (512 << 10), "{taken} bytes");
@@ -219,7 +222,7 @@ async fn unread_input_is_bounded_by_the_limit_of_the_kernel() {
         read = gate.read(&mut bytes) => panic!("{read:?} passes"),
         () = write => (),
     }
-    assert!(gate.held.len() <= MAX_HELD + READ, "{} are held", gate.held.len());
+    assert!(gate.held.len() <= MAX_HELD + READ, "{} bytes are held", gate.held.len());
 }
 
 #[actix_rt::test]

@@ -14,7 +14,7 @@ fn table() -> Rc<ConnectionTable> {
     ConnectionTable::new(ConnectionLimits::of_test(4096), Metrics::new().unwrap().of_machine().unwrap())
 }
 
-/// Sends a token of `user` on the connection.
+/// Makes `user` the caller of the connection.
 fn set_user(permit: &ConnectionPermit, user: &str) {
     let caller = Caller { user: user.to_owned(), role: Role::Member, token_id: "t".into() };
     permit.connection.set_caller(Some(&caller)).unwrap();
@@ -27,12 +27,12 @@ fn connect(table: &Rc<ConnectionTable>, user: &str) -> ConnectionPermit {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time of a poll does not follow a test's clock")]
-fn work(time: Duration) {
+fn busy_wait(time: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < time {}
 }
 
-/// A connection that works for `each` in `times` polls, and logs its user in each.
+/// Spawns a connection of `user` that is busy for `each` in each of `times` polls and logs its user in each poll.
 fn busy(
     table: &Rc<ConnectionTable>,
     user: &'static str,
@@ -44,7 +44,7 @@ fn busy(
     actix_rt::spawn(Scheduled::new(permit.connection.slot.clone(), async move {
         let _permit = permit;
         for _ in 0..times {
-            work(each);
+            busy_wait(each);
             log.borrow_mut().push(user);
             tokio::task::yield_now().await;
         }
@@ -53,7 +53,7 @@ fn busy(
 
 type Log = Rc<RefCell<Vec<&'static str>>>;
 
-/// A24: another user's connection is polled behind one of a user's busy connections, not behind all.
+/// A24: a user's connection waits for one busy connection of another user, not for all of them.
 #[actix_rt::test]
 async fn a_user_does_not_wait_for_all_connections_of_another() {
     let (table, log) = (table(), Log::default());
@@ -64,7 +64,7 @@ async fn a_user_does_not_wait_for_all_connections_of_another() {
         let before = log.borrow().len();
         busy(&table, "alice", 3, Duration::from_micros(10), &log).await.unwrap();
         let others = log.borrow()[before..].iter().filter(|user| **user == "mallory").count();
-        assert!(others <= 6, "{others} polls of another's within three of hers");
+        assert!(others <= 6, "{others} polls of mallory within three of alice");
     }
     for one in flood {
         one.await.unwrap();
@@ -72,7 +72,7 @@ async fn a_user_does_not_wait_for_all_connections_of_another() {
     assert_eq!(log.borrow().len(), 215);
 }
 
-/// A24: a new connection for each request gains no time, from one address or many.
+/// A24: a user gains no time by a new connection for each request, from one address or many.
 #[actix_rt::test]
 async fn a_connection_for_each_request_gains_no_time() {
     for is_spread in [false, true] {
@@ -82,12 +82,12 @@ async fn a_connection_for_each_request_gains_no_time() {
             let (slot, log) = (permit.connection.slot.clone(), log.clone());
             actix_rt::spawn(Scheduled::new(slot, async move {
                 if !is_spread {
-                    work(Duration::from_millis(3));
+                    busy_wait(Duration::from_millis(3));
                     log.borrow_mut().push("mallory");
                 }
                 set_user(&permit, "mallory");
                 permit.connection.wait_for_new_queue().await;
-                work(Duration::from_millis(3));
+                busy_wait(Duration::from_millis(3));
                 log.borrow_mut().push("mallory");
             }))
         };
@@ -96,7 +96,7 @@ async fn a_connection_for_each_request_gains_no_time() {
             let before = log.borrow().len();
             busy(&table, "alice", 3, Duration::from_micros(10), &log).await.unwrap();
             let others = log.borrow()[before..].iter().filter(|user| **user == "mallory").count();
-            assert!(others <= 12, "{others} polls of another's within three of hers, spread: {is_spread}");
+            assert!(others <= 12, "{others} polls of mallory within three of alice, spread: {is_spread}");
         }
         for one in flood {
             one.await.unwrap();
@@ -104,7 +104,7 @@ async fn a_connection_for_each_request_gains_no_time() {
     }
 }
 
-/// A24: a debt outlives its user's connections while others wait.
+/// A24: a user's debt of time remains after the user's connections were closed.
 #[actix_rt::test]
 async fn a_debt_outlives_its_users_connections() {
     let scheduler = table().scheduler.clone();
@@ -120,12 +120,12 @@ async fn a_debt_outlives_its_users_connections() {
     assert!(scheduler.debts.borrow().is_empty());
 }
 
-/// A27: a turn given to a connection is used at once, however many others its user has in line.
+/// A27: a connection that gets its turn at a semaphore is polled at once, before other connections of its user.
 #[actix_rt::test]
-async fn a_connection_with_a_turn_is_polled_at_once() {
+async fn a_connection_with_a_semaphore_turn_is_polled_at_once() {
     static TURNS: backend::FairSemaphore = backend::FairSemaphore::new(1, 1);
     let (table, log) = (table(), Log::default());
-    let takes = |user: &'static str| {
+    let take_turn = |user: &'static str| {
         let permit = connect(&table, user);
         actix_rt::spawn(Scheduled::new(permit.connection.slot.clone(), async move {
             let _turn = turn(&TURNS, user).await;
@@ -135,21 +135,21 @@ async fn a_connection_with_a_turn_is_polled_at_once() {
         }))
     };
     let first = TURNS.acquire("alice").await;
-    takes("mallory");
+    take_turn("mallory");
     let flood: Vec<_> =
         (0..200).map(|_| busy(&table, "mallory", 2, Duration::from_millis(2), &log)).collect();
     yield_now().await;
     drop(first);
     let before = log.borrow().len();
-    takes("alice").await.unwrap();
+    take_turn("alice").await.unwrap();
     let others = log.borrow().len() - before;
-    assert!(others <= 20, "{others} polls of another's before she had her turn");
+    assert!(others <= 20, "{others} polls of mallory before alice had her turn");
     flood.iter().for_each(JoinHandle::abort);
 }
 
-/// A user alone begins its next rounds at once, up to [`MAX_SOLO_ROUNDS`], and not beside another user.
+/// A user without competitors begins up to [`MAX_SOLO_ROUNDS`] rounds at once; beside another user it begins one.
 #[actix_rt::test]
-async fn a_user_alone_does_not_wait() {
+async fn a_user_without_competitors_does_not_wait_for_its_next_round() {
     let table = table();
     let [alice, bob] = ["alice", "bob"].map(|user| connect(&table, user));
     let admits = |permit: &ConnectionPermit| {
@@ -173,7 +173,7 @@ async fn a_user_alone_does_not_wait() {
 }
 
 #[actix_rt::test]
-async fn connections_woken_too_late_keep_their_order() {
+async fn connections_that_find_no_time_left_keep_their_order() {
     let table = table();
     let permits: Vec<ConnectionPermit> = (0..5).map(|_| connect(&table, "alice")).collect();
     let queue = permits[0].connection.slot.queue.borrow().clone();
@@ -192,7 +192,7 @@ async fn connections_woken_too_late_keep_their_order() {
     assert_eq!(line(), order);
 }
 
-/// A24: between two requests a trusted proxy's connection is in a queue of its own.
+/// A24: a trusted proxy's connection is in the caller's queue during a request and in a queue of its own otherwise.
 #[actix_rt::test]
 async fn a_proxys_connection_has_its_own_queue_between_requests() {
     let table = table();
@@ -243,7 +243,7 @@ proptest! {
                 }
             }
             for task in all {
-                tokio::time::timeout(Duration::from_secs(10), task).await.expect("it is polled").unwrap();
+                tokio::time::timeout(Duration::from_secs(10), task).await.expect("the connection is polled to its end").unwrap();
             }
             assert!(log.borrow().len() >= expected);
         });

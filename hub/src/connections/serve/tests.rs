@@ -1,4 +1,4 @@
-//! Connections before their first request.
+//! `ConnectionService`: connections before their first request.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 type Passed = Rc<RefCell<Vec<Gate>>>;
 type Call = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
-/// A connection service, and a TLS client that trusts it.
+/// A connection service and a TLS client that trusts its certificate.
 struct Fixture {
     metrics: Metrics,
     call: Box<dyn Fn(TcpStream) -> Call>,
@@ -45,7 +45,7 @@ fn fixture(per_address: Option<usize>, is_tls: bool) -> Fixture {
     Fixture { metrics, call: Box::new(move |stream| service.call(stream)), table, passed, connector }
 }
 
-/// Both ends of a connection, the caller's first.
+/// Opens a TCP connection. Returns the caller's end and the server's end.
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connecting = TcpStream::connect(listener.local_addr().unwrap());
@@ -59,17 +59,17 @@ async fn a_handshake_times_out() {
     let (mut caller, stream) = pair().await;
     pause();
     let begin = Instant::now();
-    timeout(Duration::from_mins(1), (fixture.call)(stream)).await.expect("it times out").unwrap();
+    timeout(Duration::from_mins(1), (fixture.call)(stream)).await.expect("the handshake times out").unwrap();
     assert_eq!(begin.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
     assert!(fixture.passed.borrow().is_empty());
-    assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    assert_eq!(caller.read(&mut [0]).await.unwrap(), 0, "the connection is open");
     assert_eq!(fixture.table.sizes(), [0; 4]);
     let metrics = fixture.metrics.text().unwrap();
     assert!(metrics.contains("limit_refusals_total{limit=\"tls_handshake\"} 1\n"), "{metrics}");
 }
 
 #[actix_rt::test]
-async fn an_address_that_has_spent_its_handshakes_gets_no_other() {
+async fn an_address_without_handshakes_left_gets_no_handshake() {
     let fixture = fixture(None, true);
     for (is_left, count) in [(true, 1), (false, 1)] {
         if !is_left {
@@ -85,9 +85,9 @@ async fn an_address_that_has_spent_its_handshakes_gets_no_other() {
     }
 }
 
-/// A connection in its handshake is closed for others of its address, behind its grace period.
+/// A connection in its handshake is closed after its grace period if a newer connection of its address arrives.
 #[actix_rt::test]
-async fn a_connection_in_its_handshake_is_closed_for_others() {
+async fn a_connection_in_its_handshake_is_closed_for_a_newer_one() {
     let fixture = fixture(Some(1), true);
     let (_caller, stream) = pair().await;
     let (_other, another) = pair().await;
@@ -96,9 +96,9 @@ async fn a_connection_in_its_handshake_is_closed_for_others() {
     let mut first = (fixture.call)(stream);
     assert!((&mut first).now_or_never().is_none());
     let mut second = (fixture.call)(another);
-    timeout(Duration::from_mins(1), first).await.expect("it is closed").unwrap();
+    timeout(Duration::from_mins(1), first).await.expect("the older connection is closed").unwrap();
     assert!((900..1500).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
-    assert!((&mut second).now_or_never().is_none(), "the newcomer is not closed");
+    assert!((&mut second).now_or_never().is_none(), "the newer connection is closed");
     assert!(fixture.passed.borrow().is_empty());
 }
 

@@ -40,8 +40,8 @@ fn address(last: u8) -> IpAddr {
 }
 
 proptest! {
-    /// A25, A27: in any order of connections and requests all limits hold, admins have none of a user's, a newcomer is never
-    /// closed, and nothing is kept of closed connections.
+    /// A25, A27: all limits hold in any order of connections and requests; no limit per user applies to admins, a new
+    /// connection is never closed for an older one, and closed connections leave no counts.
     #[test]
     fn connections_stay_within_all_limits(ops in prop::collection::vec(op(), 1..200)) {
         let limits =
@@ -60,7 +60,7 @@ proptest! {
                     let caller = user.map(|(user, is_admin)| caller(&format!("u{user}"), is_admin));
                     let result = connection.set_caller(caller.as_ref());
                     let is_admin = caller.as_ref().is_none_or(|caller| caller.role == Role::Admin);
-                    prop_assert!(result.is_ok() || !is_admin, "an admin has limits");
+                    prop_assert!(result.is_ok() || !is_admin, "a limit was applied to an admin");
                     let has_token = connection.has_token.get();
                     let is_proxy = connection.is_proxy;
                     prop_assert_eq!(has_token, is_proxy || caller.is_some() && result.is_ok());
@@ -92,9 +92,9 @@ proptest! {
     }
 }
 
-/// A25: if all connections have a token, a newcomer closes an idle one, never one with an open call.
+/// A25: if all connections have a token, a new connection closes an idle one, never one with an open call.
 #[test]
-fn an_idle_connection_is_closed_where_all_have_a_token() {
+fn an_idle_connection_is_closed_if_all_have_a_token() {
     let table = table(ConnectionLimits::of_test(3));
     let mut calls = Vec::new();
     let permits: Vec<ConnectionPermit> = (0..3)
@@ -116,7 +116,7 @@ fn an_idle_connection_is_closed_where_all_have_a_token() {
     drop(last);
 }
 
-/// A07, A25, A27: large heads without a token are bounded by address and in all, and a small head is always allowed.
+/// A07, A25, A27: large heads without a token are limited by address and in total; a small head is always allowed.
 #[test]
 fn large_heads_without_a_token_are_bounded() {
     let table = table(ConnectionLimits::of_test(25_000));
@@ -142,9 +142,9 @@ fn large_heads_without_a_token_are_bounded() {
     assert_eq!(table.heads.usage(address(1)), (0, 0, 0));
 }
 
-/// A24: the buffer of a large head counts for the present caller as long as the connection lives.
+/// A24: the buffer of a large head counts for the connection's latest caller until the connection closes.
 #[test]
-fn the_buffer_of_a_large_head_counts_behind_small_ones() {
+fn the_buffer_of_a_large_head_counts_during_later_requests() {
     let table = table(ConnectionLimits::of_test(9));
     let machine = Metrics::new().unwrap().of_machine().unwrap();
     let quota = Quota::of_bytes(&Arc::new(MemoryBudget::new(Some(1 << 30), machine)), ByteKind::Heads);
@@ -161,14 +161,14 @@ fn the_buffer_of_a_large_head_counts_behind_small_ones() {
         permit.connection.charge_head_to(|| ByteQuota::new(&quota, user, 1 << 30, "heads"), 4).unwrap();
         drop(call);
         let taken = quota.taken_by(user);
-        assert!((buffer..=buffer + 4096).contains(&taken), "{user}: {taken} behind {head}");
+        assert!((buffer..=buffer + 4096).contains(&taken), "{user}: {taken} after a head of {head}");
     }
     assert_eq!(quota.taken_by("alice"), 0);
     drop(permit);
     assert_eq!(quota.taken_by("bob"), 0);
 }
 
-/// A25, A27: handshakes without a token behind them are limited by address, but not a trusted proxy's.
+/// A25, A27: handshakes not followed by a valid token are limited by address; a trusted proxy's are not.
 #[tokio::test(start_paused = true)]
 async fn handshakes_without_a_token_are_limited_by_address() {
     let table = table(ConnectionLimits::of_test(9));

@@ -1,4 +1,4 @@
-//! The order in which callers are served.
+//! `CallerQueues`: the order in which callers are served.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::*;
 const NAMES: [&str; 3] = ["row", "pool", "other"];
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const KINDS: usize = 2;
-/// An `at_once` above this checks all callers.
+/// With an `at_once` above this, a scan is not interrupted.
 const MAX_PIECE: usize = 4;
 
 /// A user and one of its classes.
@@ -29,13 +29,13 @@ enum Op {
         class: TestClass,
     },
     Leave(usize),
-    /// `places` become free under `names`, for these classes.
+    /// `places` slots become free under `names`, for callers of the classes in `for_class`.
     Serve {
         names: Vec<usize>,
         places: usize,
         for_class: [[bool; KINDS]; USERS.len()],
-        gone: usize,
-        /// Callers checked before the scan is interrupted.
+        dropped: usize,
+        /// Number of callers that are checked before the scan is interrupted.
         at_once: usize,
     },
 }
@@ -48,19 +48,19 @@ fn any_op() -> impl Strategy<Value = Op> {
         5 => (0..NAMES.len(), class).prop_map(|(name, class)| Op::Join { name, class }),
         2 => any::<usize>().prop_map(Op::Leave),
         3 => (names, 0_usize..4, any::<[[bool; KINDS]; USERS.len()]>(), 0_usize..5, 1_usize..9)
-            .prop_map(|(names, places, for_class, gone, at_once)| Op::Serve { names, places, for_class, gone, at_once }),
+            .prop_map(|(names, places, for_class, dropped, at_once)| Op::Serve { names, places, for_class, dropped, at_once }),
     ]
 }
 
-/// A caller: its place, the index of the name, its class.
+/// A caller: its number, the index of its name, its class.
 type Waiting = (u64, usize, TestClass);
 
-/// The same queues as a plain list.
+/// A model of the queues: a plain list.
 #[derive(Default)]
 struct Model {
-    /// In the order of arrival.
+    /// The callers in the order of arrival.
     list: Vec<Waiting>,
-    /// The time when a user was last served in a queue, or joined it.
+    /// By queue and user: the time when the user was last served in the queue, or joined it.
     turns: HashMap<(usize, usize), u64>,
     number: u64,
 }
@@ -76,7 +76,8 @@ impl Model {
         self.turns.retain(|key, _| self.list.iter().any(|(_, name, class)| *key == (*name, class.0)));
     }
 
-    /// The caller that gets the next place under `names`: the first one of the user with the earliest turn.
+    /// Removes and returns the caller that gets the next slot under `names`: the first caller of the user with the earliest
+    /// turn.
     fn serve(&mut self, names: &[usize], can: impl Fn(&Waiting) -> bool) -> Option<u64> {
         let turn = |user| names.iter().filter_map(|name| self.turns.get(&(*name, user))).min();
         let able = self.list.iter().filter(|waiting| names.contains(&waiting.1) && can(waiting));
@@ -96,8 +97,8 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Callers are served as by the model, in any order of events: users in turn, each user's callers first come, first
-    /// served. Callers that left are skipped and cost their user no turn.
+    /// In any order of events callers are served as in the model: users take turns, and each user's callers are in order.
+    /// Callers that left are skipped and cost their user no turn.
     #[test]
     fn callers_are_served_in_the_order_of_the_model(
         ops in prop::collection::vec(any_op(), 0..60)
@@ -115,13 +116,13 @@ proptest! {
                     let (place, name, class) = model.list.remove(at % model.list.len());
                     model.tidy();
                     queues.leave(NAMES[name], &class, place);
-                    // A second call changes nothing.
+                    // A second `leave` changes nothing.
                     queues.leave(NAMES[name], &class, place);
                 }
                 Op::Leave(_) => (),
-                Op::Serve { names, places, for_class, gone, at_once } => {
-                    // One caller has left without `leave`.
-                    let gone = model.list.get(gone).map(|(place, ..)| *place).filter(|_| at_once > MAX_PIECE);
+                Op::Serve { names, places, for_class, dropped, at_once } => {
+                    // One caller is dropped without `leave`.
+                    let dropped = model.list.get(dropped).map(|(place, ..)| *place).filter(|_| at_once > MAX_PIECE);
                     // An interrupted scan shows that a user's turn ends with its last caller.
                     let at_once = if at_once > MAX_PIECE { usize::MAX } else { at_once };
                     let (mut left, mut served) = (places, Vec::new());
@@ -133,7 +134,7 @@ proptest! {
                     let mut pieces = 0;
                     while round == ScanResult::Interrupted {
                         pieces += 1;
-                        prop_assert!(pieces < 100, "each scan makes progress");
+                        prop_assert!(pieces < 100, "a scan makes no progress");
                         let mut checks = 0;
                         round = queues.scan(&asked, &mut cursor, |class, waiter| {
                         if left == 0 {
@@ -143,7 +144,7 @@ proptest! {
                             return Decision::Interrupt;
                         }
                         checks += 1;
-                        if *waiter == gone {
+                        if *waiter == dropped {
                             return Decision::Remove;
                         }
                         if !for_class[class.0][class.1] {
@@ -155,8 +156,8 @@ proptest! {
                     });
                     }
                     let has_news = asked.iter().any(|name| queues.has_news(name));
-                    prop_assert!(!has_news || round == ScanResult::Stopped, "all remaining callers were checked");
-                    let can = |(place, _, class): &Waiting| for_class[class.0][class.1] && Some(*place) != gone;
+                    prop_assert!(!has_news || round == ScanResult::Stopped, "a scan stopped although callers were left to check");
+                    let can = |(place, _, class): &Waiting| for_class[class.0][class.1] && Some(*place) != dropped;
                     let expected: Vec<u64> =
                         (0..places).map_while(|_| model.serve(&names, can)).collect();
                     prop_assert_eq!(&served, &expected);
@@ -182,9 +183,9 @@ proptest! {
     }
 }
 
-/// A27: another user's caller is served next but one, however many calls of one user wait.
+/// A27: a caller waits for one call of another user, although a thousand of them wait.
 #[test]
-fn a_caller_behind_a_thousand_of_one_user_waits_for_one_of_them() {
+fn a_caller_waits_for_one_of_another_users_thousand_calls() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..1000 {
         queues.join("pool", TestClass(0, number % KINDS), number);
@@ -209,7 +210,7 @@ fn a_caller_behind_a_thousand_of_one_user_waits_for_one_of_them() {
 }
 
 #[test]
-fn a_freed_place_costs_one_check_however_many_wait() {
+fn a_freed_slot_costs_two_checks_however_many_callers_wait() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..3000 {
         queues.join("row", TestClass(number % USERS.len(), 0), number);
@@ -228,17 +229,17 @@ fn a_freed_place_costs_one_check_however_many_wait() {
     assert_eq!(checks, 2);
 }
 
-/// News during a scan make the queue due for another scan.
+/// A change noted during a scan makes the queue due for another scan.
 #[test]
 fn news_during_a_scan_cause_another_scan() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
-    assert!(!queues.note_news("row") && !queues.has_news("row"), "nobody waits");
+    assert!(!queues.note_news("row") && !queues.has_news("row"), "news are noted although no caller waits");
     for user in 0..USERS.len() {
         queues.join("row", TestClass(user, 0), user);
     }
     assert!(!queues.has_news("row") && queues.note_news("row") && queues.has_news("row"));
     let mut cursor = Cursor::default();
-    let mut looked = Vec::new();
+    let mut checked = Vec::new();
     let mut serve = |queues: &mut CallerQueues<TestClass, usize>, cursor: &mut Cursor, most: usize| {
         let mut left = most;
         let round = queues.scan(&["row"], cursor, |class, _| {
@@ -246,10 +247,10 @@ fn news_during_a_scan_cause_another_scan() {
                 return Decision::Interrupt;
             }
             left -= 1;
-            looked.push(class.0);
+            checked.push(class.0);
             Decision::Keep
         });
-        (round, looked.clone())
+        (round, checked.clone())
     };
     assert_eq!(serve(&mut queues, &mut cursor, 2), (ScanResult::Interrupted, vec![0, 1]));
     queues.note_news("row");

@@ -160,7 +160,7 @@ impl Hub {
                 }
                 checks += 1;
                 #[cfg(test)]
-                self.capacity.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.capacity.checked_callers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 try_assign(registry, class, waiter, &mut exhausted)
             });
             match result {

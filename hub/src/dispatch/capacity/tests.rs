@@ -1,4 +1,4 @@
-//! Capacity is assigned to callers in any order of events; and the cost of that.
+//! How capacity is assigned to waiting callers in any order of events, and the cost of that.
 
 mod world;
 
@@ -13,8 +13,7 @@ use super::*;
 use crate::tests::support::hub;
 use world::{Op, ROWS, USERS, World, any_op, request, user};
 
-/// A27: no caller waits while there is capacity for it, in any order of events and however the work is split. All
-/// assigned capacity is counted.
+/// A27: in any order of events, no caller waits while there is capacity for it, and all assigned capacity is counted.
 #[actix_rt::test]
 async fn no_caller_waits_while_there_is_capacity_for_it() {
     let hub = hub().await;
@@ -26,7 +25,7 @@ async fn no_caller_waits_while_there_is_capacity_for_it() {
         let mut world = World::new(core, case.get());
         for op in &ops {
             world.step(op);
-            // The other callers read their results later.
+            // After a call the assignments are read later, together with those of the next event.
             if !matches!(op, Op::Call { .. }) {
                 world.read();
             }
@@ -38,7 +37,7 @@ async fn no_caller_waits_while_there_is_capacity_for_it() {
                 break;
             }
             rounds += 1;
-            prop_assert!(rounds < 1000, "it ends");
+            prop_assert!(rounds < 1000, "the offers do not end");
         }
         prop_assert!(world.starved().is_none(), "{:?}", world.starved().map(|request| &request.target));
         let counted: u32 = (0..2)
@@ -56,9 +55,9 @@ async fn no_caller_waits_while_there_is_capacity_for_it() {
     hub.stop().await;
 }
 
-/// A27: when the last awake rows of a pool fall asleep, a row that was asleep before can be woken.
+/// A27: when the last active rows of a pool hibernate, a row that hibernated before is assigned to be woken.
 #[actix_rt::test]
-async fn a_row_that_was_asleep_is_woken_when_the_awake_ones_fall_asleep() {
+async fn a_hibernating_row_is_woken_when_the_active_ones_hibernate() {
     let hub = hub().await;
     let core = hub.core();
     let mut world = World::new(core, 0);
@@ -76,7 +75,7 @@ async fn a_row_that_was_asleep_is_woken_when_the_awake_ones_fall_asleep() {
     hub.stop().await;
 }
 
-/// A34: a call whose agent leads elsewhere meanwhile costs no checks, and is served when the agent leads back.
+/// A34: a call whose agent was changed to another row costs no checks, and is served when the agent is changed back.
 #[actix_rt::test]
 async fn a_caller_of_a_detached_agent_waits_for_the_agent() {
     let hub = hub().await;
@@ -84,32 +83,32 @@ async fn a_caller_of_a_detached_agent_waits_for_the_agent() {
     let [full, free] = [2, 0].map(|busy| Op::Beat(0, vec![(false, busy, 2); ROWS]));
     world.step(&Op::Beat(1, vec![(false, 2, 2); ROWS]));
     world.step(&full);
-    // Agent 1 leads to the private row alone.
+    // Agent 1 leads only to the private row.
     world.step(&Op::Call { user: 2, admin: false, to: 2 + 2 * ROWS });
     world.step(&Op::Agent(1, false, true));
     assert!(!world.read());
     world.step(&free);
     assert!(world.read() && world.waiting.len() == 1 && world.waiting[0].1.class.detached);
-    let looks = || hub.core().capacity.looks.load(std::sync::atomic::Ordering::Relaxed);
-    let before = looks();
+    let checks = || hub.core().capacity.checked_callers.load(std::sync::atomic::Ordering::Relaxed);
+    let before = checks();
     for state in [&full, &free, &full, &free] {
         world.step(state);
     }
-    assert_eq!((looks() - before, world.read()), (0, false));
+    assert_eq!((checks() - before, world.read()), (0, false));
     world.step(&Op::Agent(1, false, false));
     assert!(world.read() && world.waiting.is_empty() && world.served.len() == 1);
     drop(world);
     hub.stop().await;
 }
 
-/// P7: callers of many users that can use the same rows cost one scan of the rows; each owner of rows costs one more.
+/// P7: callers of many users without rows in a pool cost one scan of the pool; each owner of rows costs one more.
 #[actix_rt::test]
 async fn a_pool_is_scanned_once_for_all_users_without_rows_in_it() {
     const STRANGERS: usize = 50;
     let hub = hub().await;
     let mut world = World::new(hub.core(), 0);
     for who in 0..2 {
-        // One row is awake and full, the others sleep and have capacity.
+        // One row is active and full, the others hibernate and have capacity.
         world.step(&Op::Beat(who, vec![(false, 2, 2), (true, 0, 2), (true, 0, 2)]));
     }
     {
@@ -139,9 +138,9 @@ async fn a_pool_is_scanned_once_for_all_users_without_rows_in_it() {
     hub.stop().await;
 }
 
-/// A27: a caller that comes during an offer overtakes nobody and is served, also after its user's turn.
+/// A27: a caller that arrives during an offer overtakes no other caller and is served.
 #[actix_rt::test]
-async fn a_caller_that_comes_during_an_offer_overtakes_nobody() {
+async fn a_caller_that_arrives_during_an_offer_overtakes_no_other_caller() {
     let hub = hub().await;
     let core = hub.core();
     let mut world = World::new(core, 0);
@@ -151,11 +150,11 @@ async fn a_caller_that_comes_during_an_offer_overtakes_nobody() {
     let strangers = (0..9).map(|n| format!("stranger-{n}"));
     for user in std::iter::once("carol".to_owned()).chain(strangers) {
         let target = core.registry.lock().target(&self::user(&user), "pool-0").unwrap();
-        world.come(request(self::user(&user), target));
+        world.call(request(self::user(&user), target));
     }
-    // The private row has capacity, but none of them reaches it.
+    // The private row has capacity, but none of the callers may use it.
     world.step(&Op::Beat(0, vec![(false, 2, 2), (false, 0, 2), (false, 2, 2)]));
-    assert!(!core.capacity.queues.lock().offers.is_empty(), "some are left for later");
+    assert!(!core.capacity.queues.lock().offers.is_empty(), "the offer is finished at once");
     world.step(&Op::Call { user: 2, admin: false, to: 3 + 2 * ROWS });
     assert_eq!((world.waiting.len(), world.served.len()), (11, 0));
     while core.serve_offers(&mut core.registry.lock()) {}
@@ -165,9 +164,9 @@ async fn a_caller_that_comes_during_an_offer_overtakes_nobody() {
     hub.stop().await;
 }
 
-/// P7: capacity that a caller takes is not offered to durable tasks; capacity that is left is.
+/// P7: durable tasks are notified of capacity that no caller takes, and only of that.
 #[actix_rt::test]
-async fn durable_tasks_are_not_told_of_capacity_that_a_caller_takes() {
+async fn durable_tasks_are_not_notified_of_capacity_that_a_caller_takes() {
     let hub = hub().await;
     let core = hub.core();
     let mut world = World::new(core, 0);
@@ -176,28 +175,28 @@ async fn durable_tasks_are_not_told_of_capacity_that_a_caller_takes() {
     }
     let body = json!({ "llm": world.row(0, 0), "request": { "messages": [] } }).to_string();
     assert_eq!(hub.ask("POST", "/api/v1/inference-tasks").body(body).send().await.0, 202);
-    let told = || core.tasks.capacity_notices.load(std::sync::atomic::Ordering::Relaxed);
+    let notices = || core.tasks.capacity_notices.load(std::sync::atomic::Ordering::Relaxed);
     for _ in 0..2 {
         world.step(&Op::Call { user: 2, admin: false, to: 1 });
     }
     assert_eq!((world.waiting.len(), core.tasks.depth()), (2, 1));
-    let before = told();
+    let before = notices();
     let report = |room| Op::Beat(0, vec![(false, 0, room), (false, 2, 2), (false, 2, 2)]);
     world.step(&report(1));
     world.read();
-    assert_eq!((world.waiting.len(), world.served.len(), told() - before), (1, 1, 0));
+    assert_eq!((world.waiting.len(), world.served.len(), notices() - before), (1, 1, 0));
     world.step(&report(2));
     world.read();
-    assert_eq!((world.waiting.len(), world.served.len(), told() - before), (0, 2, 0));
+    assert_eq!((world.waiting.len(), world.served.len(), notices() - before), (0, 2, 0));
     drop(world.served.pop());
-    assert!(told() > before);
+    assert!(notices() > before);
     drop(world);
     hub.stop().await;
 }
 
-/// A27: a connection that waits for capacity is exempt from the share of its user until the task is sent.
+/// A27: a connection whose call waits for capacity has priority until its task is sent.
 #[actix_rt::test]
-async fn a_waiting_connection_presses_until_its_task_is_sent() {
+async fn a_waiting_connection_has_priority_until_its_task_is_sent() {
     let hub = hub().await;
     let mut world = World::new(hub.core(), 0);
     for who in 0..2 {
@@ -207,15 +206,16 @@ async fn a_waiting_connection_presses_until_its_task_is_sent() {
     let count = |pressure: &std::sync::Arc<std::sync::atomic::AtomicU32>| {
         pressure.load(std::sync::atomic::Ordering::Relaxed)
     };
-    let ((), waits) = crate::connections::with_priority_count(|| world.step(&call));
-    assert_eq!((world.waiting.len(), count(&waits)), (1, 1));
+    let ((), waiting_count) = crate::connections::with_priority_count(|| world.step(&call));
+    assert_eq!((world.waiting.len(), count(&waiting_count)), (1, 1));
     world.step(&Op::Beat(0, vec![(false, 0, 2); ROWS]));
-    let (_, mut line) = world.waiting.pop().unwrap();
-    let (place, has) = crate::connections::with_priority_count(|| line.assigned().now_or_never());
-    drop(line);
-    assert_eq!((count(&waits), count(&has)), (0, 1));
-    place.unwrap().unwrap().1.keep();
-    assert_eq!(count(&has), 0);
+    let (_, mut queued) = world.waiting.pop().unwrap();
+    let (reservation, reserved_count) =
+        crate::connections::with_priority_count(|| queued.assigned().now_or_never());
+    drop(queued);
+    assert_eq!((count(&waiting_count), count(&reserved_count)), (0, 1));
+    reservation.unwrap().unwrap().1.keep();
+    assert_eq!(count(&reserved_count), 0);
     drop(world);
     hub.stop().await;
 }

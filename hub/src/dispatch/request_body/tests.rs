@@ -1,4 +1,4 @@
-//! Reading and rewriting request bodies.
+//! `RequestBody`: parsing and rewriting.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ fn every_model_is_replaced_and_the_rest_stays_as_it_is() {
     assert_eq!(with_model("{\"model\":\n1}", None), "{\"model\": 1}");
 }
 
-/// A27: each `model` costs two pieces on the channel.
+/// A27: a body with more than 16 `model` keys is refused, since each costs two pieces on the channel.
 #[test]
 fn a_body_with_too_many_models_is_refused() {
     let of = |count: usize| format!(r#"{{{}"model":"y"}}"#, r#""mod\u0065l":"x","#.repeat(count - 1));
@@ -75,7 +75,7 @@ fn a_model_that_is_not_a_string_is_refused() {
     }
 }
 
-/// Backends that decode keys refuse them, and would be blamed for it.
+/// A key with a lone surrogate is refused here, because backends that decode keys would refuse it.
 #[test]
 fn a_key_with_a_lone_surrogate_is_refused_and_a_value_passes() {
     for half in [r"k\ud83d", r"\uDC00k", r"\ud83d\u0041", r"\udc00\ud83d", r"\ud83d\n"] {

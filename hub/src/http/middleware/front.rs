@@ -231,7 +231,7 @@ mod tests {
         panic!("a prompt")
     }
 
-    /// F86: a panic in a handler is a 500, and its text is not in the answer.
+    /// F86: a handler's panic becomes a 500 without the panic's text.
     #[actix_rt::test]
     async fn a_handler_that_panics_answers_500_without_its_text() {
         let app = App::new().wrap(from_fn(catch_panic)).route("/v1/x", web::get().to(panics));

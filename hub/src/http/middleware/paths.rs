@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_of_a_path_have_one_canonical_form() {
+    fn each_spelling_of_a_path_has_one_canonical_form() {
         for (written, path) in [
             ("/chat/completions", "/v1/chat/completions"),
             ("/v1/chat/completions/", "/v1/chat/completions"),

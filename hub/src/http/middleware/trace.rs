@@ -135,9 +135,9 @@ fn log_failure<B>(
 mod tests {
     use super::*;
 
-    /// A27: a path is matched again only for a line that is written: not for a 401, nor for a suppressed line.
+    /// A27: the route of a request is looked up only if its log line is written, not for a 401 or a suppressed line.
     #[test]
-    fn a_route_is_looked_up_only_for_a_line_that_is_written() {
+    fn a_route_is_looked_up_only_for_a_written_log_line() {
         crate::news::enable();
         let trace = Trace::new(None, None);
         let looked_up = |kind, times: usize| {

@@ -1,16 +1,16 @@
-//! The change feed: its pages add up to the table as the watcher sees it.
+//! The change feed: its pages add up to what a watcher may see of the registry.
 
 use super::lifecycle::World;
 use super::lifecycle::ops::{Op, any_op};
 use super::*;
 
-/// A watcher and its copy of the table.
+/// A watcher and its copy of the rows and sessions.
 struct Watcher {
     caller: Caller,
     cursor: FeedCursor,
     llms: BTreeMap<String, String>,
     sessions: BTreeMap<String, String>,
-    /// Names and ids that it could see at some time.
+    /// Names and ids that the watcher was allowed to see at some time.
     visible: HashSet<String>,
 }
 
@@ -27,7 +27,7 @@ impl Watcher {
         );
     }
 
-    /// Reads one page. Returns whether more follow.
+    /// Reads a page of at most `most` entries. Returns whether more pages follow.
     fn read(&mut self, registry: &Registry, most: usize) -> bool {
         let page = registry.feed_page(&self.caller, &mut self.cursor, most);
         assert!(page.llms.len() + page.sessions.len() <= most);
@@ -36,10 +36,10 @@ impl Watcher {
             self.sessions.clear();
         }
         for (name, live) in page.llms {
-            assert!(self.visible.contains(&name), "a hidden row");
+            assert!(self.visible.contains(&name), "the page has a hidden row");
             match live {
                 Some(mut live) => {
-                    // A heartbeat alone is no change.
+                    // A heartbeat that changes only this time is not in the feed.
                     live.row.last_heartbeat_at = None;
                     self.llms.insert(name, format!("{live:?}"));
                 }
@@ -47,7 +47,7 @@ impl Watcher {
             }
         }
         for (id, session) in page.sessions {
-            assert!(self.visible.contains(&id), "another user's session");
+            assert!(self.visible.contains(&id), "the page has another user's session");
             match session {
                 Some(mut session) => {
                     session.last_heartbeat_at = Timestamp(0);
@@ -59,7 +59,7 @@ impl Watcher {
         page.more
     }
 
-    /// A watcher that starts now.
+    /// A new watcher of the same caller that has read all pages.
     fn restarted(&self, registry: &Registry) -> Self {
         let mut other = Self::new(self.caller.clone());
         other.note_visible(registry);
@@ -81,7 +81,7 @@ proptest! {
         for (op, pages) in &ops {
             world.step(op);
             if matches!(op, Op::Restart { .. }) {
-                // A hub that was just started has no watchers.
+                // Watchers do not survive a restart.
                 watchers = watchers.map(|one| Watcher::new(one.caller));
             }
             for one in &mut watchers {
@@ -106,7 +106,7 @@ proptest! {
 
 #[test]
 fn a_watcher_that_missed_too_many_removals_starts_again() {
-    let mut registry = with(&[("kept", None)], PoolPolicy::Members);
+    let mut registry = registry_with(&[("kept", None)], PoolPolicy::Members);
     let mut one = Watcher::new(caller("bob"));
     one.note_visible(&registry);
     one.visible.insert("gone".into());
@@ -118,14 +118,14 @@ fn a_watcher_that_missed_too_many_removals_starts_again() {
     }
     let page = registry.feed_page(&one.caller, &mut one.cursor, 100);
     assert!(page.reset);
-    assert_eq!(page.llms.keys().collect::<Vec<_>>(), ["kept"], "no removals after a reset");
+    assert_eq!(page.llms.keys().collect::<Vec<_>>(), ["kept"], "removals after a reset");
     assert!(!registry.feed_page(&one.caller, &mut one.cursor, 100).reset);
 }
 
-/// The cost of a heartbeat does not depend on the number of rows.
+/// A heartbeat that changes no status adds nothing to the feed, so that its cost does not depend on the number of rows.
 #[test]
-fn a_heartbeat_alone_changes_no_row() {
-    let mut registry = with(&[("a", None), ("b", None)], PoolPolicy::Members);
+fn a_heartbeat_without_a_change_is_not_in_the_feed() {
+    let mut registry = registry_with(&[("a", None), ("b", None)], PoolPolicy::Members);
     let admin = Caller { role: Role::Admin, ..caller("root") };
     let mut cursor = FeedCursor::default();
     registry.feed_page(&admin, &mut cursor, 100);
@@ -134,7 +134,7 @@ fn a_heartbeat_alone_changes_no_row() {
         assert!(registry.heartbeat(&caller("alice"), &beat, at(time * 1000)).unwrap().changes.is_empty());
         let row = registry.llm(&admin, "a").unwrap();
         let shown = registry.llm_row(&admin, row).last_heartbeat_at;
-        assert_eq!(shown, Some(at(time * 1000).wall), "lists have it");
+        assert_eq!(shown, Some(at(time * 1000).wall), "the list has the time of the heartbeat");
     }
     let page = registry.feed_page(&admin, &mut cursor, 100);
     assert!(page.llms.is_empty() && page.sessions.is_empty() && !page.more);

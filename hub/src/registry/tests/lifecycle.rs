@@ -1,6 +1,6 @@
-//! The lifecycle of rows and sessions under any order of events (SPEC.md section 3.6).
+//! The lifecycle of rows and sessions in any order of events (SPEC.md section 3.6).
 //!
-//! Over 300 lines, since the model of the store and its checks belong to one state.
+//! Over 300 lines, since the model of the store and its checks share one state.
 
 pub(super) mod ops;
 
@@ -11,7 +11,7 @@ use ops::{Op, any_op};
 
 const SESSIONS: [&str; 4] = ["alice-1", "alice-2", "bob-1", "bob-2"];
 
-/// The registry, a store of its changes, and what was seen so far.
+/// The registry, a model of the store, and everything that was observed so far.
 pub(super) struct World {
     pub(super) registry: Registry,
     now: Now,
@@ -22,7 +22,7 @@ pub(super) struct World {
     sessions: HashMap<String, SessionRecord>,
     names: BTreeMap<String, NameRecord>,
     deleted: HashSet<String>,
-    /// Name, owner and whether private, by row id.
+    /// By row id: name, owner, and whether the row was private.
     seen: HashMap<String, (String, String, bool)>,
 }
 
@@ -82,7 +82,7 @@ impl World {
                 let stream = if *late { streams.first() } else { streams.last() }.unwrap().clone();
                 let newest = streams.last() == Some(&stream);
                 let closed = self.registry.close(SESSIONS[*session], &stream, self.now);
-                assert!(newest || closed.is_none(), "a late close changes nothing");
+                assert!(newest || closed.is_none(), "a late close changed something");
                 self.store(closed.unwrap_or_default());
             }
             Op::Beat { session, stale, report } => {
@@ -173,7 +173,7 @@ impl World {
                     .map(|entry| (entry.llm.id.clone(), entry.llm.clone()))
                     .collect();
                 let swept = self.registry.sweep(self.now);
-                assert!(swept.changes.is_empty(), "the hub's downtime counted");
+                assert!(swept.changes.is_empty(), "the hub's downtime counts as inactivity");
             }
         }
     }
@@ -210,7 +210,7 @@ impl World {
         self.registry.llms.get(NAMES[name]).map(|entry| entry.llm.owner.clone()).unwrap_or_default()
     }
 
-    /// The user who registered the session first.
+    /// The owner of the session; the first user if it is not registered.
     fn holder(&self, session: usize) -> Caller {
         let known = self.sessions.get(SESSIONS[session]);
         caller(known.map_or(USERS[0], |record| &record.owner))
@@ -237,8 +237,8 @@ impl World {
     fn check(&mut self) {
         for entry in self.registry.llms.values() {
             let llm = &entry.llm;
-            assert!(!self.deleted.contains(&llm.id), "a deleted row came back");
-            let stored = self.stored.get(&llm.id).expect("a row that is not stored");
+            assert!(!self.deleted.contains(&llm.id), "a deleted row exists again");
+            let stored = self.stored.get(&llm.id).expect("the row is stored");
             let kept = |llm: &Llm| {
                 (
                     llm.name.clone(),
@@ -249,7 +249,7 @@ impl World {
                     llm.pool_name.clone(),
                 )
             };
-            assert_eq!(kept(stored), kept(llm), "the store differs from the table");
+            assert_eq!(kept(stored), kept(llm), "the store differs from the registry");
             let private = llm.visibility == Visibility::Private;
             let seen = (llm.name.clone(), llm.owner.clone(), private);
             if let Some(before) = self.seen.insert(llm.id.clone(), seen.clone()) {
@@ -258,7 +258,7 @@ impl World {
             }
             assert_eq!(llm.inactive_since.is_some(), llm.status == Status::Inactive);
             let session =
-                self.registry.sessions.get(llm.session.as_ref().unwrap()).expect("a row without session");
+                self.registry.sessions.get(llm.session.as_ref().unwrap()).expect("the row has a session");
             assert!(session.llms.contains(&llm.name));
             assert_eq!(session.record.owner, llm.owner);
             if let Some(pool) = &llm.pool_name {
@@ -280,7 +280,7 @@ impl World {
         }
     }
 
-    /// Checks per-user usage against a walk over the table.
+    /// Checks the usage counted per user against a count over all rows.
     fn check_usage(&self) {
         let mut counted: HashMap<String, Usage> = HashMap::new();
         for entry in self.registry.llms.values() {
@@ -299,15 +299,15 @@ impl World {
         assert_eq!(self.registry.usage, counted);
     }
 
-    /// Checks that a user gets the same from a table of the rows that it sees.
+    /// Checks that a registry with only the rows that a user sees gives the user the same answers.
     fn check_visibility(&mut self, caller: &Caller) {
         let mut visible = Snapshot::default();
         visible.llms.extend(self.registry.llms_after(caller, None).cloned());
-        // The owner of a pool is told to the owners of its pending rows, also after the pool's end.
+        // The owners of pending rows see who owns the pool, also after the pool has ended.
         let pending = |name: &str| visible.llms.iter().any(|llm| llm.pool_name.as_deref() == Some(name));
-        let told: Vec<_> =
+        let visible_names: Vec<_> =
             self.names.values().filter(|record| record.pool || pending(&record.name)).cloned().collect();
-        visible.names.extend(told);
+        visible.names.extend(visible_names);
         let mine = Registry::load(&visible, PoolPolicy::Members, &HubTimings::default(), self.now);
         for name in NAMES {
             assert_eq!(self.registry.target(caller, name), mine.target(caller, name));
@@ -321,7 +321,7 @@ impl World {
             if let PickResult::Chosen(candidate) = pick {
                 let entry = &self.registry.llms[&candidate.name];
                 let session = &self.registry.sessions[entry.llm.session.as_ref().unwrap()];
-                assert!(caller.sees(entry.llm.visibility, &entry.llm.owner), "a hidden row was chosen");
+                assert!(caller.sees(entry.llm.visibility, &entry.llm.owner), "a hidden row was picked");
                 assert!(session.is_open() && !session.draining && entry.llm.registered);
                 assert_ne!(entry.llm.status, Status::Inactive);
             }
@@ -329,7 +329,7 @@ impl World {
     }
 }
 
-/// Checks the indices of pools and names against a walk over the table.
+/// Checks the indices of pools and names against a count over all rows.
 pub(super) fn check_counts(registry: &Registry) {
     let mut pools: BTreeMap<String, PoolRows> = BTreeMap::new();
     for entry in registry.llms.values() {
@@ -383,8 +383,8 @@ pub(super) fn check_counts(registry: &Registry) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
-    /// P5, F59, F67, F68, F69: rows are deleted by the monotonic clock alone, without the hub's downtime; the store agrees
-    /// with the table, and deleted rows stay deleted.
+    /// P5, F59, F67, F68, F69: rows are deleted by the monotonic clock alone, which excludes the hub's downtime; the store
+    /// agrees with the registry, and deleted rows stay deleted.
     #[test]
     fn rows_expire_on_time_and_once_under_any_order_of_events(
         ops in prop::collection::vec(any_op(), 0..60)

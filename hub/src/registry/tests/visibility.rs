@@ -1,4 +1,4 @@
-//! What a caller gets is a function of the rows that it sees, for any set of rows, agents and pools.
+//! Hidden rows and agents do not affect what a caller can read and call, for any set of rows, agents and pools.
 
 use super::*;
 use crate::model::Upstream;
@@ -10,7 +10,7 @@ fn visibility() -> impl Strategy<Value = Visibility> {
     prop_oneof![Just(Visibility::Private), Just(Visibility::Public)]
 }
 
-/// A public row, which is routable without a publisher.
+/// A row of kind `Public`, which can be called without a publisher.
 fn any_row() -> impl Strategy<Value = Llm> {
     let pool = prop::option::of(prop::sample::select(&NAMES[2..6]));
     (pool, prop::sample::select(&USERS[..]), visibility()).prop_map(|(pool, owner, visibility)| Llm {
@@ -79,7 +79,7 @@ fn any_agents() -> impl Strategy<Value = Vec<Agent>> {
     })
 }
 
-/// A table of these rows and agents, in which pools have the owners that they have in `of`.
+/// A registry with these rows and agents, in which pools have the same owners as in `of`.
 fn registry(llms: &[Llm], agents: &[Agent], of: Option<&Registry>) -> Registry {
     let of_pools = of.into_iter().flat_map(|of| of.pools.keys().filter_map(|pool| of.names.record(pool)));
     let names = of_pools.cloned().collect();
@@ -95,7 +95,7 @@ fn chosen(registry: &mut Registry, caller: &Caller, target: Option<&Target>) -> 
     }
 }
 
-/// Everything that a caller can read or reach, as text.
+/// Everything that a caller can read, and the row that each of its calls reaches, as text.
 fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
     let mut answers = Vec::new();
     answers
@@ -112,7 +112,7 @@ fn all_answers(registry: &mut Registry, caller: &Caller) -> Vec<String> {
     answers
 }
 
-/// The agents that the caller sees, and the rows that answer calls through them.
+/// The agents that the caller sees, each with the row that a call through the agent reaches.
 fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Option<Candidate>)> {
     let agents: Vec<Agent> = registry.agents_after(caller, None).cloned().collect();
     let mut reached = Vec::new();
@@ -131,9 +131,9 @@ fn through_agents(registry: &mut Registry, caller: &Caller) -> Vec<(Agent, Optio
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// A34, A37: hidden rows change nothing of what a user reads, nor which rows its calls reach.
+    /// A34, A37: hidden rows do not change what a user reads, nor which rows its calls reach.
     #[test]
-    fn what_a_user_gets_is_a_function_of_what_the_user_sees(
+    fn hidden_rows_do_not_change_what_a_user_reads_and_reaches(
         llms in any_rows(),
         agents in any_agents(),
         user in prop::sample::select(&USERS[..]),
@@ -147,10 +147,10 @@ proptest! {
         let mut seen = registry(&seen_llms, &seen_agents, Some(&all));
         prop_assert_eq!(all_answers(&mut all, &caller), all_answers(&mut seen, &caller));
     }
-    /// A34, A37: through an agent a caller reaches rows that it sees or that are the agent's owner's; a hidden row is shown
-    /// by the agent's name. Rows of third users change nothing.
+    /// A34, A37: through an agent a caller reaches only rows that it sees and rows of the agent's owner. A hidden row is
+    /// shown under the agent's name. Hidden rows of third users change nothing.
     #[test]
-    fn an_agent_reaches_what_its_caller_sees_and_what_its_owner_has(
+    fn an_agent_reaches_rows_that_its_caller_sees_and_rows_of_its_owner(
         llms in any_rows(),
         agents in any_agents(),
         user in prop::sample::select(&USERS[..]),
@@ -173,7 +173,7 @@ proptest! {
             let seen = caller.sees(row.visibility, &row.owner);
             prop_assert!(seen || row.owner == agent.owner);
             prop_assert_eq!(candidate.shown_name(), if seen { &row.name } else { &agent.name });
-            // An agent opens the private row that it names, not private rows in the pool of a public one.
+            // An agent for a public row gives no access to private rows in that row's pool.
             let pinned = llms.iter().find(|llm| llm.name == agent.llm_name);
             let public = pinned.is_some_and(|llm| llm.visibility == Visibility::Public);
             prop_assert!(seen || !public);

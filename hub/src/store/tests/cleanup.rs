@@ -1,4 +1,4 @@
-//! Deletion in small steps, and the vacuum.
+//! Deletion in small steps, and the vacuum of the database file.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +14,7 @@ fn ended(id: &str, size: usize) -> Change {
     put_task(DurableTask { result: Some((200, body)), ..task(id, TaskStatus::Completed) })
 }
 
-/// F90: deleted data leaves the file and frees its pages; the records between stay as they were.
+/// F90: the pages of deleted tasks are freed and contain none of their data; other records are not changed.
 #[tokio::test]
 async fn a_file_shrinks_after_deletions() {
     let dir = tempfile::tempdir().unwrap();
@@ -29,11 +29,11 @@ async fn a_file_shrinks_after_deletions() {
         store.write(vec![ended(&format!("t{n}"), 200 * KIB), put_llm(row)]).await.unwrap();
     }
     assert!(size(dir.path()) > 12 << 20);
-    assert!(holds(dir.path(), "canary-3f9a"));
+    assert!(files_contain(dir.path(), "canary-3f9a"));
     store.write((0..60).map(|n| Change::DeleteTask(format!("t{n}"))).collect()).await.unwrap();
-    // The kept rows take some hundred kilobytes, and some pages stay free.
+    // The remaining rows take some hundred kilobytes, and some pages stay free.
     wait_until("the file is small again", || size(dir.path()) < before + (1 << 20)).await;
-    assert!(!holds(dir.path(), "canary-3f9a"));
+    assert!(!files_contain(dir.path(), "canary-3f9a"));
     let rows = store.load().await.unwrap().llms;
     assert_eq!(rows.len(), 60);
     assert!(rows.iter().all(|row| row.description == Some(format!("kept-{}", row.id).repeat(200))));
@@ -41,7 +41,7 @@ async fn a_file_shrinks_after_deletions() {
     assert_eq!(open(dir.path()).unwrap().load().await.unwrap().llms.len(), 60);
 }
 
-/// F89: a file of an older version, without incremental vacuum, is rebuilt with all its records when it is opened.
+/// F89: a file without incremental vacuum, of an older version, is rebuilt with all its records when it is opened.
 #[tokio::test]
 async fn a_file_without_incremental_vacuum_is_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,12 +64,12 @@ async fn a_file_without_incremental_vacuum_is_rebuilt() {
 #[tokio::test]
 async fn a_result_is_read_in_parts() {
     let small = "é,ü0123456789".repeat(30_000);
-    is_read_in_parts(small.clone()).await;
-    // Parts end within a character.
-    is_read_in_parts(small.repeat(7)).await;
+    assert_is_read_in_parts(small.clone()).await;
+    // In this longer text some parts end within a character.
+    assert_is_read_in_parts(small.repeat(7)).await;
 }
 
-async fn is_read_in_parts(large: String) {
+async fn assert_is_read_in_parts(large: String) {
     let store = SqliteStore::in_memory().unwrap();
     let done = DurableTask { result: Some((200, large.clone())), ..task("large", TaskStatus::Completed) };
     let open = put_task(task("open", TaskStatus::Running));
@@ -94,8 +94,8 @@ async fn is_read_in_parts(large: String) {
     assert!(store.result_part("none", 0, 9).await.unwrap().is_none());
 }
 
-/// A27, F90: large requests and results are deleted in steps between other writes; meanwhile they are neither readable nor
-/// counted, and in the end nothing of them is in the file.
+/// A27, F90: large requests and results are deleted in steps between other writes. From the first step on they are
+/// neither readable nor counted; after the last step none of their bytes are in the file.
 #[tokio::test]
 async fn large_texts_are_deleted_in_steps_between_writes() {
     const LARGE: usize = 24 << 20;
@@ -118,25 +118,25 @@ async fn large_texts_are_deleted_in_steps_between_writes() {
     let begun = tokio::time::Instant::now();
     for n in 0..2 {
         store.write(vec![put_llm(llm(&n.to_string(), &format!("n{n}")))]).await.unwrap();
-        assert!(left() > 0, "all at once, before write {n}, which took {:?}", begun.elapsed());
+        assert!(left() > 0, "everything was deleted before write {n}, after {:?}", begun.elapsed());
     }
     let found = store.task("t0").await.unwrap().unwrap();
     assert_eq!((found.state, found.request), (TaskStatus::Error, None));
     assert!(store.task_head("r").await.unwrap().is_none());
-    assert!(store.stored("alice").await.unwrap() < 10 << 10, "deleted texts are not counted");
-    wait_until("all is deleted", || left() == 0 && !holds(dir.path(), "canary-3f9a")).await;
+    assert!(store.stored("alice").await.unwrap() < 10 << 10, "deleted texts are counted");
+    wait_until("all parts are deleted", || left() == 0 && !files_contain(dir.path(), "canary-3f9a")).await;
     assert_eq!(number(dir.path(), "SELECT count(*) FROM erased"), 0);
 }
 
-/// A27: a step deletes 8 MiB of parts at most.
+/// A27: a step deletes at most 8 MiB of parts.
 #[test]
-fn a_step_deletes_few_parts() {
+fn a_step_deletes_at_most_8_mib_of_parts() {
     let mut conn = Connection::open_in_memory().unwrap();
     migrate(&mut conn).unwrap();
     let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskStatus::Pending) };
     rows::apply(&conn, &put_task(asked)).unwrap();
     let left = || -> i64 { conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap() };
-    assert!(!parts::delete_some(&conn).unwrap(), "it is needed");
+    assert!(!parts::delete_some(&conn).unwrap(), "parts of an existing task are deleted");
     rows::apply(&conn, &put_task(task("t", TaskStatus::Cancelled))).unwrap();
     let steps: Vec<i64> = std::iter::from_fn(|| parts::delete_some(&conn).unwrap().then(left)).collect();
     assert_eq!(steps, [12, 4, 0]);
@@ -144,9 +144,9 @@ fn a_step_deletes_few_parts() {
 
 type Step<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<bool>;
 
-/// A27: a step deletes 8 MiB of ended tasks at most, beyond their retention and beyond a quota alike.
+/// A27: a step deletes at most 8 MiB of ended tasks, for the retention time and for a quota.
 #[test]
-fn a_step_deletes_few_tasks() {
+fn a_step_deletes_at_most_8_mib_of_tasks() {
     let expire = |conn: &Connection| tasks::expire(conn, Timestamp(i64::MAX));
     let enforce_quota = |conn: &Connection| tasks::enforce_quota(conn, "alice", 0);
     let cases: [(Step<'_>, _); 2] = [(&expire, [12, 4, 0]), (&enforce_quota, [12, 4, 1])];
@@ -162,7 +162,7 @@ fn a_step_deletes_few_tasks() {
     }
 }
 
-/// A27: owners over their quotas have a step in turn, so that one with many tasks does not keep others from theirs.
+/// A27: each owner over the quota has a step in turn, so that an owner with many tasks does not delay others.
 #[test]
 fn owners_over_their_quotas_have_steps_in_turn() {
     let mut conn = Connection::open_in_memory().unwrap();
@@ -185,7 +185,7 @@ fn owners_over_their_quotas_have_steps_in_turn() {
     assert_eq!(left, [600 - 256; 3]);
 }
 
-/// A crash may leave parts of deleted texts.
+/// Parts that a crash left of deleted texts are deleted when the store is opened.
 #[tokio::test]
 async fn parts_of_deleted_texts_are_deleted_after_a_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -197,11 +197,11 @@ async fn parts_of_deleted_texts_are_deleted_after_a_start() {
     drop(file);
     assert_eq!(number(dir.path(), "SELECT count(*) FROM parts"), 8);
     let store = open(dir.path()).unwrap();
-    wait_until("it is deleted", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
+    wait_until("the parts are deleted", || number(dir.path(), "SELECT count(*) FROM parts") == 4).await;
     assert_eq!(store.task("kept").await.unwrap().unwrap().result.unwrap().1.len(), (3 << 20) + 19);
 }
 
-/// Without a scheduled vacuum, pages stay free for the next writes.
+/// Cleanup steps without a scheduled vacuum leave free pages in the file for the next writes.
 #[test]
 fn steps_without_a_scheduled_vacuum_keep_free_pages() {
     let mut conn = Connection::open_in_memory().unwrap();
@@ -227,9 +227,9 @@ fn record(user: &str, n: usize, at: i64) -> Change {
     Change::Audit(of)
 }
 
-/// F90: of too many audit records, the oldest of the user with the most are deleted. Records written later count, too.
+/// F90: if there are too many audit records, the oldest records of the user with the most are deleted.
 #[tokio::test]
-async fn excess_audit_records_are_deleted_of_the_user_with_the_most() {
+async fn excess_audit_records_of_the_user_with_the_most_are_deleted() {
     let store = SqliteStore::in_memory().unwrap();
     let retention = RetentionLimits { audit_rows: 300, ..KEEP_ALL };
     let users = async |user: &str| store.audit(AuditQuery::of(Some(user), None, 9999)).await.unwrap();
@@ -257,7 +257,7 @@ async fn excess_audit_records_are_deleted_of_the_user_with_the_most() {
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
 
-/// F63, F64: with a locked file or a full disk, cleanup fails without losing anything, and succeeds afterwards.
+/// F63, F64: cleanup on a locked file or a full disk fails without losing records, and succeeds afterwards.
 #[tokio::test]
 async fn failed_cleanup_is_done_later() {
     let dir = tempfile::tempdir().unwrap();
@@ -269,7 +269,7 @@ async fn failed_cleanup_is_done_later() {
     let begun = tokio::time::Instant::now();
     let refused = store.expire(all).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    assert!(begun.elapsed() < Duration::from_secs(3), "nobody waits for it");
+    assert!(begun.elapsed() < Duration::from_secs(3), "expiry waits for the lock");
     other.execute_batch("COMMIT").unwrap();
     drop(other);
     assert_eq!(store.ended_tasks(None, &ListCursor::end(), 99).await.unwrap().len(), 40);
@@ -282,9 +282,9 @@ async fn failed_cleanup_is_done_later() {
     assert_eq!(
         store.ended_tasks(None, &ListCursor::end(), 99).await.unwrap().len(),
         40,
-        "there was room for it"
+        "a result was deleted although the write failed"
     );
-    // Deleting needs no room: expiry empties a full disk, which then takes new tasks.
+    // Deletion needs no free space: expiry frees space on a full disk, and a new task is accepted.
     store.expire(all).await.unwrap();
     store.pragma("max_page_count", 1 << 20).await.unwrap();
     store.write(vec![new]).await.unwrap();

@@ -1,8 +1,8 @@
-//! Coalesced writes.
+//! Coalesced writes: frequent changes of a record are written once a second.
 
 use super::*;
 
-/// A large row that changes all the time is written once a second, and its last change is kept.
+/// A row that changes continually is written once a second, and finally with its last change.
 #[tokio::test]
 async fn coalesced_changes_of_a_row_are_written_once() {
     const LARGE: usize = 64 << 10;
@@ -34,6 +34,6 @@ async fn a_coalesced_change_is_written_without_other_writes() {
     for n in 0..4 {
         let model = format!("model-{n}-of-the-row");
         store.write_coalesced(vec![put_llm(Llm { model: model.clone(), ..llm("0", "a") })]);
-        wait_until("it is in a file", || holds(dir.path(), &model)).await;
+        wait_until("it is in a file", || files_contain(dir.path(), &model)).await;
     }
 }

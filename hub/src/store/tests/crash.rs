@@ -1,4 +1,4 @@
-//! Crashes: this test binary runs itself as a child that kills itself at a failpoint, or is killed at a random time.
+//! Crashes: the test binary starts itself as a child process, which dies at a failpoint or is killed at a random time.
 
 use super::*;
 use crate::store::job::{DIE_AFTER, DIE_AT};
@@ -6,26 +6,26 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-/// Environment variable: the folder in which a child writes. Unset in the parent.
+/// Environment variable with the folder in which a child writes. Not set in the parent.
 const FOLDER: &str = "VIRTUAL_LLM_TEST_FOLDER";
-/// Number of lists that a child writes if it is not killed.
+/// Number of lists of changes that a child writes if it is not killed.
 const LISTS: usize = 2000;
 
-/// A list with two rows that have to agree.
-fn pair(n: usize) -> Vec<Change> {
+/// List number `n`: two rows with the model `n` around a task.
+fn change_list(n: usize) -> Vec<Change> {
     let row = |id: &str| Llm { model: n.to_string(), ..llm(id, &format!("name-of-{id}")) };
     let task = task(&format!("t{n}"), TaskStatus::Pending);
     vec![put_llm(row("1")), put_task(task), put_llm(row("2"))]
 }
 
-/// The child: it writes list after list, and records each acknowledged one. Does nothing in the parent.
+/// Code of the child: writes lists one after the other, and records each acknowledged list. Does nothing in the parent.
 #[tokio::test]
 async fn child() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let store = open(&folder.join("hub")).unwrap();
     let mut acknowledged = std::fs::File::create(folder.join("acknowledged")).unwrap();
     for n in 0..LISTS {
-        store.write(pair(n)).await.unwrap();
+        store.write(change_list(n)).await.unwrap();
         writeln!(acknowledged, "{n}").unwrap();
     }
 }
@@ -47,7 +47,7 @@ fn spawn(point: Option<(&str, usize)>) -> Child {
 }
 
 impl Child {
-    /// The number of lists that were acknowledged, and that the next hub finds.
+    /// Waits until the child is dead. Returns the number of acknowledged lists and of lists that the next hub finds.
     async fn end(mut self) -> (usize, usize) {
         assert_eq!(self.process.wait().unwrap().signal(), Some(9));
         let acknowledged =
@@ -56,18 +56,18 @@ impl Child {
         let models: Vec<_> = found.llms.iter().map(|llm| llm.model.as_str()).collect();
         let written = found.tasks.len();
         match written.checked_sub(1) {
-            Some(last) => assert_eq!(models, [last.to_string(), last.to_string()], "half a list"),
-            None => assert!(models.is_empty(), "half a list"),
+            Some(last) => assert_eq!(models, [last.to_string(), last.to_string()], "a list is half written"),
+            None => assert!(models.is_empty(), "a list is half written"),
         }
         for (n, task) in found.tasks.iter().enumerate() {
-            assert_eq!(task.id, format!("t{n}"), "in order, and none twice");
+            assert_eq!(task.id, format!("t{n}"), "lists are out of order or written twice");
         }
         (acknowledged.lines().count(), written)
     }
 }
 
-/// F66: a process killed before its commit has written none of the list, one killed after it has written all of it, and no
-/// acknowledged list is lost.
+/// F66: a process that dies just before a commit has written none of its list, one that dies just after it the whole
+/// list, and no acknowledged list is lost.
 #[tokio::test]
 async fn a_process_that_dies_around_its_commit_leaves_whole_lists() {
     for after in [0, 1, 7, 40] {
@@ -76,9 +76,9 @@ async fn a_process_that_dies_around_its_commit_leaves_whole_lists() {
     }
 }
 
-/// F66: after a SIGKILL at any time, the next hub finds whole lists, and all acknowledged ones.
+/// F66: after a SIGKILL at a random time, the next hub finds only whole lists, and all acknowledged ones.
 #[tokio::test]
-async fn a_process_killed_anywhere_leaves_whole_lists() {
+async fn a_process_killed_at_any_time_leaves_whole_lists() {
     for _ in 0..12 {
         let mut random = [0];
         getrandom::fill(&mut random).unwrap();

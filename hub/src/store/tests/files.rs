@@ -1,4 +1,4 @@
-//! The files of the store: permissions, locks, damage.
+//! The files of the store: permissions, locks, damaged and foreign files.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,7 +14,7 @@ async fn a_directory_is_locked_until_its_store_is_dropped() {
     assert!(open(dir.path()).is_ok());
 }
 
-/// A43: the store's files are readable by their owner only.
+/// A43: only the owner can read the store's files.
 #[test]
 fn only_the_owner_can_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,9 +31,9 @@ fn only_the_owner_can_read_the_files() {
     assert_eq!(std::fs::metadata(home.join("hub.db")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// F63: on a full disk, writes fail as unavailable and reads succeed; when there is room again, writes succeed.
+/// F63: on a full disk, writes fail as unavailable and reads succeed; when space is free again, writes succeed.
 #[tokio::test]
-async fn a_full_disk_fails_writes_only_until_there_is_room() {
+async fn on_a_full_disk_only_writes_fail_and_only_until_space_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     store.write(vec![put_llm(llm("1", "a"))]).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_damaged_or_foreign_file_is_refused_and_not_changed() {
     assert!(matches!(refusal(dir.path()), StoreError::Damaged(_)));
 }
 
-/// Opening it would wait for the other end.
+/// A pipe is refused without opening it, which would wait for a writer.
 #[test]
 fn a_pipe_in_place_of_a_file_is_refused() {
     for name in ["hub.lock", "hub.db", "hub.db-wal", "hub.db-shm", "hub.db-journal"] {
@@ -103,7 +103,7 @@ fn a_pipe_in_place_of_a_file_is_refused() {
     }
 }
 
-/// A44: a link in place of the database or its lock is not followed, and its target is not changed.
+/// A44: a symbolic link in place of the database or its lock is refused, and its target is not changed.
 #[test]
 fn a_link_in_place_of_a_file_is_refused() {
     for name in ["hub.db", "hub.lock"] {
@@ -120,7 +120,7 @@ fn a_link_in_place_of_a_file_is_refused() {
     }
 }
 
-/// F64: a file that another program locks is waited for on the writer thread.
+/// F64: the writer thread waits for a file that another program has locked; the caller is not blocked.
 #[tokio::test]
 async fn waiting_for_a_locked_file_does_not_block_the_caller() {
     let dir = tempfile::tempdir().unwrap();

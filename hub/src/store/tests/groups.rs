@@ -1,17 +1,17 @@
-//! Group commits, read from the WAL: the last frame of each commit has the size of the file.
+//! Group commits, counted in the WAL: the last frame of each commit contains the size of the file.
 
 use super::*;
 
 const LARGE: usize = 1 << 20;
 
-/// A store whose WAL is not checkpointed, because a reader holds a snapshot.
-struct Watched {
+/// A store whose WAL is not checkpointed, because a reader holds a snapshot: all commits stay in the WAL.
+struct StoreWithWal {
     dir: tempfile::TempDir,
     store: SqliteStore,
     _reader: Connection,
 }
 
-impl Watched {
+impl StoreWithWal {
     async fn new(before: Vec<Change>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).unwrap();
@@ -22,7 +22,7 @@ impl Watched {
         Self { dir, store, _reader: reader }
     }
 
-    /// Bytes of each commit in the WAL.
+    /// The size of each commit in the WAL, in bytes.
     fn commits(&self) -> Vec<usize> {
         let log = std::fs::read(self.dir.path().join("hub.db-wal")).unwrap();
         if log.is_empty() {
@@ -30,7 +30,7 @@ impl Watched {
         }
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
         let (page, mut commits, mut size) = (usize::try_from(number(8)).unwrap(), Vec::new(), 0);
-        // Frames from before the last restart of the WAL have other salts.
+        // Frames with other salts date from before the last restart of the WAL.
         let frames = (32..log.len()).step_by(24 + page).filter(|at| at + 24 + page <= log.len());
         for at in frames.take_while(|at| log[at + 8..at + 16] == log[16..24]) {
             size += page;
@@ -41,8 +41,8 @@ impl Watched {
         commits
     }
 
-    /// Bytes of each commit, for changes that all wait at once.
-    async fn written(&self, all: impl IntoIterator<Item = Change>) -> Vec<usize> {
+    /// Writes changes that all wait at once. Returns the size of each commit, in bytes.
+    async fn write_at_once(&self, all: impl IntoIterator<Item = Change>) -> Vec<usize> {
         let before = self.commits().len();
         let (release, busy) = hold(&self.store);
         let all: Vec<_> = all.into_iter().map(|change| self.store.write(vec![change])).collect();
@@ -59,40 +59,41 @@ fn large(n: usize) -> DurableTask {
     DurableTask { request: Some("x".repeat(LARGE)), ..task(&n.to_string(), TaskStatus::Pending) }
 }
 
-/// A commit writes or deletes some megabytes at most, so that a small change in it does not wait long.
+/// A commit writes or deletes at most some megabytes, so that a small change in it does not wait long.
 #[tokio::test]
 async fn the_bytes_of_a_commit_are_bounded() {
-    let watched = Watched::new(Vec::new()).await;
-    let commits = watched.written((0..24).map(|n| put_task(large(n)))).await;
+    let with_wal = StoreWithWal::new(Vec::new()).await;
+    let commits = with_wal.write_at_once((0..24).map(|n| put_task(large(n)))).await;
     assert_eq!(commits.len(), 3, "{commits:?}");
     assert!(commits.iter().all(|size| *size < 10 * LARGE), "{commits:?}");
-    let commits = watched.written((0..24).map(|n| Change::DeleteTask(n.to_string()))).await;
+    let commits = with_wal.write_at_once((0..24).map(|n| Change::DeleteTask(n.to_string()))).await;
     assert!(commits.iter().all(|size| *size < 10 * LARGE), "{commits:?}");
 }
 
 #[tokio::test]
 async fn the_changes_of_a_commit_are_bounded() {
-    let watched = Watched::new(Vec::new()).await;
-    let commits = watched.written((0..1200).map(|n| Change::PutSession(session(&n.to_string())))).await;
+    let with_wal = StoreWithWal::new(Vec::new()).await;
+    let commits =
+        with_wal.write_at_once((0..1200).map(|n| Change::PutSession(session(&n.to_string())))).await;
     assert_eq!(commits.len(), 3, "{commits:?}");
 }
 
 /// Coalesced changes are written once a second, also while other changes are committed.
 #[tokio::test]
 async fn coalesced_changes_are_not_part_of_every_commit() {
-    let watched = Watched::new(Vec::new()).await;
-    watched.store.write_coalesced(vec![put_llm(llm("0", "a"))]);
-    watched.store.write(Vec::new()).await.unwrap();
-    let before = watched.commits().len();
+    let with_wal = StoreWithWal::new(Vec::new()).await;
+    with_wal.store.write_coalesced(vec![put_llm(llm("0", "a"))]);
+    with_wal.store.write(Vec::new()).await.unwrap();
+    let before = with_wal.commits().len();
     for n in 0..50 {
-        watched.store.write_coalesced(vec![put_llm(Llm { model: n.to_string(), ..llm("0", "a") })]);
-        watched.store.write(Vec::new()).await.unwrap();
+        with_wal.store.write_coalesced(vec![put_llm(Llm { model: n.to_string(), ..llm("0", "a") })]);
+        with_wal.store.write(Vec::new()).await.unwrap();
     }
-    let after = watched.commits().len() - before;
+    let after = with_wal.commits().len() - before;
     assert!(after < 25, "{after} commits");
 }
 
-/// P7: expiry deletes in small steps, each a commit of its own, and a write waits for one step.
+/// P7: expiry deletes in small steps with a commit each, and a write waits for one step at most.
 #[tokio::test]
 async fn a_write_waits_for_one_step_of_an_expiry() {
     let record = |n: usize| Change::Audit(AuditRecord { created_at: Timestamp(1), ..audit(&n.to_string()) });
@@ -100,21 +101,21 @@ async fn a_write_waits_for_one_step_of_an_expiry() {
         RetentionLimits { audit_rows: 9_000, ..KEEP_ALL },
         RetentionLimits { audit_since: Timestamp(2), ..KEEP_ALL },
     ] {
-        let watched = Watched::new((0..18_000).map(record).collect()).await;
-        let before = watched.commits().len();
-        let (release, busy) = hold(&watched.store);
-        let expired = watched.store.expire(retention);
-        // Three commits, all waiting before the first step.
-        let all: Vec<_> = (0..24).map(|n| watched.store.write(vec![put_task(large(n))])).collect();
+        let with_wal = StoreWithWal::new((0..18_000).map(record).collect()).await;
+        let before = with_wal.commits().len();
+        let (release, busy) = hold(&with_wal.store);
+        let expired = with_wal.store.expire(retention);
+        // These writes need three commits. All of them wait before the first step of the expiry.
+        let all: Vec<_> = (0..24).map(|n| with_wal.store.write(vec![put_task(large(n))])).collect();
         drop(release);
         busy.await.unwrap();
         for written in all {
             written.await.unwrap();
         }
         expired.await.unwrap();
-        let commits = watched.commits().split_off(before);
+        let commits = with_wal.commits().split_off(before);
         let is_step: Vec<bool> = commits.iter().map(|size| *size < 8 * LARGE).collect();
         assert_eq!(is_step[..5], [false, true, false, true, false], "{commits:?}");
-        assert!(is_step.len() >= 5 + 7, "nine steps at least: {commits:?}");
+        assert!(is_step.len() >= 5 + 7, "fewer than nine steps: {commits:?}");
     }
 }

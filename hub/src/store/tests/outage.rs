@@ -1,4 +1,4 @@
-//! Changes that cannot be written at once.
+//! Changes that cannot be written at once: locked file, full disk, hanging disk.
 
 use super::*;
 use crate::store::sqlite::MAX_WAITING;
@@ -8,7 +8,7 @@ fn put(id: &str, model: &str) -> Change {
     put_llm(Llm { model: model.into(), ..llm(id, &format!("name-of-{id}")) })
 }
 
-/// The ids and models of all rows, as another process reads them.
+/// The id and model of each row in the file, read on a connection of its own.
 fn models(dir: &Path) -> Vec<String> {
     let file = Connection::open(dir.join("hub.db")).unwrap();
     file.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -16,7 +16,8 @@ fn models(dir: &Path) -> Vec<String> {
     rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-/// F64, F63: while the file is locked, write-behind changes wait, and are written when it is free; a refused write is not.
+/// F64, F63: while the file is locked, write-behind changes wait, and a write is refused. When the lock is released, the
+/// write-behind changes are written and the refused write is not.
 #[tokio::test]
 async fn write_behind_changes_are_written_when_the_file_is_free() {
     let dir = tempfile::tempdir().unwrap();
@@ -29,12 +30,12 @@ async fn write_behind_changes_are_written_when_the_file_is_free() {
     drop(store.write_behind(vec![Change::DeleteLlm("2".into()), put("3", "newest")]));
     let refused = store.write(vec![put("4", "refused")]).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    assert_eq!(models(dir.path()), ["1old", "2old"], "readers are not held up");
+    assert_eq!(models(dir.path()), ["1old", "2old"], "the file can be read while it is locked");
     other.execute_batch("COMMIT").unwrap();
     wait_until("the changes are written", || models(dir.path()) == ["1new", "3newest"]).await;
 }
 
-/// F63: when a full disk has room again, a stopping hub writes its write-behind changes.
+/// F63: a stopping store writes the write-behind changes that a full disk refused earlier.
 #[tokio::test]
 async fn a_stopping_store_writes_its_write_behind_changes() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +50,7 @@ async fn a_stopping_store_writes_its_write_behind_changes() {
     assert_eq!(models(dir.path()), ["1new".to_owned(), format!("2{large}")]);
 }
 
-/// P7: while the disk hangs, the queue is bounded; write-behind changes are never refused.
+/// P7: while the disk hangs, the number of waiting writes is limited; write-behind changes are never refused.
 #[tokio::test]
 async fn the_queue_is_bounded_while_the_disk_hangs() {
     let dir = tempfile::tempdir().unwrap();
@@ -70,7 +71,7 @@ async fn the_queue_is_bounded_while_the_disk_hangs() {
 }
 
 proptest! {
-    /// P7: write-behind changes are bounded by the number of records, and bring a file to the state of memory.
+    /// P7: at most one write-behind change per record waits, and applying them gives the state in memory.
     #[test]
     fn write_behind_keeps_the_newest_change_of_each_record(steps in prop::collection::vec((0..4u8, any::<bool>()), 0..40)) {
         let mut pending = WriteBehind::default();

@@ -1,4 +1,4 @@
-//! Reads beside writes, and queries for audit records.
+//! Reads during writes, and queries for audit records.
 
 use super::*;
 
@@ -21,9 +21,9 @@ async fn audit_records_are_found_by_user_and_by_llm() {
     }
 }
 
-/// A caller may give its requests the id of another user's inference.
+/// A search by id finds the inference with that id first, although callers may give any request id to their requests.
 #[tokio::test]
-async fn an_id_finds_the_inference_before_requests_named_so() {
+async fn a_search_by_id_finds_the_inference_before_requests_with_that_id() {
     let store = SqliteStore::in_memory().unwrap();
     let own = AuditRecord { output_tokens: None, ..audit("x") };
     let named = |id: &str, n: usize| AuditRecord {
@@ -39,7 +39,7 @@ async fn an_id_finds_the_inference_before_requests_named_so() {
         let wanted = AuditQuery { id: Some(id.into()), ..AuditQuery::of(None, None, 20) };
         let found = store.audit(wanted).await.unwrap();
         assert_eq!((found.len(), &found[0]), (20, &own), "{id}");
-        assert_eq!(found[1], named(id, 29), "the newest first");
+        assert_eq!(found[1], named(id, 29), "the newest request comes first");
     }
 }
 
@@ -74,7 +74,7 @@ async fn a_commit_does_not_wait_for_reads() {
 }
 
 #[tokio::test]
-async fn a_read_whose_caller_has_gone_is_skipped() {
+async fn a_read_whose_future_was_dropped_is_skipped() {
     let store = SqliteStore::in_memory().unwrap();
     let read = Arc::new(AtomicUsize::new(0));
     let (release, busy) = hold(&store);

@@ -1,4 +1,4 @@
-//! Records are stored and read back as they were.
+//! Records are read back as they were written.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn every_record_survives_a_restart() {
         Change::Audit(audit("x")),
     ];
     store.write(changes).await.unwrap();
-    // An update keeps the order of tasks.
+    // An update does not change the order of tasks.
     store.write(vec![put_task(task("late", TaskStatus::Claimed))]).await.unwrap();
     drop(store);
 
@@ -44,7 +44,7 @@ async fn every_record_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_dropped_store_has_done_all_writes() {
+async fn dropping_a_store_finishes_all_writes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     for n in 0..200 {
@@ -89,7 +89,7 @@ async fn ended_tasks_and_audit_records_expire_open_tasks_do_not() {
     assert!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().is_empty());
 }
 
-/// A claim survives a restart, and does not write the task's large request again.
+/// A claim is stored without writing the task's large request again, and is deleted when the task ends.
 #[actix_rt::test]
 async fn a_claim_is_stored_beside_its_task_and_ends_with_it() {
     const LARGE: usize = 4 << 20;
@@ -115,7 +115,7 @@ async fn a_claim_is_stored_beside_its_task_and_ends_with_it() {
     assert_eq!((claimed.state, claimed.llm.as_deref()), (TaskStatus::Claimed, Some("a")));
     assert_eq!(claimed.session.as_deref(), Some("s"));
 
-    // An ending deletes the claim, and an ended task cannot be claimed.
+    // The end of the task deletes the claim, and an ended task cannot be claimed.
     for ending in [put_task(task("t", TaskStatus::Cancelled)), Change::DeleteTask("t".into())] {
         store.write(vec![claim(), ending, claim()]).await.unwrap();
         let claims =
@@ -136,7 +136,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn the_store_holds_what_a_map_would(steps in prop::collection::vec(
+    fn the_store_agrees_with_a_map_after_any_steps(steps in prop::collection::vec(
         prop_oneof![
             4 => (0..6u8, any::<u8>()).prop_map(|(id, n)| Step::Put(id, n)),
             4 => (0..6u8, any::<u8>()).prop_map(|(id, n)| Step::Coalesced(id, n)),
@@ -170,7 +170,7 @@ proptest! {
                 }
             }
         }
-        // Coalesced changes are written at the latest when the store closes.
+        // Closing the store writes coalesced changes.
         drop(store);
         let found = runtime.block_on(open(dir.path()).unwrap().load()).unwrap().llms;
         prop_assert_eq!(found, map.into_values().collect::<Vec<_>>());

@@ -3,14 +3,14 @@
 use rusqlite::Connection;
 use testkit::wait::wait_until;
 
-use super::{holds, open};
+use super::{files_contain, open};
 use crate::model::OwnedName;
 use crate::store::columns::all;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
 use crate::store::{Change, Store};
 use crate::store::{rows, search, tasks};
 
-/// From this version on, `names` was filled as names were registered.
+/// Version from which on `names` was filled by registrations; before that, the migration fills it.
 const NAMES: usize = 10;
 
 fn at_version(version: usize) -> Connection {
@@ -23,7 +23,7 @@ fn at_version(version: usize) -> Connection {
     conn
 }
 
-/// F89: a file of each older version is migrated with its records.
+/// F89: a file of every older version is migrated with all its records.
 #[test]
 fn a_file_of_an_older_version_is_migrated_with_its_records() {
     for seen in 1..MIGRATIONS.len() {
@@ -51,7 +51,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         migrate(&mut conn).unwrap();
         let names = all(&conn, "SELECT * FROM names ORDER BY name", [], rows::name).unwrap();
         let owners: Vec<_> = names.iter().map(|name| (name.name.as_str(), name.owner.as_str())).collect();
-        // A pool belongs to the owner of its oldest row; a name of a row and an agent belongs to the row's owner.
+        // A pool belongs to the owner of its oldest row. If a row and an agent have one name, it belongs to the row's owner.
         let expected = [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
         let pins: Vec<_> =
             names.iter().filter_map(|name| Some((name.name.as_str(), name.pinned.clone()?))).collect();
@@ -71,7 +71,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
 }
 
 #[test]
-fn spellings_of_a_user_become_that_of_the_oldest_token() {
+fn a_migration_gives_a_user_the_spelling_of_its_oldest_token() {
     let before = MIGRATIONS.iter().position(|sql| sql.contains("spelling")).unwrap();
     let mut conn = at_version(before);
     conn.execute_batch(
@@ -94,7 +94,7 @@ fn spellings_of_a_user_become_that_of_the_oldest_token() {
     assert_eq!(texts("SELECT owner || ' ' || bytes FROM stored"), ["CAROL 1031"]);
 }
 
-/// A36: migrations rewrite requests; nothing of them outlives its task in the file.
+/// A36: a request that a migration rewrote is removed from the file when its task is deleted.
 #[tokio::test]
 async fn a_migrated_request_is_gone_from_the_file_with_its_task() {
     for version in (0..MIGRATIONS.len()).filter(|version| MIGRATIONS[*version].contains("UPDATE tasks")) {
@@ -107,12 +107,12 @@ async fn a_migrated_request_is_gone_from_the_file_with_its_task() {
                 ["canary-of-a-prompt".repeat(9000)],
             )
             .unwrap();
-        // A file without it is rebuilt whole when it is opened.
+        // A file without incremental vacuum is rebuilt when it is opened.
         older.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
         older.execute("VACUUM INTO ?1", [dir.path().join("hub.db").to_str().unwrap()]).unwrap();
         let store = open(dir.path()).unwrap();
-        assert!(holds(dir.path(), "canary-of-a-prompt"), "version {version}");
+        assert!(files_contain(dir.path(), "canary-of-a-prompt"), "version {version}");
         store.write(vec![Change::DeleteTask("t".into())]).await.unwrap();
-        wait_until("it is gone", || !holds(dir.path(), "canary-of-a-prompt")).await;
+        wait_until("it is gone", || !files_contain(dir.path(), "canary-of-a-prompt")).await;
     }
 }

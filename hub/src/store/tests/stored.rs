@@ -1,4 +1,4 @@
-//! Pages of ended tasks, and task quotas.
+//! Pages of the list of ended tasks, and quotas for tasks.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ fn of(owner: &str, id: usize, created_at: i64, state: TaskStatus) -> DurableTask
     DurableTask { owner, created_at: Timestamp(created_at), ..task(&format!("t{id:03}"), state) }
 }
 
-/// All tasks of a list, page after page.
+/// The ids of all tasks of a list, read page by page.
 async fn pages(store: &SqliteStore, owner: Option<&str>, limit: usize) -> Vec<String> {
     let (mut place, mut found) = (ListCursor::end(), Vec::new());
     loop {
@@ -27,7 +27,7 @@ async fn pages_of_ended_tasks_are_complete_and_newest_first() {
     let store = SqliteStore::in_memory().unwrap();
     let mut changes = Vec::new();
     for id in 0..60 {
-        // Three creation times; ids are in another order.
+        // There are only three creation times, and the order of ids differs from that of times.
         let owner = if id % 3 == 0 { "bob" } else { "alice" };
         let state = if id % 10 == 9 { TaskStatus::Running } else { TaskStatus::Completed };
         let at = i64::try_from(id % 7 % 3).unwrap();
@@ -73,7 +73,7 @@ enum Op {
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    // About one in 30 is stored in parts.
+    // About one of 30 tasks is large enough to be stored in parts.
     let size = || prop::option::of(prop_oneof![30 => 0_usize..3000, 1 => (1_usize << 20)..(1 << 20) + 9]);
     prop_oneof![
         4 => (0_usize..2, 0..IDS, 0_usize..3000).prop_map(|(owner, id, size)| Op::New { owner, id, size }),
@@ -85,7 +85,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The expected state of a task.
+/// A task in the model.
 #[derive(Debug, Clone, PartialEq)]
 struct Expected {
     owner: usize,
@@ -106,7 +106,7 @@ fn bytes_of(tasks: &BTreeMap<usize, Expected>, owner: usize) -> (u64, u64) {
     )
 }
 
-/// The rule: while the owner's tasks take too much, the ended task with the oldest ending is deleted, except the last.
+/// The rule: while the owner's tasks take too many bytes, the task that ended first is deleted, but never the last one.
 fn enforce_quota(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
     loop {
         let mut ended: Vec<_> = tasks
@@ -124,10 +124,10 @@ fn enforce_quota(tasks: &mut BTreeMap<usize, Expected>, owner: usize) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// The counted bytes are those of the tasks; a new task is accepted exactly if the open ones leave room for it; and the
-    /// task with the oldest ending is deleted first.
+    /// The counted bytes are those of the tasks. A new task is accepted exactly if the open tasks leave enough bytes, and
+    /// the task that ended first is deleted first.
     #[test]
-    fn task_quotas_count_and_delete_as_the_rule_says(ops in prop::collection::vec(any_op(), 1..100)) {
+    fn task_quotas_agree_with_the_model(ops in prop::collection::vec(any_op(), 1..100)) {
         let store = SqliteStore::in_memory().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let run = |changes: Vec<Change>| runtime.block_on(store.write(changes));
@@ -149,7 +149,7 @@ proptest! {
                 }
                 Op::New { .. } => (),
                 Op::Put { id, request, result, error, ends } => {
-                    // The owner never changes, and neither does an ended task.
+                    // The owner of a task never changes, and an ended task does not change.
                     let Some(expected) = tasks.get_mut(&id).filter(|task| task.ended.is_none()) else { continue };
                     let text = |size: usize| "é".repeat(size / 2);
                     let state = if ends { TaskStatus::Error } else { TaskStatus::Running };
@@ -179,7 +179,7 @@ proptest! {
                     tasks.retain(|_, task| task.ended.is_none_or(|ended| ended >= now - 5));
                 }
             }
-            // Waits for the cleanup.
+            // An expiry resolves after the cleanup.
             runtime.block_on(store.expire(KEEP_ALL)).unwrap();
             for (owner, name) in OWNERS.iter().enumerate() {
                 prop_assert_eq!(runtime.block_on(store.stored(name)).unwrap(), bytes_of(&tasks, owner).0);

@@ -1,4 +1,4 @@
-//! The writer under a queue that is never empty: all jobs are queued before it starts, and it stops after the last.
+//! The writer with a queue that is never empty: all jobs are queued before the start, and it stops after the last job.
 
 use std::sync::mpsc;
 
@@ -14,7 +14,7 @@ fn write(changes: Vec<Change>) -> Job {
     Job::Write(Write { changes, reply: oneshot::channel().0, is_write_behind: true })
 }
 
-/// The jobs of one commit, each of which schedules the deletion of parts.
+/// The jobs of one commit. Each job schedules the deletion of parts.
 fn group() -> impl Iterator<Item = Job> {
     (0..GROUP).map(|_| write(vec![Change::DeleteTask("none".into())]))
 }
@@ -30,7 +30,7 @@ fn serve(conn: Connection, jobs: impl IntoIterator<Item = Job>) {
     Writer::new(conn, waiting, Arc::default(), Arc::default(), None).serve(&queue);
 }
 
-/// Writes `before` to a store in `dir`, and opens a connection for the writer.
+/// Writes `before` to a store in `dir`. Returns a connection for the writer.
 async fn file(dir: &Path, before: Vec<Change>) -> Connection {
     let store = open(dir).unwrap();
     store.write(before).await.unwrap();
@@ -38,10 +38,10 @@ async fn file(dir: &Path, before: Vec<Change>) -> Connection {
     Connection::open(dir.join("hub.db")).unwrap()
 }
 
-/// A27, F90: under a queue that is never empty, with parts to delete after each commit, quotas are enforced, records expire and
-/// the file shrinks: each kind of cleanup has a step after a few commits.
+/// A27, F90: with a queue that is never empty and parts to delete after each commit, each kind of cleanup has a step
+/// after a few commits: quotas are enforced, records expire and the file shrinks.
 #[tokio::test]
-async fn cleanup_is_done_while_jobs_never_cease() {
+async fn cleanup_goes_on_while_jobs_never_cease() {
     const EACH: usize = 300;
     let of = |owner: &str, n: usize, updated: i64| {
         let (id, result) = (format!("{owner}-{n}"), Some((200, "x".repeat(1 << 10))));
@@ -52,7 +52,7 @@ async fn cleanup_is_done_while_jobs_never_cease() {
     let mut before: Vec<Change> = users.iter().flat_map(|user| (0..EACH).map(|n| of(user, n, 50))).collect();
     before.extend((0..EACH).map(|n| of("dave", n, 1)));
     before.extend((0..2_500).map(|n| Change::Audit(audit(&n.to_string()))));
-    // Deleted in two steps.
+    // Their deletion takes two steps.
     before.push(put_task(DurableTask {
         result: Some((200, "x".repeat(12 << 20))),
         ..task("large", TaskStatus::Completed)
@@ -65,7 +65,7 @@ async fn cleanup_is_done_while_jobs_never_cease() {
         RetentionLimits { tasks_since: Timestamp(9), audit_since: Timestamp(9), audit_rows: u64::MAX };
     let over = |user: &&str| Change::EnforceTaskQuota { owner: (*user).into(), max_bytes: 100 << 10 };
     let first = [Job::Expire(retention, reply), write(users.iter().map(over).collect())];
-    // Some 40 steps: 0.5 MiB each for the 14 MiB to free, and a few for each of the other kinds.
+    // Enough commits for 40 steps: 28 of 0.5 MiB each to free 14 MiB, and a few of each other kind.
     serve(conn, first.into_iter().chain((0..80).flat_map(|_| group())));
     assert!(expired.try_recv().unwrap().is_ok());
     let conn = Connection::open(dir.path().join("hub.db")).unwrap();
@@ -83,7 +83,7 @@ async fn cleanup_is_done_while_jobs_never_cease() {
     }
 }
 
-/// The weight bounds what joins a commit.
+/// The weight of a change is the number of bytes that it writes and deletes; it limits the size of a commit.
 #[test]
 fn a_change_weighs_what_it_writes_and_deletes() {
     const SIZE: usize = 600_000;
@@ -107,7 +107,7 @@ fn a_change_weighs_what_it_writes_and_deletes() {
     }
 }
 
-/// Adds small parts of a deleted text.
+/// Adds `parts` small parts of a deleted text.
 fn add_deleted_parts(conn: &Connection, parts: i64) {
     let sql = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n LIMIT ?1)
         INSERT INTO parts (task, what, n, bytes) SELECT 'gone', 0, n, x'00' FROM n";
@@ -115,7 +115,7 @@ fn add_deleted_parts(conn: &Connection, parts: i64) {
     conn.execute("INSERT INTO erased (task, what) VALUES ('gone', 0)", []).unwrap();
 }
 
-/// F90: the WAL is checkpointed and truncated also while jobs and cleanup never cease.
+/// F90: the WAL is checkpointed and truncated although jobs and cleanup never cease.
 #[test]
 fn the_wal_is_checkpointed_while_jobs_never_cease() {
     let dir = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn the_wal_is_checkpointed_while_jobs_never_cease() {
     };
     let (sender, queue) = mpsc::channel();
     sender.send(write(Change::PutAgent(Box::new(agent("g"))))).unwrap();
-    // Fills the commit, and schedules cleanup after it.
+    // This job fills the commit and schedules cleanup after it.
     (1..GROUP).for_each(|_| sender.send(write(Change::DeleteTask("none".into()))).unwrap());
     let (tell, told) = mpsc::channel();
     let look = move |_: &mut Connection| tell.send(std::fs::metadata(log).unwrap().len()).unwrap();
@@ -143,13 +143,13 @@ fn the_wal_is_checkpointed_while_jobs_never_cease() {
     assert_eq!(told.recv().unwrap(), 0);
 }
 
-/// A27: on a busy store, one cleanup step follows each commit, two with a large backlog; above a maximum, enough steps follow
-/// that the backlog stops growing.
+/// A27: on a busy store, one cleanup step follows each commit, and two if the backlog is large. Above the maximum of the
+/// backlog, as many steps follow as keep the backlog from growing.
 #[test]
 fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
     const PARTS: i64 = 2000;
     const LARGE: usize = 32 << 20;
-    /// Counts the parts that are left, and queues the next large commit.
+    /// Counts the remaining parts, and queues the next large commit.
     fn look(
         sender: mpsc::Sender<Job>,
         done: DurableTask,
@@ -160,7 +160,7 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
             let parts = conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap();
             left.lock().push(parts);
             if more > 0 {
-                // The task has ended: nothing changes, and the weight is the same.
+                // The task has ended already: the write changes nothing but has the same weight.
                 let changes = vec![put_task(done.clone())];
                 let (reply, _) = oneshot::channel();
                 sender.send(Job::Write(Write { changes, reply, is_write_behind: true })).unwrap();

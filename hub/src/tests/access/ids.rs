@@ -30,7 +30,7 @@ async fn all_ids_of_a_hub_are_random() {
     let bits = |id: &String| u128::from_str_radix(id.rsplit_once('-').unwrap().1, 16).unwrap();
     let all: Vec<u128> = ids.iter().map(bits).collect();
     assert!(ids.iter().all(|id| id.rsplit_once('-').unwrap().1.len() == 32), "{ids:?}");
-    // Of 128 bits that are random about half differ between any two: 20 is 7 deviations away.
+    // About 64 of 128 random bits differ between two ids; 20 is 7 standard deviations below that.
     for (at, one) in all.iter().enumerate() {
         assert!(all[..at].iter().all(|other| (one ^ other).count_ones() > 20), "{ids:?}");
     }
@@ -43,7 +43,7 @@ fn no_id_can_be_guessed_from_another() {
     let ids: BTreeSet<String> = (0..1000).map(|_| crate::random::id("x")).collect();
     assert_eq!(ids.len(), 1000);
     assert!(ids.iter().all(|id| id.len() == 2 + 32));
-    // Of 128 bits that are random about half differ between neighbours: 20 is 7 deviations away.
+    // About 64 of 128 random bits differ between two ids; 20 is 7 standard deviations below that.
     let bits = |id: &String| u128::from_str_radix(&id[2..], 16).unwrap();
     let made: Vec<String> = (0..100).map(|_| crate::random::id("x")).collect();
     for pair in made.windows(2) {

@@ -1,21 +1,24 @@
-//! The routes in the sources of the crate, compared with the table.
+//! Compares the routes in the crate's sources with the table of routes in `access.rs`.
 
 use super::*;
 
-/// A02: a registered route that is missing in the table fails this test.
+/// A02: fails if a route is registered and not in the table, or in the table and not registered.
 #[test]
-fn the_table_has_every_route_of_the_hub() {
+fn the_table_contains_exactly_the_registered_routes() {
     let known = TABLE.iter().map(|(method, path, ..)| (*method, *path)).chain(OPEN.iter().copied());
     let known: BTreeSet<_> = known.map(|(method, path)| (method.to_owned(), shape(path))).collect();
     let registered = registered();
     let missing: Vec<_> = registered.difference(&known).collect();
-    let gone: Vec<_> = known.difference(&registered).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "not in the table: {missing:?}; no such route: {gone:?}");
+    let unregistered: Vec<_> = known.difference(&registered).collect();
+    assert!(
+        missing.is_empty() && unregistered.is_empty(),
+        "not in the table: {missing:?}; in the table, not registered: {unregistered:?}"
+    );
     assert!(registered.len() > 40);
-    // Preflights and 405 answers name each method.
+    // `http/middleware/paths.rs` answers preflights and 405 from its own list of methods.
     for (method, path) in &registered {
         let known = methods(path).is_some_and(|methods| methods.split(", ").any(|one| one == method));
-        assert!(known, "{method} {path} is not in the table of paths");
+        assert!(known, "{method} {path} is not in http/middleware/paths.rs");
     }
 }
 
@@ -40,10 +43,10 @@ fn registered() -> BTreeSet<(String, String)> {
     let mut files = Vec::new();
     sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
     for source in files {
-        // A client has a `.service()`, too, and a task-local value a `.scope()`.
+        // Removes `.service()` of a client and `.scope()` of a task-local value, which add no route.
         let mut source = source.replace(".service()", "").replace("CURRENT.scope(", "");
         if source.contains(SCOPE) {
-            // The one scope: its handler tells the paths behind it apart.
+            // This scope has one handler, which matches the rest of the path itself.
             for arm in source.split("Some((id, \"").skip(1) {
                 let last = arm.split('"').next().unwrap();
                 let path = format!("/api/v1/llms/_provider-task/{{id}}/{last}");
@@ -61,11 +64,11 @@ fn registered() -> BTreeSet<(String, String)> {
             "#[get(",
             "#[post(",
         ] {
-            assert!(!source.contains(others), "a way to add routes that this test does not read: {others}");
+            assert!(!source.contains(others), "this test does not understand routes added by {others}");
         }
         for call in source.split(".route(").skip(1) {
             if call.starts_with(r#"&format!("/v1/{}", endpoint.as_str()), post()"#) {
-                // The one loop: an endpoint of OpenAI's API each.
+                // This loop adds one route for each endpoint of OpenAI's API.
                 found.extend(endpoints().map(|endpoint| ("POST".to_owned(), format!("/v1/{endpoint}"))));
                 continue;
             }
@@ -74,7 +77,7 @@ fn registered() -> BTreeSet<(String, String)> {
             let method = rest.split("()").next().unwrap().to_uppercase();
             assert!(["GET", "POST", "PUT", "DELETE"].contains(&method.as_str()), "{call:.80}");
             let path = path.trim().strip_prefix('"').and_then(|path| path.strip_suffix('"'));
-            found.insert((method, shape(path.expect("a path as it is written"))));
+            found.insert((method, shape(path.expect("the path is a string literal"))));
         }
     }
     found
@@ -85,7 +88,7 @@ fn endpoints() -> [&'static str; 6] {
     [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank].map(wire::task::Endpoint::as_str)
 }
 
-/// A path without the names of its variables.
+/// `path` with `{}` in place of each variable.
 fn shape(path: &str) -> String {
     let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
     parts.collect::<Vec<_>>().join("/")

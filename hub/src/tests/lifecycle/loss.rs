@@ -1,8 +1,9 @@
 //! Lost channels, silence, and restarts.
 
 use super::*;
+use crate::tests::publisher::asleep;
 
-/// F03, F57: the newer channel of a session counts, and the late end of the older one changes nothing.
+/// F03, F57: a new channel replaces the session's older one, and the late close of the older one changes nothing.
 #[actix_rt::test]
 async fn the_late_close_of_a_replaced_channel_changes_nothing() {
     let hub = hub().await;
@@ -16,10 +17,10 @@ async fn the_late_close_of_a_replaced_channel_changes_nothing() {
     hub.stop().await;
 }
 
-/// F57, F58: a registrar with the feature gets an event that another took its session; the close of one channel does
-/// not give the session to the other.
+/// F57, F58: a replaced channel of a registrar with the feature `status` ends with the event `superseded`; one of a
+/// classic registrar ends without an event.
 #[actix_rt::test]
-async fn a_replaced_channel_ends_with_replaced_if_negotiated() {
+async fn a_replaced_channel_ends_with_superseded_if_status_was_named() {
     let hub = hub().await;
     let mut older = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
     let mut newer = Publisher::register(&hub, ADMIN, Some(&older.session), &[provider("a")]).await;
@@ -27,22 +28,21 @@ async fn a_replaced_channel_ends_with_replaced_if_negotiated() {
     assert_eq!(older.event().await.map(|event| event.name().to_owned()).as_deref(), Some("superseded"));
     assert!(older.event().await.is_none());
     older.open(&hub, Some("status")).await;
-    assert!(newer.event().await.is_none(), "a classic registrar hears nothing that it does not know");
+    assert!(newer.event().await.is_none(), "a classic registrar got an event of the feature `status`");
     assert_eq!(hub.row("a").await["status"], "active");
     hub.stop().await;
 }
 
 #[actix_rt::test]
-async fn a_channel_brings_rows_back_to_the_status_they_had() {
+async fn a_new_channel_restores_the_status_of_its_rows() {
     let hub = hub().await;
-    let mut asleep = provider("a");
-    asleep["initialStatus"] = "hibernating".into();
+    let asleep = asleep(provider("a"));
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep, provider("b")], None).await;
     publisher.close();
     hub.until_status("a", "inactive").await;
     assert!(hub.row("a").await["inactiveSince"].is_string());
     publisher.beat(&hub, json!({})).await;
-    assert_eq!(hub.row("b").await["status"], "inactive", "a closed channel is closed, whatever beats");
+    assert_eq!(hub.row("b").await["status"], "inactive", "a heartbeat without a channel revived the row");
     publisher.open(&hub, None).await;
     assert_eq!(hub.row("a").await["status"], "hibernating");
     assert_eq!(hub.row("b").await["status"], "active");
@@ -67,9 +67,10 @@ async fn a_row_of_a_dead_session_is_adopted_by_its_user_only() {
     hub.stop().await;
 }
 
-/// P3, F02, F13: a running task waits for the grace period after its channel was lost, and then fails.
+/// P3, F02, F13: a running task survives the loss of its channel if the channel returns within the grace period, and
+/// fails otherwise.
 #[actix_rt::test]
-async fn a_task_outlives_a_channel_loss_within_the_grace() {
+async fn a_task_survives_a_channel_loss_within_the_grace_period() {
     let hub = hub_with(|options| options.timings.reattach_grace = Duration::from_millis(300)).await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
@@ -82,7 +83,7 @@ async fn a_task_outlives_a_channel_loss_within_the_grace() {
         assert_eq!(publisher.answer(&hub, &task, "hello").await, 200);
     });
     assert_eq!(answer.0, 200);
-    // Not started: no publisher, try again. Started: an error within the stream, no end mark.
+    // The channel does not return. A call without content gets 503; a stream with content ends with an error.
     let call = infer(&hub, "a", false);
     let (answer, task) = futures_util::join!(call.send(), async {
         let task = publisher.task().await;
@@ -106,7 +107,7 @@ async fn a_task_outlives_a_channel_loss_within_the_grace() {
     hub.stop().await;
 }
 
-/// F05, F13: the task keeps its id, which a publisher runs once.
+/// F05, F13: a task is sent again on the new channel with the same id, so that the publisher runs it once.
 #[actix_rt::test]
 async fn a_task_lost_on_a_half_open_channel_is_sent_again() {
     let hub = hub().await;
@@ -123,9 +124,10 @@ async fn a_task_lost_on_a_half_open_channel_is_sent_again() {
     hub.stop().await;
 }
 
-/// P2, P6, F05, F23, F60: silence ends routing and the tasks sent into it; one heartbeat restores routing.
+/// P2, P6, F05, F23, F60: a publisher without heartbeats gets no more calls and its tasks fail; one heartbeat makes its
+/// rows active again.
 #[actix_rt::test]
-async fn silence_ends_routing_and_a_heartbeat_restores_it() {
+async fn a_row_without_heartbeats_is_inactive_until_the_next_heartbeat() {
     let hub = hub_with(|options| {
         options.timings.heartbeat_timeout = Duration::from_millis(200);
         options.timings.sweep_interval = Duration::from_millis(20);
@@ -135,7 +137,7 @@ async fn silence_ends_routing_and_a_heartbeat_restores_it() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let call = infer(&hub, "a", false);
     let (lost, task) = futures_util::join!(call.send(), publisher.task());
-    assert_eq!(lost.0, 503, "what was sent to a host that vanished ends");
+    assert_eq!(lost.0, 503, "the task of a vanished publisher ends");
     hub.until_status("a", "inactive").await;
     assert_eq!(infer(&hub, "a", false).send().await.0, 503);
     assert_eq!(publisher.beat(&hub, json!({})).await, 200);
@@ -158,9 +160,10 @@ async fn a_row_inactive_for_long_is_deleted_unless_its_channel_is_open() {
     register(&hub, ADMIN, Some(&kept.session), &[]).await;
     assert_eq!(hub.row("kept").await["status"], "inactive");
     gone.close();
-    eventually("deleted", async || hub.ask("GET", "/api/v1/llms/gone").send().await.0 == 404).await;
+    eventually("the row is deleted", async || hub.ask("GET", "/api/v1/llms/gone").send().await.0 == 404)
+        .await;
     assert_eq!(hub.row("kept").await["status"], "inactive");
-    // A session that is forgotten is told so, and registers again.
+    // The heartbeat of a deleted session gets 404, whereupon the registrar registers again.
     assert_eq!(gone.beat(&hub, json!({})).await, 404);
     hub.stop().await;
 }
@@ -179,7 +182,7 @@ async fn a_register_call_may_tighten_visibility_but_not_loosen_it() {
     hub.stop().await;
 }
 
-/// P5, P6, F67: after a restart, rows and sessions exist, inactive, until their publisher returns.
+/// P5, P6, F67: after a restart of the hub, stored rows are inactive until their publisher returns.
 #[actix_rt::test]
 async fn rows_are_inactive_after_a_restart_until_their_publisher_returns() {
     let dir = tempfile::tempdir().unwrap();
@@ -227,7 +230,7 @@ async fn a_hub_that_was_down_for_five_hours_deletes_no_row() {
     file.execute_batch(&format!("UPDATE llms SET inactive_since = inactive_since - {five_hours}")).unwrap();
     drop(file);
     let hub = start().await;
-    // Twenty sweeps, and by the wall clock each row has been away for five hours.
+    // Time for twenty sweeps, which would delete the rows if they went by the wall clock.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for name in ["gone", "stayed"] {
         let row = hub.row(name).await;
@@ -235,7 +238,7 @@ async fn a_hub_that_was_down_for_five_hours_deletes_no_row() {
         let since: jiff::Timestamp = row["inactiveSince"].as_str().unwrap().parse().unwrap();
         assert!(
             since > jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1),
-            "{name}: fresh 4 h, {since}"
+            "{name}: inactivity counts from the start of the hub: {since}"
         );
     }
     hub.stop().await;

@@ -17,7 +17,7 @@ async fn a_public_rows_key_is_never_shown() {
     let (_, theirs) = hub.ask_as(&member, "GET", "/api/v1/llms").send().await;
     assert!(theirs.contains("\"gpt\"") && !theirs.contains("127.0.0.1"), "{theirs}");
 
-    // What GET shows, PUT takes back without a difference, but for the time.
+    // A PUT of the body that GET returned changes only the time of the change.
     let put = hub.ask("PUT", "/api/v1/llms/gpt").body(shown.to_string());
     let (status, mut same) = put.json().await;
     assert_eq!(status, 200);
@@ -37,9 +37,9 @@ async fn a_public_rows_key_is_never_shown() {
     hub.stop().await;
 }
 
-/// The key was given for the old server.
+/// The stored key belongs to the old server: another host, port or scheme removes it.
 #[actix_rt::test]
-async fn a_new_upstream_address_needs_the_key_again() {
+async fn a_new_upstream_address_removes_the_stored_key() {
     let hub = hub().await;
     let first = "https://Api.Example.com/v1";
     let spec = |url: &str| json!({ "type": "openai", "model": "m", "url": url });
@@ -57,14 +57,18 @@ async fn a_new_upstream_address_needs_the_key_again() {
         let mut back = spec(first);
         back["apiKey"] = "canary-key".into();
         let (status, answer) = hub.ask("PUT", "/api/v1/llms/gpt").body(back.to_string()).json().await;
-        assert_eq!((status, answer.get("warnings")), (200, None), "a key that came with its address");
+        assert_eq!(
+            (status, answer.get("warnings")),
+            (200, None),
+            "a warning although the key came with the address"
+        );
         let put = hub.ask("PUT", "/api/v1/llms/gpt").body(spec(url).to_string());
         let (status, answer) = put.json().await;
         assert_eq!((status, &answer["url"]), (200, &json!(url)));
         assert_eq!(key().is_some(), stays, "{url}");
         let warned = answer["warnings"][0].as_str().is_some_and(|text| text.contains("apiKey again"));
         assert_eq!(warned, !stays, "{answer}");
-        // It is said once.
+        // The warning is sent once.
         let (_, again) = put.json().await;
         assert_eq!(again.get("warnings"), None, "{again}");
     }
@@ -151,6 +155,7 @@ async fn a_member_sees_its_own_sessions_only() {
     assert_eq!(list(bob).json().await.1, json!([]));
     assert_eq!(list(ADMIN.into()).json().await.1.as_array().unwrap().len(), 1);
     publisher.close();
-    eventually("away", async || list(alice.clone()).json().await.1[0]["status"] == "away").await;
+    eventually("the session is away", async || list(alice.clone()).json().await.1[0]["status"] == "away")
+        .await;
     hub.stop().await;
 }

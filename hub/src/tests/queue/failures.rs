@@ -3,7 +3,7 @@
 use super::*;
 
 #[actix_rt::test]
-async fn a_task_that_fails_on_every_member_is_an_error() {
+async fn a_failed_task_is_tried_on_the_next_member_and_then_ends() {
     let hub = hub().await;
     let mut pooled = [provider("a"), provider("b")];
     for member in &mut pooled {
@@ -16,7 +16,7 @@ async fn a_task_that_fails_on_every_member_is_an_error() {
     let second = publisher.task().await;
     assert_ne!(first["llmName"], second["llmName"]);
     publisher.answer(&hub, &second, "hello").await;
-    let done = until(&hub, &id, "completed").await;
+    let done = until_status(&hub, &id, "completed").await;
     assert_eq!(
         (done["poolName"].as_str(), done["llmName"].as_str()),
         (Some("p"), second["llmName"].as_str())
@@ -27,7 +27,7 @@ async fn a_task_that_fails_on_every_member_is_an_error() {
     publisher
         .post(&hub, &sent, &json!({ "status": 400, "body": { "error": { "message": "too long" } } }))
         .await;
-    let failed = until(&hub, &id, "error").await;
+    let failed = until_status(&hub, &id, "error").await;
     assert_eq!(
         (failed["error"].as_str(), failed["result"]["status"].as_u64()),
         (Some("too long"), Some(400))
@@ -40,24 +40,24 @@ async fn a_task_without_a_publisher_times_out() {
     let hub = hub_with(|options| options.timings.queue_timeout = Duration::from_millis(50)).await;
     Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     let id = enqueue(&hub, "a", false).await;
-    assert_eq!(until(&hub, &id, "error").await["error"], crate::tasks::EXPIRED);
+    assert_eq!(until_status(&hub, &id, "error").await["error"], crate::tasks::EXPIRED);
     hub.stop().await;
 }
 
-/// F02: a durable task that ran when the hub died ends with an error, and its request is deleted.
+/// F02: after a crash of the hub, pending tasks run, and tasks that ran end with an error; their requests are deleted.
 #[actix_rt::test]
 async fn a_restart_runs_pending_tasks_and_fails_running_ones() {
     let dir = tempfile::tempdir().unwrap();
     let start = || hub_with(|options| options.data = DataDir::Path(dir.path().into()));
     let hub = start().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
-    with_room(&publisher, &hub, "a", 1).await;
+    report_capacity(&publisher, &hub, "a", 1).await;
     let running = enqueue(&hub, "a", false).await;
     let lost = publisher.task().await;
     let waiting = enqueue(&hub, "a", false).await;
-    // As a crash would leave it: no word to anybody.
+    // A copy of the files of a running hub is what a crash leaves.
     let copy = tempfile::tempdir().unwrap();
-    // The log first: what is folded into the file meanwhile is then in both.
+    // The WAL is copied first, so that changes checkpointed in between are in both files.
     for file in ["hub.db-wal", "hub.db"] {
         let _ = std::fs::copy(dir.path().join(file), copy.path().join(file));
     }
@@ -74,13 +74,13 @@ async fn a_restart_runs_pending_tasks_and_fails_running_ones() {
     let sent = again.task().await;
     assert_ne!(sent["taskId"], lost["taskId"]);
     again.answer(&hub_after, &sent, "hello").await;
-    until(&hub_after, &waiting, "completed").await;
+    until_status(&hub_after, &waiting, "completed").await;
     hub_after.stop().await;
     for entry in std::fs::read_dir(copy.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         assert!(!bytes.windows(13).any(|window| window == b"canary-prompt"));
     }
-    // The first hub has nothing left to wait for.
+    // Ends the tasks of the first hub, so that it stops at once.
     hub.ask("DELETE", format!("/api/v1/inference-tasks/{waiting}")).send().await;
     publisher.answer(&hub, &lost, "hello").await;
     hub.stop().await;
@@ -90,13 +90,12 @@ async fn a_restart_runs_pending_tasks_and_fails_running_ones() {
 async fn an_agents_task_carries_its_prompt() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let agent = json!({ "name": "helper", "llmName": "a", "systemPrompt": "Be brief." });
-    assert_eq!(hub.ask("POST", "/api/v1/agents").body(agent.to_string()).send().await.0, 201);
+    hub.create_agent(ADMIN, &json!({ "name": "helper", "llmName": "a", "systemPrompt": "Be brief." })).await;
     let id = enqueue(&hub, "helper", false).await;
     let sent = publisher.task().await;
     assert_eq!(sent["request"]["messages"][0]["content"], "Be brief.");
     publisher.answer(&hub, &sent, "hello").await;
-    until(&hub, &id, "completed").await;
+    until_status(&hub, &id, "completed").await;
     hub.stop().await;
 }
 
@@ -110,7 +109,7 @@ async fn synchronous_inferences_are_listed_beside_durable_ones() {
     assert_eq!((list[0]["status"].as_str(), list[0]["durable"].as_bool()), (Some("claimed"), Some(false)));
     assert_eq!(list[0]["worker"].as_str(), Some(publisher.session.as_str()));
     publisher.answer(&hub, &sent, "hello").await;
-    eventually("completed", async || {
+    eventually("the inference is completed", async || {
         hub.ask("GET", "/api/v1/inference-tasks").json().await.1[0]["status"] == "completed"
     })
     .await;
@@ -132,11 +131,11 @@ async fn expired_tasks_and_records_leave_the_database() {
     .await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     let file = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
-    let one = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let number_from = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let mut pages = Vec::new();
     for _ in 0..4 {
         for n in 0..ROUND {
-            // A tenth of them durable, with 10 kB of an answer each.
+            // Every tenth task is durable and has an answer of 10 kB.
             let (durable, call) = (n % 10 == 0, crate::tests::road::infer(&hub, "a", false));
             let text = "x".repeat(if durable { 10_000 } else { 10 });
             futures_util::join!(
@@ -153,13 +152,13 @@ async fn expired_tasks_and_records_leave_the_database() {
                 }
             );
         }
-        eventually("nothing is kept", async || {
-            one("SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM audit)") == 0
+        eventually("all tasks and records are deleted", async || {
+            number_from("SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM audit)") == 0
         })
         .await;
-        pages.push(one("PRAGMA page_count"));
+        pages.push(number_from("PRAGMA page_count"));
     }
-    // How much of a round is there at once is left to chance; two of them whole would be three times as much.
+    // The tasks and records of several rounds would need three times as many pages.
     assert!(pages[3] < 2 * pages[1], "{pages:?}");
     hub.stop().await;
 }

@@ -1,18 +1,17 @@
-//! Agents of other users, and clients that are agents.
+//! Requests through agents, requests of coding agents, and what is removed from requests of other users.
 
 use super::*;
 
-/// Requests of others to the Responses API get `store: false`; an owner's request is not changed.
+/// A request to the Responses API at another user's row gets `store: false`; a request at an own row is not changed.
 #[actix_rt::test]
-async fn responses_of_others_are_not_stored() {
+async fn responses_requests_of_others_get_store_false() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut open = provider("open");
     open["allowRemoteUrls"] = true.into();
     let mut publisher =
         Publisher::start(&hub, &alice, &[provider("a"), open], Some("cancel, endpoints")).await;
-    let agent = json!({ "name": "keeps", "llmName": "a", "visibility": "public", "defaultParams": { "store": true } });
-    assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    hub.create_agent(&alice, &json!({ "name": "keeps", "llmName": "a", "visibility": "public", "defaultParams": { "store": true } })).await;
     let asked = |model: &str| json!({ "input": "x", "model": model, "stream": false });
     for (token, model, store) in [
         (&bob, "a", json!(false)),
@@ -32,15 +31,14 @@ async fn responses_of_others_are_not_stored() {
     hub.stop().await;
 }
 
-/// A search that is removed from a stranger's request does not return through an agent that forces a tool.
+/// A web search is removed from requests of others. If an agent forces a tool, the request is refused instead.
 #[actix_rt::test]
-async fn a_forced_tool_does_not_bring_back_a_server_tool() {
+async fn a_web_search_beside_a_forced_tool_is_refused() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
     for (name, choice) in [("forced", "required"), ("free", "auto")] {
-        let agent = json!({ "name": name, "llmName": "a", "visibility": "public", "defaultParams": { "tool_choice": choice } });
-        assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+        hub.create_agent(&alice, &json!({ "name": name, "llmName": "a", "visibility": "public", "defaultParams": { "tool_choice": choice } })).await;
     }
     let tools = |model: &str| {
         let function = json!({ "type": "function", "function": { "name": "f" } });
@@ -57,10 +55,10 @@ async fn a_forced_tool_does_not_bring_back_a_server_tool() {
     hub.stop().await;
 }
 
-/// A web search that Codex offers in each request is removed. The AI SDK sends the items themselves if `store` is
-/// false.
+/// Recorded requests of Codex, the AI SDK and Claude Code are served by another user's row. Codex's web search is
+/// removed. The AI SDK's references to stored items are refused with a hint to `store: false`.
 #[actix_rt::test]
-async fn requests_of_coding_agents_pass_at_rows_of_others() {
+async fn requests_of_coding_agents_are_served_by_rows_of_others() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("m")], Some("cancel, endpoints")).await;
@@ -72,7 +70,7 @@ async fn requests_of_coding_agents_pass_at_rows_of_others() {
         let mut request: Value = serde_json::from_str(recorded).unwrap();
         request["model"] = "m".into();
         request["stream"] = false.into();
-        // Newer versions say this too.
+        // Newer versions of the clients send this key, too.
         request["diagnostics"] = json!({ "previous_message_id": "msg_1" });
         if let Some(kept) = request["input"]
             .as_array()
@@ -94,21 +92,21 @@ async fn requests_of_coding_agents_pass_at_rows_of_others() {
         assert_eq!(task["request"]["tools"], json!(kinds(&request)), "{path}");
         request["tools"] = task["request"]["tools"].clone();
         request["model"] = task["request"]["model"].clone();
-        assert_eq!(task["request"], request, "{path}: all else is as it was");
+        assert_eq!(task["request"], request, "{path}: something else was changed");
     }
     hub.stop().await;
 }
 
-/// Keys that no known API has are removed from requests of others, however they are sent; requests of the owner and
-/// parameters of the owner's agent are not changed.
+/// Keys of no known API are removed from requests of others. Requests of the row's owner and parameters of the owner's
+/// agents are not changed.
 #[actix_rt::test]
-async fn unknown_keys_do_not_reach_anothers_backend() {
+async fn unknown_keys_are_removed_from_requests_of_others() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, endpoints")).await;
     let agent = json!({ "name": "hers", "llmName": "a", "visibility": "public",
         "defaultParams": { "provider": { "order": ["x"] }, "extra_body": { "y": ["z"] } } });
-    assert_eq!(ask(&hub, &alice, "/api/v1/agents", &agent).send().await.0, 201);
+    hub.create_agent(&alice, &agent).await;
     let asked = |model: &str| {
         json!({ "thread": { "type": "create" }, "model": model, "messages": [ { "role": "user", "content": "x" } ],
             "max_tokens": 9, "deployment_id": "o3", "no-log": true, "num_retries": 30, "stream": false })
@@ -129,7 +127,7 @@ async fn unknown_keys_do_not_reach_anothers_backend() {
                         request[name] = asked("a")[name].clone();
                     }
                     request["model"] = "a".into();
-                    assert_eq!(request, asked("a"), "all else is as it was");
+                    assert_eq!(request, asked("a"), "something else was changed");
                 }
             }
         }
@@ -143,9 +141,9 @@ async fn unknown_keys_do_not_reach_anothers_backend() {
     hub.stop().await;
 }
 
-/// Whichever header the token came in.
+/// Answers to requests with a token have `cache-control: no-store`, whichever header has the token.
 #[actix_rt::test]
-async fn answers_to_a_token_forbid_caching() {
+async fn answers_to_requests_with_a_token_forbid_caching() {
     let hub = hub().await;
     for (header, value) in [("authorization", format!("Bearer {ADMIN}")), ("x-api-key", ADMIN.to_owned())] {
         for path in ["/v1/models", "/v1/models/none", "/v1/nothing"] {

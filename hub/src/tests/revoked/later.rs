@@ -1,10 +1,12 @@
-//! Tokens that end after a restart, by expiry, or during an upload.
+//! Tokens that are revoked after a restart or during an upload, or that expire.
 
 use super::*;
+use crate::tests::publisher::private;
 
-/// A task of an older version, without a token, lives as long as its owner has one.
+/// A restarted hub ends stored tasks whose token was revoked. A task without a token, from an older version, ends if
+/// its owner has no valid token.
 #[actix_rt::test]
-async fn a_revocation_reaches_tasks_from_before_a_restart() {
+async fn tasks_of_a_revoked_token_end_after_a_restart() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let hub = hub_on(store.clone()).await;
     let _away = Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
@@ -14,11 +16,11 @@ async fn a_revocation_reaches_tasks_from_before_a_restart() {
     let mut tokens = store.load().await.unwrap().tokens;
     let mut token = tokens.remove(tokens.iter().position(|token| token.id == id).unwrap());
     token.revoked_at = Some(Timestamp(1));
-    let gone = Token { id: "tok-gone".into(), hash: [7; 32], user: "gone".into(), ..token.clone() };
-    let old = |id: &str, owner: &str| Change::PutTask(Box::new(stored(id, owner, "away", None)));
+    let other_users = Token { id: "tok-gone".into(), hash: [7; 32], user: "gone".into(), ..token.clone() };
+    let old = |id: &str, owner: &str| Change::PutTask(Box::new(stored_task(id, owner, "away", None)));
     let olds = [old("o1", "bob"), old("o2", "nobody"), old("o3", "gone")];
     store
-        .write([Change::PutToken(token), Change::PutToken(gone)].into_iter().chain(olds).collect())
+        .write([Change::PutToken(token), Change::PutToken(other_users)].into_iter().chain(olds).collect())
         .await
         .unwrap();
     let hub = hub_on(store.clone()).await;
@@ -31,35 +33,34 @@ async fn a_revocation_reaches_tasks_from_before_a_restart() {
     hub.stop().await;
 }
 
-/// A task of a former admin goes where its owner may send one now.
+/// A stored task of a former admin is not sent to a row that its owner, now a member, cannot see.
 #[actix_rt::test]
-async fn a_task_is_routed_by_the_role_at_its_claim() {
+async fn a_task_is_routed_by_its_owners_role_at_its_claim() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let hub = hub_on(store.clone()).await;
     let alice = hub.member("alice").await;
-    let mut secret = provider("secret");
-    secret["visibility"] = "private".into();
+    let secret = private(provider("secret"));
     let mut publisher = Publisher::register(&hub, &alice, None, &[secret.clone()]).await;
     hub.member("bob").await;
-    // Bob was an admin when he sent it, by the word of an older version: he is a member now.
-    let sent = DurableTask { target_owner: Some("alice".into()), ..stored("o1", "bob", "secret", None) };
+    // The task for alice's private row dates from when bob was an admin. He is a member now.
+    let sent = DurableTask { target_owner: Some("alice".into()), ..stored_task("o1", "bob", "secret", None) };
     store.write(vec![Change::PutTask(Box::new(sent))]).await.unwrap();
     hub.stop().await;
     let hub = hub_on(store.clone()).await;
     publisher.open(&hub, Some("cancel")).await;
-    // His came before hers: when the second of hers is claimed, a look at it was had.
+    // Bob's task is the older one: when alice's second task is claimed, the hub has tried bob's.
     for _ in 0..2 {
         let own = hub.enqueue(&alice, "secret", false).await;
         let taken = publisher.task().await;
         assert_eq!(publisher.answer(&hub, &taken, "hello").await, 200);
         let done = async || hub.durable_task(&own).await["status"] == "completed";
-        eventually("alice's own task ends well", done).await;
+        eventually("alice's task is completed", done).await;
     }
     assert_eq!(hub.durable_task("o1").await["status"], "pending");
     hub.stop().await;
 }
 
-/// Pending and running durable tasks, and waiting and running calls.
+/// An expiry ends pending and running durable tasks, and waiting and running calls.
 #[actix_rt::test]
 async fn calls_and_tasks_end_when_their_token_expires() {
     let hub = hub().await;
@@ -86,25 +87,25 @@ async fn calls_and_tasks_end_when_their_token_expires() {
     hub.stop().await;
 }
 
-/// A38: an upload ends with its publisher's token, without an end mark.
+/// A38: an upload ends when its publisher's token is revoked, and the caller gets an error instead of an end mark.
 #[actix_rt::test]
-async fn an_upload_ends_with_its_publishers_token() {
+async fn an_upload_ends_when_its_publishers_token_is_revoked() {
     let hub = hub().await;
     let [(id, alice), _] = two_tokens(&hub, "alice").await;
     let mut publisher = Publisher::start(&hub, &alice, &[provider("a")], Some("cancel, result-stream")).await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
     let (mut stream, _, mut upload) = publisher.begins_upload(&hub, &ask, "one").await;
     revoke(&hub, &id).await;
-    let rest = timeout(PATIENCE, stream.rest()).await.expect("it goes on");
+    let rest = timeout(PATIENCE, stream.rest()).await.expect("the stream ends");
     assert!(rest.contains("broke off") && !rest.contains("[DONE]"), "{rest}");
     upload.write(&format!("data: {}\n\n", chunk("two"))).await;
     assert_eq!(upload.answer().await.0, 401);
     hub.stop().await;
 }
 
-/// A38: a request whose body ends after its token was revoked does nothing, on any route.
+/// A38: a request whose token is revoked before the end of its body gets 401 and changes nothing, on any route.
 #[actix_rt::test]
-async fn a_body_that_outlives_its_token_does_nothing() {
+async fn a_request_whose_token_is_revoked_during_its_body_is_refused() {
     let hub = hub().await;
     let agent = json!({ "name": "late", "llmName": "a" });
     let register = json!({ "provider_session_id": "late", "providers": [provider("late")] });

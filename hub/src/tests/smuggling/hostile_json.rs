@@ -1,11 +1,11 @@
-//! JSON and numbers of a publisher that could exhaust or confuse the hub.
+//! JSON of publishers and callers that could exhaust or confuse the hub.
 
 use super::*;
 
-/// A21, A45: a result after the end changes nothing, an impossible sequence number is refused, and absurd usage is
-/// ignored.
+/// A21, A45: a result after the end changes nothing, an invalid sequence number is refused, and an impossible usage is
+/// not recorded.
 #[actix_rt::test]
-async fn an_answer_ends_once_and_absurd_usage_is_ignored() {
+async fn an_answer_ends_once_and_an_impossible_usage_is_not_recorded() {
     let hub = hub().await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, chunk-seq")).await;
     let call = infer(&hub, "a", true);
@@ -16,7 +16,7 @@ async fn an_answer_ends_once_and_absurd_usage_is_ignored() {
         assert_eq!(publisher.post(&hub, &task, &chunk(json!(0))).await, 200);
         let done = json!({ "chunk": { "data": "[DONE]", "done": true, "seq": 1 } });
         assert_eq!(publisher.post(&hub, &task, &done).await, 200);
-        assert_eq!(publisher.post(&hub, &task, &done).await, 200, "the same again");
+        assert_eq!(publisher.post(&hub, &task, &done).await, 200, "a repeated end mark is refused");
         for late in [chunk(json!(2)), json!({ "error": "no" }), json!({ "status": 200, "body": {} })] {
             assert!([409, 410].contains(&publisher.post(&hub, &task, &late).await), "{late}");
         }
@@ -40,7 +40,8 @@ async fn an_answer_ends_once_and_absurd_usage_is_ignored() {
     hub.stop().await;
 }
 
-/// A23: no JSON exhausts the hub, on any route that parses it, and duplicate keys are read in one way.
+/// A23: deep, long or wide JSON does not exhaust the hub on any route that parses it, and duplicate keys are read in
+/// one way.
 #[actix_rt::test]
 async fn no_json_exhausts_the_hub() {
     let hub = hub().await;
@@ -76,7 +77,7 @@ async fn no_json_exhausts_the_hub() {
         let (status, answer) = hub.ask("POST", "/v1/chat/completions").body(text).send().await;
         assert!([400, 404].contains(&status), "{answer}");
     }
-    // Two models: whichever is looked up, the one that goes out is that row's.
+    // Of several models in one body one is looked up, and all are replaced by that row's model.
     let twice = r#"{"model":"a","messages":[],"model":"b","mo\u0064el":"a","stream":false}"#;
     let call = hub.ask("POST", "/v1/chat/completions").body(twice);
     let (answer, ()) = futures_util::join!(call.send(), async {
@@ -92,9 +93,9 @@ async fn no_json_exhausts_the_hub() {
     hub.stop().await;
 }
 
-/// A43: text that looks like SQL is a text like any other.
+/// A43: SQL in a text is not executed.
 #[actix_rt::test]
-async fn sql_in_a_text_is_only_text() {
+async fn sql_in_a_text_is_not_executed() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;

@@ -1,4 +1,4 @@
-//! Many durable tasks: their number, their bytes on disk, pages of them.
+//! Many durable tasks: limits for their number and their bytes on disk, and pages of the list.
 
 use super::*;
 
@@ -11,16 +11,16 @@ async fn parallel_tasks_do_not_exceed_the_limit_of_a_user() {
     for round in 0..3 {
         let asks: Vec<Ask> = (0..40).map(|_| create()).collect();
         let answers = join_all(asks.iter().map(Ask::json)).await;
-        let let_in: Vec<&Value> =
+        let accepted: Vec<&Value> =
             answers.iter().filter(|(status, _)| *status == 202).map(|(_, body)| body).collect();
-        assert_eq!(let_in.len(), 7, "round {round}");
+        assert_eq!(accepted.len(), 7, "round {round}");
         assert!(answers.iter().all(|(status, _)| [202, 429].contains(status)));
-        // A task that is refused, or taken back, takes no seat.
-        for task in let_in {
+        // A refused or deleted task does not count.
+        for task in accepted {
             let path = format!("{TASKS}/{}", task["id"].as_str().unwrap());
             assert_eq!(hub.ask_as(&alice, "DELETE", path).send().await.0, 204);
         }
-        eventually("nothing is open", async || {
+        eventually("no task is open", async || {
             hub.core().tasks.list(&admin(), &ListCursor::end(), 9).is_empty()
         })
         .await;
@@ -32,8 +32,8 @@ fn admin() -> crate::model::Caller {
     crate::model::Caller { user: "admin".into(), role: crate::model::Role::Admin, token_id: "test".into() }
 }
 
-/// Over a user's quota, the oldest results are deleted, except the newest; pending and running tasks are kept, and new
-/// ones refused with a reason. Other users are served.
+/// If a user's tasks take too many bytes, the oldest results are deleted, but not the newest one; open tasks are kept,
+/// and new tasks are refused with a reason. Other users are served.
 #[actix_rt::test]
 async fn the_bytes_of_a_users_tasks_on_disk_are_bounded() {
     let hub = hub_with(|options| options.limits.disk = 20_000).await;
@@ -52,14 +52,16 @@ async fn the_bytes_of_a_users_tasks_on_disk_are_bounded() {
         let sent = publisher.task().await;
         publisher.answer(&hub, &sent, &"y".repeat(5500)).await;
         let id = task["id"].as_str().unwrap().to_owned();
-        eventually("it has ended", async || {
+        eventually("the task has ended", async || {
             hub.core().store.task(&id).await.unwrap().is_none_or(|task| task.state.is_terminal())
         })
         .await;
         results.push(id);
     }
-    eventually("the first two are gone", async || !found(&results[0]).await && !found(&results[1]).await)
-        .await;
+    eventually("the first two results are deleted", async || {
+        !found(&results[0]).await && !found(&results[1]).await
+    })
+    .await;
     for kept in &results[2..] {
         assert!(found(kept).await);
     }
@@ -76,26 +78,26 @@ async fn the_bytes_of_a_users_tasks_on_disk_are_bounded() {
         text.starts_with("your tasks that wait and run take 1 MiB on the hub's disk: wait for some"),
         "{text}"
     );
-    assert_eq!(create(&bob, "away", 5500).await.0, 202, "everybody has a quota of their own");
-    eventually("the newest result alone is left", async || !found(&results[3]).await).await;
+    assert_eq!(create(&bob, "away", 5500).await.0, 202, "another user is refused");
+    eventually("all results but the newest are deleted", async || !found(&results[3]).await).await;
     assert!(found(&results[4]).await);
     for id in &open {
         let (_, task) = hub.ask_as(&alice, "GET", format!("{TASKS}/{id}")).json().await;
-        assert_eq!(task["status"], "pending", "what waits is never given up");
+        assert_eq!(task["status"], "pending", "a pending task was dropped");
     }
     assert_eq!(hub.ask_as(&alice, "DELETE", format!("{TASKS}/{}", open[0])).send().await.0, 204);
-    eventually("there is room again", async || create(&alice, "away", 5500).await.0 == 202).await;
+    eventually("a new task is accepted", async || create(&alice, "away", 5500).await.0 == 202).await;
     hub.stop().await;
 }
 
 #[actix_rt::test]
-async fn pages_of_tasks_have_each_task_once_newest_first() {
+async fn the_pages_of_tasks_have_each_task_once_newest_first() {
     let hub = hub().await;
     let alice = hub.member("alice").await;
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
     Publisher::register(&hub, ADMIN, None, &[provider("away")]).await;
     for number in 0..21 {
-        // Ended and waiting ones, durable and not, of two users.
+        // Ended and pending tasks, durable tasks and calls, of two users.
         let token = if number % 3 == 0 { ADMIN } else { alice.as_str() };
         let durable = |llm: &str| {
             hub.ask_as(token, "POST", TASKS).body(json!({ "llm": llm, "request": {} }).to_string())
@@ -116,7 +118,7 @@ async fn pages_of_tasks_have_each_task_once_newest_first() {
             }
         }
     }
-    eventually("all have ended that can", async || {
+    eventually("all tasks but those of the absent publisher have ended", async || {
         let (_, list) = hub.ask("GET", TASKS).json().await;
         let status =
             |wanted: &str| list.as_array().unwrap().iter().filter(|task| task["status"] == wanted).count();
@@ -147,7 +149,7 @@ async fn pages_of_tasks_have_each_task_once_newest_first() {
     let last = &all[20];
     let before = format!("{TASKS}?before={}", all[18]["createdAt"].as_str().unwrap());
     let (_, older) = hub.ask("GET", before).json().await;
-    assert_eq!(older.as_array().unwrap().last(), Some(last), "a moment alone is a place, too");
+    assert_eq!(older.as_array().unwrap().last(), Some(last), "`before` accepts a time without an id");
     for query in ["limit=0", "limit=x", "limit=-1", "before=x", "before=,task-1", "before="] {
         assert_eq!(hub.ask("GET", format!("{TASKS}?{query}")).send().await.0, 400, "{query}");
     }

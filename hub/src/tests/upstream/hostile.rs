@@ -1,14 +1,14 @@
-//! What an upstream, and a caller of a public row, cannot do.
+//! Hostile upstreams, and hostile callers of public rows.
 
 use super::*;
 
-/// A16, A18: the hub calls only addresses that an admin entered: none from a publisher, under any key, and none of a
+/// A16, A18: the hub calls only addresses that an admin entered, none from a publisher under any key, and none from a
 /// redirect.
 #[actix_rt::test]
-async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
+async fn the_hub_calls_no_address_of_a_publisher_or_of_a_redirect() {
     let hub = hub().await;
-    let elsewhere = Listener::bind().await;
-    let url = format!("{}/v1", elsewhere.url());
+    let forbidden_address = Listener::bind().await;
+    let url = format!("{}/v1", forbidden_address.url());
     let mut spec = crate::tests::publisher::provider("a");
     for key in
         ["url", "baseUrl", "base_url", "upstream", "endpoint", "wake", "availability", "kind", "apiKey"]
@@ -37,7 +37,7 @@ async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
             .await;
     });
     assert_eq!(status, 502);
-    // A member makes no public row, and turns none of its own into one.
+    // A member cannot create a public row or turn an own row into one.
     for (method, path) in [("POST", "/api/v1/llms"), ("PUT", "/api/v1/llms/a")] {
         let body = json!({ "name": "b", "type": "openai", "model": "m", "url": url });
         assert_eq!(hub.ask_as(&alice, method, path).body(body.to_string()).send().await.0, 403);
@@ -54,12 +54,12 @@ async fn the_hub_fetches_nothing_that_a_publisher_or_an_upstream_names() {
         assert!(!text.contains(&url), "{text}");
     }
     hub.stop().await;
-    assert!(!elsewhere.has_caller().await, "somebody called");
+    assert!(!forbidden_address.has_caller().await, "the hub called the address");
 }
 
 /// A40, A41: an upstream gets the hub's own headers and none of the caller's.
 #[actix_rt::test]
-async fn an_upstream_sees_no_header_of_the_caller() {
+async fn an_upstream_gets_no_header_of_the_caller() {
     let hub = hub().await;
     let upstream = Upstream::start(&hub, "gpt", "openai").await;
     let ask = v1(&hub, "/v1/chat/completions", false)
@@ -93,7 +93,7 @@ async fn an_upstream_sees_no_header_of_the_caller() {
     hub.stop().await;
 }
 
-/// An upstream that falls silent in its answer times out as a publisher does.
+/// An upstream that sends no chunk for too long times out, as a publisher does.
 #[actix_rt::test]
 async fn a_silent_upstream_times_out_with_an_error() {
     let hub = hub_with(|options| options.timings.stream_idle_timeout = Duration::from_millis(200)).await;
@@ -106,7 +106,7 @@ async fn a_silent_upstream_times_out_with_an_error() {
         call
     });
     assert!(text.contains("stream_idle") && !text.contains("[DONE]"), "{text}");
-    call.dropped().await;
+    call.until_closed().await;
     hub.stop().await;
 }
 
@@ -127,13 +127,13 @@ async fn unread_answers_of_public_rows_count_for_their_caller() {
             } else {
                 format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n{{\"choices\":\"", 2 * MOST)
             };
-            // The hub stops reading when there is no room for more: what is left of it comes to nobody.
+            // The hub stops reading at the limit, so that the write may fail.
             let _ = call.connection.write(head + &text).await;
-            call.dropped().await;
+            call.until_closed().await;
         });
         assert_eq!((status, &answer["error"]["code"]), (503, &json!("hub_busy")), "{stream} {answer}");
     }
-    // What was held is given back, and an answer that has room comes whole.
+    // The counted bytes are freed: an answer below the limit arrives whole.
     for _ in 0..3 {
         let ask = v1(&hub, "/v1/chat/completions", false);
         let fits = "x".repeat(MOST / 4 * 3);

@@ -1,4 +1,4 @@
-//! Bodies of known and of unknown length.
+//! `Gate`: request bodies of known and of unknown length.
 
 use actix_http::Payload;
 use actix_web::http::header::CONTENT_LENGTH;
@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 
 use super::*;
 
-/// A request whose body of `length` bytes the server has not passed to its handler.
+/// A request whose handler has read none of its body of `length` bytes.
 fn body(length: usize) -> Request {
     let mut request: Request =
         Request::with_payload(Payload::Stream { payload: Box::pin(stream::pending()) });
@@ -15,7 +15,7 @@ fn body(length: usize) -> Request {
 }
 
 #[actix_rt::test]
-async fn a_body_of_known_length_passes_to_its_end_and_no_further() {
+async fn a_body_of_known_length_passes_and_the_next_request_does_not() {
     let table = table();
     let (mut gate, mut caller) = gate(&table).await;
     let head = "POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n";
@@ -29,9 +29,9 @@ async fn a_body_of_known_length_passes_to_its_end_and_no_further() {
     assert_eq!(next(&mut gate).await, head);
 }
 
-/// A24, P7: of a body of any known length, no more is read than its handler waits for and the read-ahead.
+/// A24, P7: the gate reads at most `READ_AHEAD` bytes of a body ahead of its handler.
 #[actix_rt::test]
-async fn a_long_body_is_read_as_its_handler_takes_it() {
+async fn a_long_body_is_read_as_fast_as_its_handler_reads() {
     let table = table();
     let next_head = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     for length in [1, READ_AHEAD - 1, READ_AHEAD, READ_AHEAD + 1, 2 * READ_AHEAD, 5 * READ_AHEAD + 7] {
@@ -43,7 +43,7 @@ async fn a_long_body_is_read_as_its_handler_takes_it() {
         let mut request = body(length);
         let open = connection.begin(&mut request);
         let mut payload = request.take_payload();
-        // As much as the system buffers.
+        // The socket buffers hold the body and the next request.
         caller.write_all(&vec![b'x'; length]).await.unwrap();
         caller.write_all(next_head.as_bytes()).await.unwrap();
         let mut passed = 0;
@@ -54,7 +54,7 @@ async fn a_long_body_is_read_as_its_handler_takes_it() {
             }
             assert!(ahead <= READ_AHEAD && is_shut(&mut gate), "{length}: {ahead} bytes");
             passed += ahead;
-            // The handler takes what came, and waits.
+            // The handler reads all bytes and waits for more.
             assert!(payload.next().now_or_never().is_none());
         }
         assert!(passed == length && is_shut(&mut gate), "{length}: {passed} bytes");
@@ -63,9 +63,9 @@ async fn a_long_body_is_read_as_its_handler_takes_it() {
     }
 }
 
-/// A27: a client that leaves in the middle of a body that nobody reads is noticed.
+/// A27: the gate notices that a client disconnects in the middle of a body that its handler does not read.
 #[actix_rt::test]
-async fn a_client_that_leaves_behind_an_unread_body_is_noticed() {
+async fn a_disconnect_in_the_middle_of_an_unread_body_is_noticed() {
     let table = table();
     let (mut gate, mut caller) = gate(&table).await;
     let head = "POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
@@ -80,11 +80,12 @@ async fn a_client_that_leaves_behind_an_unread_body_is_noticed() {
     assert!(is_shut(&mut gate));
     drop(caller);
     let mut bytes = vec![0; READ];
-    let left = timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("it is noticed");
+    let left =
+        timeout(Duration::from_secs(1), gate.read(&mut bytes)).await.expect("the disconnect is noticed");
     assert_eq!(left.unwrap_or(0), 0);
 }
 
-/// A24: what comes together with the end of a chunked body stays behind it, although the handler waited for the body.
+/// A24: requests that arrive together with the end of a chunked body are held until the response is written.
 #[actix_rt::test]
 async fn requests_behind_the_end_of_a_chunked_body_are_held() {
     let table = table();

@@ -1,4 +1,4 @@
-//! A hub with a pool, its publishers and callers, and random events.
+//! The test world: a hub with a pool, its publishers and callers, and random events.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::model::Caller;
 use crate::registry::PickResult;
 
 pub(super) const USERS: [&str; 3] = ["alice", "bob", "carol"];
-/// Rows of each publisher. The first two users are publishers, with all rows in one pool.
+/// Number of rows of each publisher. The first two users are publishers, with all rows in one pool.
 pub(super) const ROWS: usize = 3;
 pub(super) const AGENTS: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    /// A heartbeat: per row whether it sleeps, its tasks and its capacity.
+    /// A heartbeat of a publisher: for each row, whether it hibernates, its tasks and its capacity.
     Beat(usize, Vec<(bool, u32, u32)>),
     Open(usize),
     Close(usize),
@@ -33,9 +33,9 @@ pub(super) enum Op {
     },
     Leave(usize),
     End(usize),
-    /// An agent becomes private (first flag) or leads to another row (second flag).
+    /// Sets whether an agent is private (first flag) and leads to another row (second flag).
     Agent(usize, bool, bool),
-    /// `run_offers` serves what is left.
+    /// Runs the offers that are left.
     Turn,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
 /// A pool with rows of two users, and its callers.
 pub(super) struct World {
     pub(super) hub: Arc<Hub>,
-    /// Part of all names, which other cases of the same hub must not share.
+    /// Part of all names, so that cases on one hub do not share them.
     case: usize,
     sessions: Vec<String>,
     pub(super) waiting: Vec<(InferenceRequest, QueuedCaller)>,
@@ -115,7 +115,7 @@ impl World {
         format!("row-{}-{who}-{row}", self.case)
     }
 
-    /// The agents lead to a public row, a private one, and the pool.
+    /// The specification of agent 0, 1 or 2, which leads to a public row, a private row or the pool; `away` leads elsewhere.
     fn agent(&self, agent: usize, private: bool, away: bool) -> crate::registry::AgentSpec {
         let llm = match agent {
             _ if away => self.row(0, 2),
@@ -173,7 +173,7 @@ impl World {
                     })
                 };
                 let Some(target) = target else { return };
-                self.come(request(caller, target));
+                self.call(request(caller, target));
             }
             Op::Leave(at) if !self.waiting.is_empty() => {
                 let at = at % self.waiting.len();
@@ -199,37 +199,39 @@ impl World {
         }
     }
 
-    pub(super) fn come(&mut self, request: InferenceRequest) {
+    pub(super) fn call(&mut self, request: InferenceRequest) {
         let hub = self.hub.clone();
-        let line = match pick_or_queue(&hub, &request, &TriedMembers::default(), true).unwrap() {
+        let queued = match pick_or_queue(&hub, &request, &TriedMembers::default(), true).unwrap() {
             PickOrQueue::Picked(_, place) => return self.served.extend(place),
-            PickOrQueue::Queued(line) => line,
-            PickOrQueue::Arriving(_) | PickOrQueue::Unavailable(_) => panic!("it waits"),
+            PickOrQueue::Queued(queued) => queued,
+            PickOrQueue::Arriving(_) | PickOrQueue::Unavailable(_) => {
+                panic!("the call has to be picked or queued")
+            }
         };
-        self.waiting.push((request, line));
+        self.waiting.push((request, queued));
     }
 
-    /// Reads what the callers were assigned, and has those pick again that must. Returns whether there were any.
+    /// Reads the callers' assignments, and lets callers whose queue was closed pick again. Returns whether there were any.
     pub(super) fn read(&mut self) -> bool {
         let mut is_news = false;
-        for (request, mut line) in std::mem::take(&mut self.waiting) {
-            match line.assigned.try_recv() {
+        for (request, mut queued) in std::mem::take(&mut self.waiting) {
+            match queued.assigned.try_recv() {
                 Ok(candidate) => {
                     self.served.push(Reservation::counted(&self.hub, &candidate));
                     is_news = true;
                 }
                 Err(TryRecvError::Closed) => {
-                    drop(line);
-                    self.come(request);
+                    drop(queued);
+                    self.call(request);
                     is_news = true;
                 }
-                Err(TryRecvError::Empty) => self.waiting.push((request, line)),
+                Err(TryRecvError::Empty) => self.waiting.push((request, queued)),
             }
         }
         is_news
     }
 
-    /// A waiting caller for which there is capacity.
+    /// A waiting caller although there is capacity for it.
     pub(super) fn starved(&self) -> Option<&InferenceRequest> {
         let mut registry = self.hub.registry.lock();
         let mut has_room = |request: &InferenceRequest| {

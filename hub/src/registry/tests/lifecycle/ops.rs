@@ -1,4 +1,4 @@
-//! Events of the lifecycle test: any of them, in any order.
+//! Events of the lifecycle test.
 
 use super::*;
 
@@ -37,12 +37,12 @@ pub(in super::super) enum Op {
         name: usize,
     },
     Sweep,
-    /// Milliseconds.
+    /// Advances both clocks by this many milliseconds.
     Wait(u64),
-    /// Sets the wall clock by this many milliseconds.
+    /// Moves the wall clock by this many milliseconds.
     Jump(i64),
     Restart {
-        /// Downtime in milliseconds.
+        /// Restarts the hub after this downtime in milliseconds.
         down: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! The rule in its shortest form: tables of owners and admissions, and functions of them. No sessions, no index, no cache.
+//! A model of the registry's rules without sessions, indices or caches: tables of owners and admissions.
 
 mod events;
 
@@ -16,14 +16,14 @@ const ADMIN: User = USERS.len() - 1;
 struct Entry {
     name: Name,
     owner: User,
-    /// A row's pool, or an agent's LLM.
+    /// The pool of a row, or the LLM of an agent.
     of: Option<Name>,
     public: bool,
-    /// Whether a session publishes it.
+    /// Whether a session publishes the entry.
     published: bool,
-    /// Hour since which it is inactive.
+    /// Hour since which the entry is inactive.
     away: Option<u64>,
-    /// The row's registered capacity, until the hub restarts.
+    /// The registered capacity of a row, until the hub restarts.
     room: Option<u32>,
 }
 
@@ -33,9 +33,9 @@ struct NameState {
     pool: bool,
     shared: bool,
     left: Option<u64>,
-    /// Admission of the row of this name: the pool, its owner, and the row's capacity at that time.
+    /// Admission of the row of this name: the pool, the pool's owner, and the row's capacity at that time.
     admitted: Option<(Name, User, u32)>,
-    /// Pin of the agent of this name: its LLM and the LLM's owner.
+    /// Pin of the agent of this name: its LLM and the owner of the LLM's name.
     pinned: Option<(Name, User)>,
 }
 
@@ -77,7 +77,7 @@ impl Model {
         (of == pool && self.names.get(&pool)?.owner == owner).then_some(room)
     }
 
-    /// Of `said`, what counts of a row's room; `None` where all of it does.
+    /// The capacity of a row that has reported `said`; `None` if it is unlimited.
     pub(super) fn room(&self, row: &str, said: Option<u32>) -> Option<u32> {
         let row = &self.rows[&number(row)];
         let registered = said.map(|said| row.room.map_or(said, |room| said.min(room)));
@@ -100,7 +100,7 @@ impl Model {
         let name = number(name);
         let open = |row: &Entry| row.public || row.owner == caller;
         let rows: Vec<&Entry> = if let Some(row) = self.rows.get(&name).filter(|row| sees(caller, row)) {
-            // The row of that name, and its pool if the pool has the same name. An admin reaches a private row alone.
+            // The row of that name, and its pool if the pool has the same name. An admin reaches only the row if it is private.
             let members = self.rows.values().filter(|one| one.name == name || self.key(one) == name);
             let members = members.filter(|one| one.name == name || self.key(row) == name);
             let members = members.filter(|one| open(one) || caller == ADMIN && one.name == name);
@@ -116,7 +116,7 @@ impl Model {
         here.map(|row| NAMES[row.name].to_owned()).collect()
     }
 
-    /// Whether `row`, chosen earlier for a call for `name`, may still serve it; `name` was an agent's if `by_agent`.
+    /// Whether `row`, which was picked for a call of `name`, may still serve the call; with `by_agent`, `name` is an agent.
     pub(super) fn may_keep(&self, caller: User, name: &str, by_agent: bool, row: &str) -> bool {
         let name = number(name);
         let Some(row) = self.rows.get(&number(row)) else { return false };
@@ -129,8 +129,8 @@ impl Model {
         open && (row.name == name || self.key(row) == name)
     }
 
-    /// The rows that an agent reaches: those that its caller may call, and its owner's that it names, while the owner of its
-    /// LLM's name is the pinned one.
+    /// The rows that an agent reaches: rows that its caller may call, and the row of the agent's owner that it names. None if
+    /// the owner of the LLM's name is not the pinned one.
     fn through(&self, caller: User, agent: &Entry) -> Vec<&Entry> {
         let llm = agent.of.unwrap();
         let pin = self.names[&agent.name].pinned.filter(|(name, _)| *name == llm);
@@ -141,13 +141,13 @@ impl Model {
         let open = |row: &Entry| row.public || row.owner == caller;
         let own = |row: &Entry| row.owner == agent.owner;
         let row = self.rows.get(&llm).filter(|row| open(row) || own(row));
-        // The pool of its LLM, if both names have the same owner; else the LLM alone.
+        // The pool of the agent's LLM, if both names have the same owner; else the LLM alone.
         let key = row.map_or(llm, |row| self.key(row));
         let ruled = self.names.get(&key).is_some_and(|held| held.owner == pin);
         let members = self.pool_members(key).filter(|one| ruled || one.name == llm);
         let members = members.filter(|one| open(one) || own(one) && row.is_none_or(|row| !row.public));
         let members = members.filter(|one| agent.public || own(one));
-        // Calls through a private agent or row go to its owner's rows only.
+        // Calls through a private agent or row reach only rows of its owner.
         members
             .filter(|one| !agent.public || row.is_none_or(|row| row.public || one.owner == row.owner))
             .collect()

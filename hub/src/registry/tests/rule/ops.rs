@@ -1,4 +1,4 @@
-//! Events of the rule test: any of them, by any user, in any order.
+//! Events of the rule test.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::{NAMES, USERS};
 
-/// A row or an agent in a request.
+/// A row or an agent to register, create or update.
 #[derive(Debug, Clone)]
 pub(super) struct Want {
     pub(super) name: usize,
-    /// A row's pool, or an agent's LLM.
+    /// The pool of a row, or the LLM of an agent.
     pub(super) of: Option<usize>,
     pub(super) public: bool,
-    /// A row's `maxConcurrency`.
+    /// The `maxConcurrency` of a row.
     pub(super) room: u32,
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Op {
         rows: Vec<Want>,
         agents: Vec<Want>,
     },
-    /// Closes the channel.
+    /// Closes the user's channel.
     Leave {
         user: usize,
     },
@@ -71,7 +71,7 @@ pub(super) enum Op {
         name: usize,
         to: usize,
     },
-    /// Picks a row for a call, which then waits for the row to wake.
+    /// Picks a row for a call, which then waits until the row has woken.
     Choose {
         user: usize,
         name: usize,
@@ -117,7 +117,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Whether each name occurs once, as in a valid register call.
+/// Whether each name occurs once, as a register call requires.
 pub(super) fn has_unique_names(wants: &[Want]) -> bool {
     let names: BTreeSet<usize> = wants.iter().map(|want| want.name).collect();
     names.len() == wants.len()

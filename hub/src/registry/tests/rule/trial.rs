@@ -1,10 +1,10 @@
-//! A registry, its store and the model beside each other. Over 300 lines: one match applies all events.
+//! Applies events to a registry and compares it with the model. Over 300 lines: one match applies all events.
 
 use wire::register::AgentEntry as RegisterAgent;
 
 use super::*;
 
-/// The registry, a store of its changes, and the model.
+/// The registry, a copy of its stored records, and the model.
 pub(super) struct Trial {
     pub(super) policy: PoolPolicy,
     pub(super) registry: Registry,
@@ -18,18 +18,18 @@ pub(super) struct Trial {
     chosen: Vec<Chosen>,
 }
 
-/// A call with a chosen row.
+/// A call for which a row was picked.
 struct Chosen {
     user: usize,
     name: usize,
-    /// The owner of the name when the call was accepted.
+    /// The owner of the call's name when the call was accepted.
     owner: Option<&'static str>,
     target: Target,
     candidate: Candidate,
 }
 
-/// The capacity in every heartbeat.
-pub(super) const SAID: u32 = 100;
+/// The capacity that every heartbeat reports for each row.
+pub(super) const REPORTED_CAPACITY: u32 = 100;
 
 impl Trial {
     pub(super) fn new(policy: PoolPolicy) -> Self {
@@ -48,8 +48,8 @@ impl Trial {
         }
     }
 
-    /// Starts with a pool of one user, another user's row that names it, and a third user's agent over that row.
-    pub(super) fn settle(&mut self) {
+    /// Creates a pool of one user, another user's row that names the pool, and a third user's agent for that row.
+    pub(super) fn create_pool_row_and_agent(&mut self) {
         let want = |name, of, room| Want { name, of: Some(of), public: true, room };
         for op in [
             Op::Register { user: 0, rows: vec![want(3, 3, 2)], agents: Vec::new() },
@@ -84,8 +84,8 @@ impl Trial {
         }
     }
 
-    /// Steers random events: admissions mostly of pending rows by pool owners, registrations often into the same pool.
-    pub(super) fn aimed(&self, op: &Op) -> Op {
+    /// Makes a random event more likely to be allowed: pool owners admit pending rows, and rows register in the same pool.
+    pub(super) fn made_likely(&self, op: &Op) -> Op {
         let mut op = op.clone();
         match &mut op {
             Op::Admit { user, row, pool } if *user != *pool => {
@@ -228,7 +228,7 @@ impl Trial {
         changes
     }
 
-    /// Resolves a call's name as the routes do.
+    /// Resolves the name of a call as the routes do.
     pub(super) fn target(&self, caller: &Caller, name: &str) -> Option<Target> {
         self.registry.target(caller, name).or_else(|| {
             let agent = self.registry.agent(caller, name)?;
@@ -260,26 +260,26 @@ impl Trial {
             (view.members.into_iter().collect(), waiting)
         });
         let expected = self.model.pool_seen(user, name);
-        prop_assert_eq!(seen.unwrap_or_default(), expected, "{} looks at the pool {}", USERS[user], name);
+        prop_assert_eq!(seen.unwrap_or_default(), expected, "{} sees the pool {}", USERS[user], name);
         prop_assert_eq!(self.registry.llm(&caller, name).is_some(), self.model.sees_row(user, name));
         prop_assert_eq!(self.registry.agent(&caller, name).is_some(), self.model.sees_agent(user, name));
         prop_assert_eq!(self.registry.names.owner(name).map(String::as_str), self.model.owner(name));
         if let Some(entry) = self.registry.llms.get(name) {
-            let said = entry.report.map(|_| SAID);
+            let said = entry.report.map(|_| REPORTED_CAPACITY);
             prop_assert_eq!(entry.capacity(), self.model.room(name, said), "{}", name);
         }
         Ok(())
     }
 
-    /// Checks that a chosen row stays valid only while it could be chosen, and that a call whose name was taken over
-    /// reaches none.
+    /// Checks that a picked row stays valid only as long as the model allows it, and that a call whose name was taken over
+    /// reaches no row.
     pub(super) fn check_chosen(&mut self) -> Result<(), TestCaseError> {
         for Chosen { user, name, owner, target, candidate } in &self.chosen {
             let current = self.model.owner(NAMES[*name]);
             let is_taken_over = current.is_some_and(|current| Some(current) != *owner);
             let pick = self.registry.pick(&caller(*user), target, Endpoint::ChatCompletions);
-            let is_gone = matches!(pick, PickResult::TakenOver);
-            prop_assert_eq!(is_gone, is_taken_over, "{} for {}: {:?}", USERS[*user], NAMES[*name], pick);
+            let is_refused = matches!(pick, PickResult::TakenOver);
+            prop_assert_eq!(is_refused, is_taken_over, "{} for {}: {:?}", USERS[*user], NAMES[*name], pick);
             if self.registry.may_still_serve(&caller(*user), target, candidate) {
                 let by_agent = target.through.is_some();
                 prop_assert!(!is_taken_over, "{} for {} at {:?}", USERS[*user], NAMES[*name], candidate);
@@ -291,14 +291,14 @@ impl Trial {
     }
 }
 
-/// A heartbeat that reports a greater capacity than registered for all rows.
+/// A heartbeat that reports [`REPORTED_CAPACITY`], more than registered, for all rows.
 pub(super) fn beat(user: usize) -> Heartbeat {
     let status = |name: &&str| ProviderStatus {
         name: (*name).into(),
         status: Status::Active,
         in_flight: 0,
         queued: 0,
-        max_concurrency: SAID,
+        max_concurrency: REPORTED_CAPACITY,
         paused: false,
         paused_until: None,
     };

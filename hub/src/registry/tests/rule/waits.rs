@@ -1,4 +1,4 @@
-//! Calls that wait, and capacities of admitted rows: single cases that random sequences reach too seldom.
+//! Single cases that random sequences rarely reach: calls that wait, and capacities of admitted rows.
 
 use super::*;
 
@@ -19,11 +19,11 @@ fn want(name: usize, of: Option<usize>) -> Want {
 }
 
 impl Trial {
-    fn does(&mut self, op: &Op) {
+    fn apply(&mut self, op: &Op) {
         assert!(self.step(op), "{op:?}");
     }
 
-    /// Picks a row for a call of `user` for `name`.
+    /// Picks a row for a call of `name` by `user`.
     fn call(&mut self, user: usize, name: usize) -> (Target, Candidate) {
         let target = self.target(&caller(user), NAMES[name]).unwrap();
         match self.registry.pick(&caller(user), &target, Endpoint::ChatCompletions) {
@@ -32,16 +32,16 @@ impl Trial {
         }
     }
 
-    fn leads(&self, user: usize, (target, candidate): &(Target, Candidate)) -> bool {
+    fn may_still_serve(&self, user: usize, (target, candidate): &(Target, Candidate)) -> bool {
         self.registry.may_still_serve(&caller(user), target, candidate)
     }
 
-    /// Whether a call for an earlier `target` still finds a row.
-    fn picks(&mut self, user: usize, target: &Target) -> bool {
+    /// Whether a row is found for `target`, which was resolved earlier.
+    fn finds_row(&mut self, user: usize, target: &Target) -> bool {
         matches!(self.registry.pick(&caller(user), target, Endpoint::ChatCompletions), PickResult::Chosen(_))
     }
 
-    /// Registers a row of `user` and opens the channel; no heartbeat reports a capacity.
+    /// Registers a row of `user` and opens the channel. No heartbeat reports a capacity.
     fn publish(&mut self, user: usize, session: &str, name: usize, of: Option<usize>, room: Option<u32>) {
         let entry = ProviderEntry {
             name: NAMES[name].into(),
@@ -60,7 +60,7 @@ impl Trial {
         self.registry.open(&caller, session, "stream".into(), Features::ALL, now).unwrap();
     }
 
-    /// Reports a capacity in a heartbeat. Returns the capacity that counts.
+    /// Reports the capacity `said` in a heartbeat. Returns the row's capacity.
     fn report(&mut self, user: usize, name: usize, said: u32) -> u32 {
         let mut beat = beat(user);
         for provider in beat.providers.iter_mut().flatten() {
@@ -74,17 +74,17 @@ impl Trial {
 #[test]
 fn a_call_does_not_follow_its_row_to_another_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
-    // A public row, so that no session decides.
-    trial.does(&Op::CreateLlm { user: ROOT, want: want(A, None) });
+    // A public row has no session that could decide.
+    trial.apply(&Op::CreateLlm { user: ROOT, want: want(A, None) });
     let call = trial.call(CAROL, A);
-    assert!(trial.leads(CAROL, &call));
-    trial.does(&Op::DeleteLlm { user: ROOT, name: A });
-    assert!(!trial.leads(CAROL, &call), "deleted");
-    trial.does(&Op::Free { user: ROOT, name: A });
+    assert!(trial.may_still_serve(CAROL, &call));
+    trial.apply(&Op::DeleteLlm { user: ROOT, name: A });
+    assert!(!trial.may_still_serve(CAROL, &call), "the row is deleted");
+    trial.apply(&Op::Free { user: ROOT, name: A });
     let (other, now) = (Caller { role: Role::Admin, ..caller(BOB) }, trial.now());
     trial.registry.create_llm(&other, llm_spec(&want(A, None)), "2".into(), now).unwrap();
-    assert_eq!(trial.call(CAROL, A).1.owner, USERS[BOB], "a new call goes to it");
-    assert!(!trial.leads(CAROL, &call), "another owner's");
+    assert_eq!(trial.call(CAROL, A).1.owner, USERS[BOB], "a new call does not go to the new row");
+    assert!(!trial.may_still_serve(CAROL, &call), "the old call goes to another owner's row");
 }
 
 #[test]
@@ -92,11 +92,11 @@ fn a_call_does_not_follow_its_row_to_another_session() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], A, None, Some(8));
     let call = trial.call(CAROL, A);
-    assert!(trial.leads(CAROL, &call));
-    trial.does(&Op::Leave { user: ALICE });
+    assert!(trial.may_still_serve(CAROL, &call));
+    trial.apply(&Op::Leave { user: ALICE });
     trial.publish(ALICE, "another", A, None, Some(8));
     assert_eq!(trial.call(CAROL, A).1.session.as_deref(), Some("another"));
-    assert!(!trial.leads(CAROL, &call));
+    assert!(!trial.may_still_serve(CAROL, &call));
 }
 
 #[test]
@@ -106,52 +106,52 @@ fn a_call_does_not_go_to_a_row_that_no_longer_allows_remote_urls() {
     let now = trial.now();
     trial.registry.create_llm(&caller(ROOT), spec(true), "1".into(), now).unwrap();
     let call = trial.call(CAROL, A);
-    assert!(trial.leads(CAROL, &call));
+    assert!(trial.may_still_serve(CAROL, &call));
     trial.registry.update_llm(&caller(ROOT), NAMES[A], spec(false), now).unwrap();
-    assert!(!trial.leads(CAROL, &call));
+    assert!(!trial.may_still_serve(CAROL, &call));
     let closed = trial.call(CAROL, A);
     trial.registry.update_llm(&caller(ROOT), NAMES[A], spec(true), now).unwrap();
-    assert!(trial.leads(CAROL, &closed), "a call for an answer alone goes on");
+    assert!(trial.may_still_serve(CAROL, &closed), "a call that does not need remote URLs is refused");
 }
 
 #[test]
 fn a_call_for_one_owners_rows_goes_to_no_other_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
-    trial.does(&Op::CreateLlm { user: ROOT, want: want(A, None) });
+    trial.apply(&Op::CreateLlm { user: ROOT, want: want(A, None) });
     let (target, candidate) = trial.call(CAROL, A);
     let of = |owner: usize| Target { only_owner: Some(USERS[owner].into()), ..target.clone() };
-    assert!(trial.leads(CAROL, &(of(ROOT), candidate.clone())));
-    assert!(!trial.leads(CAROL, &(of(BOB), candidate)));
+    assert!(trial.may_still_serve(CAROL, &(of(ROOT), candidate.clone())));
+    assert!(!trial.may_still_serve(CAROL, &(of(BOB), candidate)));
 }
 
-/// A call through an agent waits for what the agent stood for when the call came.
+/// A waiting call through an agent ends if the agent is changed, deleted, made private or replaced.
 #[test]
-fn a_call_through_a_changed_agent_ends() {
+fn a_waiting_call_through_a_changed_agent_ends() {
     let changes: [(&str, WaitEvent); 4] = [
-        ("another LLM", |trial| trial.does(&Op::UpdateAgent { user: ALICE, want: want(C, Some(B)) })),
-        ("deleted", |trial| trial.does(&Op::DeleteAgent { user: ALICE, name: C })),
-        ("another's", |trial| {
-            trial.does(&Op::DeleteAgent { user: ALICE, name: C });
-            trial.does(&Op::Free { user: ROOT, name: C });
-            trial.does(&Op::CreateAgent { user: BOB, want: want(C, Some(B)) });
+        ("changed", |trial| trial.apply(&Op::UpdateAgent { user: ALICE, want: want(C, Some(B)) })),
+        ("deleted", |trial| trial.apply(&Op::DeleteAgent { user: ALICE, name: C })),
+        ("replaced", |trial| {
+            trial.apply(&Op::DeleteAgent { user: ALICE, name: C });
+            trial.apply(&Op::Free { user: ROOT, name: C });
+            trial.apply(&Op::CreateAgent { user: BOB, want: want(C, Some(B)) });
         }),
-        // Visible to an admin still, and restricted to its owner's rows.
+        // The agent is still visible to the calling admin, but now reaches only rows of its owner.
         ("private", |trial| {
             let want = Want { public: false, ..want(C, Some(A)) };
-            trial.does(&Op::UpdateAgent { user: ALICE, want });
+            trial.apply(&Op::UpdateAgent { user: ALICE, want });
         }),
     ];
     for (what, change) in changes {
         let mut trial = Trial::new(PoolPolicy::Ask);
         for name in [A, B] {
-            trial.does(&Op::CreateLlm { user: ROOT, want: want(name, None) });
+            trial.apply(&Op::CreateLlm { user: ROOT, want: want(name, None) });
         }
-        trial.does(&Op::CreateAgent { user: ALICE, want: want(C, Some(A)) });
+        trial.apply(&Op::CreateAgent { user: ALICE, want: want(C, Some(A)) });
         let call = trial.call(ROOT, C);
-        assert!(trial.leads(ROOT, &call) && trial.picks(ROOT, &call.0), "{what}");
+        assert!(trial.may_still_serve(ROOT, &call) && trial.finds_row(ROOT, &call.0), "{what}");
         change(&mut trial);
-        assert!(!trial.leads(ROOT, &call), "{what}");
-        assert!(!trial.picks(ROOT, &call.0), "{what}");
+        assert!(!trial.may_still_serve(ROOT, &call), "{what}");
+        assert!(!trial.finds_row(ROOT, &call.0), "{what}");
     }
 }
 
@@ -160,34 +160,34 @@ fn an_agent_saved_with_another_llm_is_pinned_to_that_llms_owner() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(BOB, USERS[BOB], A, None, Some(8));
     trial.publish(ALICE, USERS[ALICE], B, None, Some(8));
-    trial.does(&Op::CreateAgent { user: CAROL, want: want(C, Some(A)) });
+    trial.apply(&Op::CreateAgent { user: CAROL, want: want(C, Some(A)) });
     assert_eq!(trial.call(CAROL, C).1.owner, USERS[BOB]);
-    trial.does(&Op::UpdateAgent { user: CAROL, want: want(C, Some(B)) });
+    trial.apply(&Op::UpdateAgent { user: CAROL, want: want(C, Some(B)) });
     assert_eq!(trial.call(CAROL, C).1.owner, USERS[ALICE]);
 }
 
-/// Neither reports nor later registrations raise the capacity of an admitted row; another admission does.
+/// Reports and registrations do not raise the capacity of an admitted row; another admission does.
 #[test]
 fn an_admitted_row_has_at_most_its_capacity_at_admission() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], P, Some(P), Some(8));
     trial.publish(BOB, USERS[BOB], B, Some(P), Some(2));
-    let admit = |trial: &mut Trial| trial.does(&Op::Admit { user: ALICE, pool: P, row: B });
+    let admit = |trial: &mut Trial| trial.apply(&Op::Admit { user: ALICE, pool: P, row: B });
     admit(&mut trial);
-    assert_eq!(trial.report(BOB, B, SAID), 2);
+    assert_eq!(trial.report(BOB, B, REPORTED_CAPACITY), 2);
     trial.publish(BOB, USERS[BOB], B, Some(P), Some(50));
-    assert_eq!(trial.report(BOB, B, SAID), 2, "admitted with 2");
+    assert_eq!(trial.report(BOB, B, REPORTED_CAPACITY), 2, "the row was admitted with 2");
     assert_eq!(trial.report(BOB, B, 1), 1, "a smaller report counts");
     admit(&mut trial);
-    assert_eq!(trial.report(BOB, B, SAID), 50, "the registered one, not the reported");
-    trial.does(&Op::Dismiss { user: ALICE, pool: P, row: B });
+    assert_eq!(trial.report(BOB, B, REPORTED_CAPACITY), 50, "the registered capacity, not the reported one");
+    trial.apply(&Op::Dismiss { user: ALICE, pool: P, row: B });
     trial.publish(BOB, USERS[BOB], B, Some(P), None);
     admit(&mut trial);
-    assert_eq!(trial.report(BOB, B, SAID), 4, "the default");
-    assert_eq!(trial.report(ALICE, P, SAID), 8, "the owner's own is as registered");
+    assert_eq!(trial.report(BOB, B, REPORTED_CAPACITY), 4, "the default capacity");
+    assert_eq!(trial.report(ALICE, P, REPORTED_CAPACITY), 8, "the pool owner's row needs no admission");
 }
 
-/// A reported capacity of 0 is no value: the first greater one is the bound.
+/// If no capacity is registered, the first reported one above 0 is the maximum of later ones.
 #[test]
 fn the_first_reported_capacity_bounds_later_reports() {
     let mut trial = Trial::new(PoolPolicy::Ask);

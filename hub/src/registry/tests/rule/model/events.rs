@@ -1,4 +1,4 @@
-//! Events of the model: whether each is allowed, and its effect on the tables.
+//! Events of the model: whether an event is allowed, and its effect on the tables.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ impl Model {
         let llm = want.of.unwrap();
         let owner = self.names.get(&llm).filter(|_| self.knows(user, llm)).map_or(user, |held| held.owner);
         let held = self.names.get_mut(&want.name).unwrap();
-        // A user's save pins again; a session's registration keeps an existing pin to the same name.
+        // Saving an agent renews its pin; a registration keeps a pin to the same name.
         if !published || held.pinned.is_none_or(|(name, _)| name != llm) {
             held.pinned = Some((llm, owner));
         }
@@ -172,7 +172,7 @@ impl Model {
         true
     }
 
-    /// Makes all that the user publishes inactive.
+    /// Makes everything that the user publishes inactive.
     fn leave(&mut self, user: User) {
         self.here.remove(&user);
         let entries = self.rows.values_mut().chain(self.agents.values_mut());
@@ -181,7 +181,7 @@ impl Model {
         }
     }
 
-    /// Restarts the hub: retention times begin again, those of names have at least a row's left.
+    /// Restarts the hub: retention times of rows begin again; those of names last at least as long.
     fn restart(&mut self) {
         self.here.clear();
         let (now, entries) = (self.now, self.rows.values_mut().chain(self.agents.values_mut()));
@@ -194,7 +194,7 @@ impl Model {
         }
     }
 
-    /// Deletes what was inactive, and frees names that were unused, for their retention time.
+    /// Deletes rows and agents that were inactive, and frees names that were unused, for their retention time.
     fn expire(&mut self) {
         let (now, here) = (self.now, &self.here);
         let stays = |entry: &Entry| {
@@ -237,12 +237,12 @@ impl Model {
         true
     }
 
-    /// Updates a name's use: in use, or unused from now on.
+    /// Updates whether a name is in use, or since when it is unused.
     fn settle(&mut self, name: Name) {
         let Some(owner) = self.names.get(&name).map(|held| held.owner) else { return };
         let own = self.rows.values().filter(|row| row.of == Some(name) && row.owner == owner);
         let shared = own.map(|row| row.public).reduce(|one, other| one || other);
-        // The owner left the pool and uses the name for something else.
+        // The owner has left the pool and uses the name for a row or an agent.
         let is_live = |entry: &Entry| entry.owner == owner && entry.away.is_none();
         let entries = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
         let pool_ended = shared.is_none() && entries.into_iter().any(is_live);

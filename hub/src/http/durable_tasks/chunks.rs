@@ -185,7 +185,7 @@ mod tests {
     use std::task::Poll;
     use wire::json::quote;
 
-    /// The output of `work`, and whether it was pending when polled first, because it ran on another thread.
+    /// Runs `work`. Returns its output and whether the first poll was pending, because `work` ran on another thread.
     async fn run<T>(work: impl Future<Output = T>) -> (T, bool) {
         let mut work = Box::pin(work);
         match poll!(&mut work) {
@@ -194,9 +194,9 @@ mod tests {
         }
     }
 
-    /// P7: large chunks are parsed and written on another thread, small ones on the serving thread.
+    /// P7: large chunks are parsed and written on another thread, small chunks on the serving thread.
     #[actix_rt::test]
-    async fn large_chunks_do_not_keep_the_serving_thread() {
+    async fn large_chunks_are_processed_on_another_thread() {
         let large = quote(&"é".repeat(1 << 20));
         for (text, is_large) in [(large.as_str(), true), ("{}", false)] {
             let (mut parsed_elsewhere, mut written_elsewhere) = (false, false);
@@ -207,7 +207,7 @@ mod tests {
                 let (_, events) = output.unwrap();
                 let is_second = events.bytes == format!("id: 2\ndata: {text}\n\n").as_bytes();
                 assert!(is_second && events.seen == 2, "{}", events.seen);
-                // Another thread may be done before the first poll.
+                // The other thread may finish before the first poll.
                 parsed_elsewhere |= elsewhere;
                 let (output, elsewhere) = run(batch_events("alice", ChunkBatch::one(text), usize::MAX)).await;
                 let (events, seen) = output.unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        /// All items are found in order, wherever the text is cut, also within a character.
+        /// All items are found in order, wherever the text is cut into parts, also within a character.
         #[test]
         fn items_are_found_wherever_the_text_is_cut(
             texts in prop::collection::vec("[a-zé€😀,\\[\\]{}\"\\\\ ]{0,12}", 0..12),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_array_is_invalid() {
+    fn text_that_is_not_an_array_is_invalid() {
         for text in ["{}", "[{]", "x", "[1 2]"] {
             let mut reader = ArrayReader::default();
             reader.push(text.as_bytes());
