@@ -86,6 +86,14 @@ impl Links {
         self.0.lock().get(session).is_some_and(|link| link.0.lock().link.knows(task))
     }
 
+    /// Cancels a task of which a part was not sent. `false` if there is none.
+    pub(crate) fn withdraw(&self, session: &str, task: &str) -> bool {
+        let links = self.0.lock();
+        let Some(link) = links.get(session) else { return false };
+        let is_sent = link.0.lock().link.is_sent(task);
+        !is_sent && link.end(task, |link| link.cancel(task))
+    }
+
     /// Cancels a task. `false` if the session has no link, or its link does not know the task.
     pub(crate) fn cancel(&self, session: &str, task: &str) -> bool {
         let links = self.0.lock();

@@ -182,6 +182,7 @@ impl HubClient {
             opened = self.open_link(session).await?;
         }
         Ok(match opened {
+            Opened::NotUpgraded => Err(NOT_UPGRADED.to_owned()),
             Opened::Events(_) if self.transport == Transport::Link => Err(NOT_UPGRADED.to_owned()),
             Opened::Link { connection, input } => {
                 let policy = Rc::clone(&self.link_policy);

@@ -155,7 +155,7 @@ impl Dispatch {
         if is_withdrawn && !sent.is_resent {
             self.sent = None;
         }
-        is_withdrawn
+        is_withdrawn || self.hub.links.withdraw(session, &self.id)
     }
 
     /// The next piece; `None` when the publisher was lost.

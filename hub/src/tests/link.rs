@@ -283,6 +283,30 @@ async fn a_small_task_does_not_wait_for_a_large_one() {
     hub.stop().await;
 }
 
+/// A38: of a task that a publisher has not read, nothing more is sent when its name goes to another user.
+#[actix_rt::test]
+async fn an_unread_task_is_withdrawn_from_a_link_when_its_name_is_given_away() {
+    let (hub, _, mut peer) = linked().await;
+    let call = call(&hub, chat(&"x".repeat(1 << 20), false));
+    let Some(Received::Piece { task, piece, .. }) = peer.received().await else { panic!("no piece") };
+    assert!(!piece.is_last);
+    hub.member("bob").await;
+    let body = json!({ "ownerId": "bob" }).to_string();
+    let (status, answer) = hub.ask("PUT", "/api/v1/names/al").body(body).json().await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(call.await.unwrap().0, 404);
+    let mut sent = piece.bytes.len();
+    loop {
+        match peer.received().await.unwrap() {
+            Received::Piece { piece, .. } => sent += piece.bytes.len(),
+            Received::Cancelled(of) => break assert_eq!(of, task),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(sent <= 256 << 10, "{sent}");
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_session_is_active_only_after_its_resume() {
     let hub = hub().await;
@@ -291,6 +315,30 @@ async fn a_session_is_active_only_after_its_resume() {
     peer.next_frame().await.unwrap();
     let (status, _) = call(&hub, chat("hello", false)).await.unwrap();
     assert_eq!(status, 503);
+    hub.stop().await;
+}
+
+/// Java's `HttpClient` asks for h2c with its first request. A body in chunks would be announced and not written.
+#[actix_rt::test]
+async fn a_stream_in_response_to_another_upgrade_ends_with_its_connection() {
+    let hub = hub().await;
+    let publisher = Publisher::register(&hub, ADMIN, None, &[provider("al")]).await;
+    let mut socket = TcpStream::connect(hub.addr).await.unwrap();
+    let request = format!(
+        "GET /api/v1/llms/_provider-stream HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {ADMIN}\r\n\
+         x-mcpctl-provider-session: {}\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n",
+        publisher.session
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"data: {}\n\n") {
+        assert!(timeout(PATIENCE, socket.read_buf(&mut text)).await.unwrap().unwrap() > 0);
+    }
+    let text = String::from_utf8(text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("connection: close"), "{head}");
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    assert_eq!(body, "event: hello\ndata: {}\n\n");
     hub.stop().await;
 }
 

@@ -96,6 +96,11 @@ impl Outgoing {
         self.is_ended && self.kept.is_empty()
     }
 
+    /// Whether the whole body was sent on this connection or an earlier one.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_ended && self.unsent == self.kept.len()
+    }
+
     /// Whether [`next`](Self::next) gives a piece.
     pub(super) fn is_ready(&self) -> bool {
         self.unsent < self.kept.len() || self.can_cut()

@@ -142,6 +142,11 @@ impl Link {
         self.turn.len()
     }
 
+    /// Whether all of the body that this end sends for `task` was sent, or the task is unknown.
+    pub fn is_sent(&self, task: &str) -> bool {
+        self.tasks.get(task).is_none_or(|state| state.outgoing.is_sent())
+    }
+
     /// Whether the peer has taken all of the body that this end sends for `task`, or the task is unknown.
     pub fn is_taken(&self, task: &str) -> bool {
         self.tasks.get(task).is_none_or(|state| state.outgoing.is_taken())

@@ -7,7 +7,9 @@ use actix_codec::Framed;
 use actix_http::h1::ClientCodec;
 use actix_http::ws::hash_key;
 use awc::http::StatusCode;
-use awc::http::header::{CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL};
+use awc::http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
@@ -30,6 +32,8 @@ pub(in crate::hub_client) enum Opened {
     Link { connection: Box<dyn Io>, input: BytesMut },
     /// A hub or a proxy that ignored the upgrade opened the SSE channel.
     Events(ChannelBody),
+    /// It answered 200, and only the same request without an upgrade has a body that can be read.
+    NotUpgraded,
     /// Any other response.
     Response(HubResponse),
     /// No response that is HTTP.
@@ -88,6 +92,10 @@ impl HubClient {
         }
         if head.status != StatusCode::OK {
             return Ok(Ok(Opened::Response(read_rest(framed, &head).await.0)));
+        }
+        // actix-web announces chunks in the response to an upgrade, and writes none.
+        if header(CONNECTION).is_some_and(|value| value.eq_ignore_ascii_case(b"close")) {
+            return Ok(Ok(Opened::NotUpgraded));
         }
         let kind = header(CONTENT_TYPE).and_then(|kind| std::str::from_utf8(kind).ok());
         let body = framed.into_map_codec(ClientCodec::into_payload_codec);

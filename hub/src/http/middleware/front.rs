@@ -48,6 +48,7 @@ pub(crate) async fn front(
         cors: Cors::of(&req),
         is_head: req.method() == Method::HEAD,
         is_http_1_0: req.version() < Version::HTTP_11,
+        is_upgrade: req.head().upgrade(),
     };
     if req.path().len() > LONGEST_PATH {
         let text = format!("the path has more than {LONGEST_PATH} bytes");
@@ -111,6 +112,8 @@ struct Front {
     cors: Cors,
     is_head: bool,
     is_http_1_0: bool,
+    /// Whether the request asks for another protocol.
+    is_upgrade: bool,
 }
 
 impl Front {
@@ -130,7 +133,9 @@ impl Front {
     fn finish(&self, mut response: HttpResponse) -> HttpResponse {
         self.cors.add_headers(response.headers_mut());
         let size = response.body().size();
-        if self.is_http_1_0 && size == BodySize::Stream {
+        // The server announces chunks in the response to an upgrade, and writes none.
+        let is_unchunked = self.is_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if (self.is_http_1_0 || is_unchunked) && size == BodySize::Stream {
             // HTTP/1.0 has no chunked encoding: the end of the connection ends the body.
             response.head_mut().no_chunking(true);
             response.head_mut().set_connection_type(ConnectionType::Close);
