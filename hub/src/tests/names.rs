@@ -126,10 +126,7 @@ async fn each_taken_name_in_a_call_counts() {
 async fn an_agent_does_not_reveal_a_hidden_llm_of_its_llms_name() {
     let hub = hub().await;
     let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
-    let hidden = |name: &str| {
-        let row = private(provider(name));
-        row
-    };
+    let hidden = |name: &str| private(provider(name));
     let mut mallorys = Publisher::start(&hub, &mallory, &[hidden("squat")], None).await;
     for (name, llm) in [("desk", "squat"), ("wire", "later")] {
         assert_eq!(create_agent(&hub, &alice, name, llm, "public").await.0, 201);

@@ -108,10 +108,7 @@ async fn a_call_waits_for_only_one_call_of_a_busy_user() {
 async fn capacity_that_the_first_caller_cannot_use_goes_to_the_next() {
     let hub = hub().await;
     let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
-    let private = |name: &str| {
-        let row = private(pooled(name, "pool"));
-        row
-    };
+    let private = |name: &str| private(pooled(name, "pool"));
     let features = Some("cancel, status");
     let publics = Publisher::start(&hub, &alice, &[pooled("shown", "pool")], features).await;
     let mut own = Publisher::start(&hub, &alice, &[private("hidden")], features).await;

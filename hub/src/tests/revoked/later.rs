@@ -40,7 +40,7 @@ async fn a_task_is_routed_by_its_owners_role_at_its_claim() {
     let hub = hub_on(store.clone()).await;
     let alice = hub.member("alice").await;
     let secret = private(provider("secret"));
-    let mut publisher = Publisher::register(&hub, &alice, None, &[secret.clone()]).await;
+    let mut publisher = Publisher::register(&hub, &alice, None, std::slice::from_ref(&secret)).await;
     hub.member("bob").await;
     // The task for alice's private row dates from when bob was an admin. He is a member now.
     let sent = DurableTask { target_owner: Some("alice".into()), ..stored_task("o1", "bob", "secret", None) };
