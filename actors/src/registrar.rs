@@ -133,7 +133,7 @@ impl Registrar {
     }
 
     /// Pauses for `limit`, or until [`resume`](Self::resume). A hub with the feature `status` answers callers 503; tasks of
-    /// a classic hub wait.
+    /// a classic hub wait. Wake tasks are refused. The pause ends with the process.
     pub fn pause(&self, limit: Option<Duration>) {
         self.root.do_send(PauseTasks { limit });
     }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use wire::register::ProviderStatus;
+use wire::result::TaskResult;
 use wire::row::Timestamp;
+use wire::{openai, texts};
 
 /// The data of the `status` command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +88,18 @@ pub struct LastError {
 pub struct Pause {
     /// Its end; `None` until [`Registrar::resume`](crate::Registrar::resume).
     pub until: Option<Timestamp>,
+}
+
+impl Pause {
+    /// Result of a task that the paused provider refuses, for a hub with the feature `status`.
+    pub(crate) fn refusal(self, wire_name: &str) -> TaskResult {
+        let text = texts::paused(wire_name, self.until);
+        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+        let seconds = self.until.map(|until| until.millis_since(now).div_ceil(1000).max(1));
+        let body = openai::error_body(&text, "server_error", Some(texts::PAUSED));
+        let result = TaskResult::answer(503, &body).unwrap_or_else(|_| TaskResult::error(text));
+        result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok()))
+    }
 }
 
 /// A published provider.

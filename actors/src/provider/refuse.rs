@@ -1,7 +1,6 @@
 //! Refusals of tasks that do not run.
 
 use wire::result::TaskResult;
-use wire::row::Timestamp;
 use wire::{openai, texts};
 
 use super::ProviderActor;
@@ -18,14 +17,8 @@ impl ProviderActor {
     }
 
     pub(super) fn refuse_paused(&self, ticket: Ticket, pause: Pause) {
-        failed::note(&ticket, &self.config.name, Code::Word("paused"));
-        let text = texts::paused(self.config.wire_name.as_str(), pause.until);
-        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
-        let seconds = pause.until.map(|until| until.millis_since(now).div_ceil(1000).max(1));
-        let body = openai::error_body(&text, "server_error", Some(texts::PAUSED));
-        let result = TaskResult::answer(503, &body).unwrap_or_else(|_| TaskResult::error(text));
-        self.outbox
-            .finish(ticket, &result.retry_after(seconds.and_then(|seconds| u32::try_from(seconds).ok())));
+        failed::note(&ticket, &self.config.name, Code::Word(texts::PAUSED));
+        self.outbox.finish(ticket, &pause.refusal(self.config.wire_name.as_str()));
     }
 
     /// Refuses a task because the queue, or the bytes of all queues, are full.

@@ -9,7 +9,7 @@ use super::messages::{Down, GetStatus, PauseTasks, Reload, ResumeTasks, Up};
 use super::{Phase, RootActor, now};
 use crate::provider::messages::{GetReport, SetPaused};
 use crate::status::{Pause, ProviderState, RegistrarStatus};
-use crate::wake::messages::{EnsureAwake, PutToSleep};
+use crate::wake::messages::{EnsureAwake, PutToSleep, SetWakePaused};
 
 /// Limit for a provider's report. A provider that takes longer is shown without a report.
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
@@ -64,6 +64,7 @@ impl RootActor {
         for running in self.providers.iter().filter_map(|provider| provider.running.as_ref()) {
             running.address.do_send(SetPaused(pause));
         }
+        self.wake.do_send(SetWakePaused(pause));
     }
 }
 

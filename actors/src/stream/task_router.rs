@@ -79,7 +79,7 @@ impl TaskRouter {
         };
         match task {
             Task::Infer(task) => route.infer.do_send(Infer { task, ticket, features }),
-            Task::Wake(task) => self.wake.do_send(Wake { task, ticket }),
+            Task::Wake(task) => self.wake.do_send(Wake { task, ticket, features }),
         }
     }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use wire::Features;
 use wire::task::WakeTask;
 
 use crate::options::ProviderConfig;
 use crate::outbox::Ticket;
+use crate::status::Pause;
 
 /// Runs a wake task of the hub; the outbox delivers its result. Sent by `StreamActor`.
 #[derive(Debug, Message)]
@@ -15,6 +17,7 @@ use crate::outbox::Ticket;
 pub(crate) struct Wake {
     pub(crate) task: WakeTask,
     pub(crate) ticket: Ticket,
+    pub(crate) features: Features,
 }
 
 /// Brings a backend up. Sent by `ProviderActor`, and by the root for `provider NAME up`.
@@ -35,6 +38,12 @@ pub(crate) struct EnsureAwake {
 pub(crate) struct PutToSleep {
     pub(crate) wire_name: String,
 }
+
+/// Pauses the wake tasks of the hub, or resumes them. The owner's `provider NAME up` and running tasks still wake a
+/// backend. Sent by the root.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetWakePaused(pub(crate) Option<Pause>);
 
 /// Replaces the providers whose recipes may run. Sent by the root.
 #[derive(Debug, Message)]

@@ -19,7 +19,7 @@ use actix::prelude::*;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use wire::result::TaskResult;
-use wire::texts;
+use wire::{Feature, texts};
 
 use crate::backend::Client;
 use crate::failed::{self, Code};
@@ -27,10 +27,13 @@ use crate::heartbeat::messages::Beat;
 use crate::news::news;
 use crate::options::ProviderConfig;
 use crate::outbox::{Outbox, Ticket};
+use crate::status::Pause;
 use crate::supervise::catch_panic;
 
 use backoff::RecipeBackoff;
-use messages::{EnsureAwake, ManagedProvider, PowerChanged, PutToSleep, SetProviders, Shutdown, Wake};
+use messages::{
+    EnsureAwake, ManagedProvider, PowerChanged, PutToSleep, SetProviders, SetWakePaused, Shutdown, Wake,
+};
 use recipe::RecipeKind;
 use run::RunResult;
 
@@ -49,6 +52,8 @@ pub(crate) struct WakeActor {
     providers: HashMap<String, ManagedProvider>,
     runs: HashMap<String, Run>,
     backoffs: HashMap<String, RecipeBackoff>,
+    /// Refuses wake tasks of the hub: a woken backend would take the GPU that the owner paused for.
+    pause: Option<Pause>,
     closing: bool,
     serial: u64,
 }
@@ -87,7 +92,7 @@ struct RunEnded {
 impl WakeActor {
     pub(crate) fn new(links: WakeLinks, outbox: Outbox) -> Self {
         let (providers, runs, backoffs) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { links, outbox, providers, runs, backoffs, closing: false, serial: 0 }
+        Self { links, outbox, providers, runs, backoffs, pause: None, closing: false, serial: 0 }
     }
 
     /// Starts a run, or adds `waiter` to the current run.
@@ -184,7 +189,17 @@ impl Supervised for WakeActor {}
 impl Handler<Wake> for WakeActor {
     type Result = ();
 
-    fn handle(&mut self, Wake { task, ticket }: Wake, ctx: &mut Self::Context) {
+    fn handle(&mut self, Wake { task, ticket, features }: Wake, ctx: &mut Self::Context) {
+        if let Some(pause) = self.pause.filter(|_| self.providers.contains_key(&task.llm_name)) {
+            failed::note(&ticket, &task.llm_name, Code::Word(texts::PAUSED));
+            // Only a hub with `status` knows the answer 503 of a paused publisher.
+            let result = if features.has(Feature::Status) {
+                pause.refusal(&task.llm_name)
+            } else {
+                TaskResult::error(texts::paused(&task.llm_name, pause.until))
+            };
+            return self.outbox.finish(ticket, &result);
+        }
         self.request(RecipeKind::Wake, &task.llm_name, Waiter::Task(ticket), ctx);
     }
 }
@@ -254,6 +269,14 @@ impl Handler<RunEnded> for WakeActor {
                 }
             }
         }
+    }
+}
+
+impl Handler<SetWakePaused> for WakeActor {
+    type Result = ();
+
+    fn handle(&mut self, SetWakePaused(pause): SetWakePaused, _: &mut Self::Context) {
+        self.pause = pause;
     }
 }
 

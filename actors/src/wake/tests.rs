@@ -10,8 +10,9 @@ use testkit::peer::{Listener, Script, Step};
 use testkit::procfs::is_alive;
 use testkit::wait::wait_until;
 use tokio::net::UdpSocket;
-use wire::TaskId;
+use wire::row::Timestamp;
 use wire::task::WakeTask;
+use wire::{Features, TaskId};
 
 use super::*;
 use crate::Secret;
@@ -73,9 +74,13 @@ impl Setup {
 
     /// Sends a wake task.
     async fn send_task(&self, id: &str) {
+        self.send_task_of(id, Features::CLASSIC).await;
+    }
+
+    async fn send_task_of(&self, id: &str, features: Features) {
         let task = WakeTask { id: TaskId::parse(id).unwrap(), llm_name: "a".into() };
         let ticket = self.outbox.accept(&task.id, 0).unwrap();
-        self.actor.send(Wake { task, ticket }).await.unwrap();
+        self.actor.send(Wake { task, ticket, features }).await.unwrap();
     }
 
     /// Waits for the result of a wake task.
@@ -116,6 +121,42 @@ async fn a_wake_task_is_answered_with_ok_and_milliseconds() {
     let result = setup.result_of("t1").await;
     assert_eq!((&result["status"], &result["body"]["ok"]), (&json!(200), &json!(true)));
     assert!(result["body"]["ms"].is_u64());
+}
+
+/// The owner paused so that no backend takes the GPU. Without a pause the same task runs the recipe.
+#[actix::test]
+async fn a_pause_refuses_wake_tasks_and_the_owners_up_still_runs_the_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let recipe = command(&format!("echo x >> {}", count.display()));
+    let setup = start(config(Some(recipe), Duration::from_secs(5)));
+    let runs = || std::fs::read_to_string(&count).unwrap_or_default().len() / 2;
+    BACKEND.with(|backend| backend.down.set(true));
+    let until = Timestamp(jiff::Timestamp::now().as_millisecond()).plus_millis(60_000);
+    setup.actor.do_send(SetWakePaused(Some(Pause { until: Some(until) })));
+
+    setup.send_task_of("t1", Features::ALL).await;
+    let result = setup.result_of("t1").await;
+    let code = &result["body"]["error"]["code"];
+    assert_eq!((&result["status"], code), (&json!(503), &json!("paused")), "{result}");
+    assert!((59..=60).contains(&result["retryAfter"].as_u64().unwrap()), "{result}");
+    setup.send_task("t2").await;
+    let expected = format!("'a' is paused by its owner until {until}, try again then");
+    assert_eq!(setup.result_of("t2").await, json!({ "error": expected }), "a classic hub gets an error");
+    assert_eq!(runs(), 0);
+
+    let owner = setup.actor.send(EnsureAwake { wire_name: "a".into(), by_owner: true });
+    let owner = actix_rt::spawn(owner);
+    wait_until("the owner's recipe runs", || runs() == 1).await;
+    BACKEND.with(|backend| backend.down.set(false));
+    owner.await.unwrap().unwrap().unwrap();
+
+    setup.actor.do_send(SetWakePaused(None));
+    BACKEND.with(|backend| backend.down.set(true));
+    setup.send_task("t3").await;
+    wait_until("the recipe of a wake task runs", || runs() == 2).await;
+    BACKEND.with(|backend| backend.down.set(false));
+    assert_eq!(setup.result_of("t3").await["body"]["ok"], json!(true));
 }
 
 #[actix::test]

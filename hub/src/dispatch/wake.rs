@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use wire::task::Endpoint;
 
+use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload};
 use super::piece::ResponsePiece;
 use super::recheck::until_refused;
@@ -127,6 +128,12 @@ async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiE
             Err(wake_failed(error.message))
         }
         Ok(Some(ResponsePiece::Error(error))) => Err(error),
+        // The row was paused while the wake task was on its way.
+        Ok(Some(ResponsePiece::Answer { status: 503, body, retry_after, .. }))
+            if refusal(503, body.get()).kind == ErrorKind::Paused =>
+        {
+            Err(refusal(503, body.get()).retry_after(retry_after))
+        }
         Ok(Some(ResponsePiece::Answer { status, .. })) => {
             Err(wake_failed(format!("the wake ended with status {status}")))
         }

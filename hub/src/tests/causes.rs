@@ -128,6 +128,26 @@ async fn a_full_queue_and_a_failed_wake_have_their_own_codes() {
     hub.stop().await;
 }
 
+/// The row is paused after the hub sent the wake task.
+#[actix_rt::test]
+async fn a_wake_that_a_paused_publisher_refuses_is_reported_as_paused() {
+    let hub = hub().await;
+    let mut asleep = provider("b");
+    asleep["initialStatus"] = "hibernating".into();
+    let mut publisher = Publisher::start(&hub, ADMIN, &[asleep], Some("status")).await;
+    let (answer, ()) = futures_util::join!(error_of_call(&hub, "b"), async {
+        let wake = publisher.task().await;
+        assert_eq!(wake["kind"], "wake", "{wake}");
+        let body = json!({ "error": { "message": "'b' is paused by its owner", "code": "paused" } });
+        let result = json!({ "status": 503, "body": body, "retryAfter": 120 });
+        assert_eq!(publisher.post(&hub, &wake, &result).await, 200);
+    });
+    let (status, wait, body) = answer;
+    assert_eq!((status, wait.as_deref()), (503, Some("120")), "{body}");
+    assert_eq!(body["error"]["code"], "paused", "{body}");
+    hub.stop().await;
+}
+
 /// Known error texts get codes, a status in the text becomes the answer's status, and `retryAfter` is passed on.
 #[actix_rt::test]
 async fn a_publishers_error_has_a_code_and_a_retry_after() {

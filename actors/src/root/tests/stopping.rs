@@ -154,6 +154,23 @@ async fn tasks_wait_until_a_pause_ends() {
 }
 
 #[actix::test]
+async fn wake_tasks_are_refused_until_a_pause_ends() {
+    let hub = ClassicHub::start();
+    let registrar = started(&hub, vec![provider("a")]).await;
+    let wake = async |id: &str| {
+        hub.task(format!(r#"{{"kind":"wake","taskId":"{id}","llmName":"a"}}"#));
+        hub.request(&format!("{id}/result"), 1).await.text()
+    };
+    registrar.pause(None);
+    assert!(registrar.status().await.unwrap().paused.is_some());
+    assert_eq!(wake("w1").await, r#"{"error":"'a' is paused by its owner, try again later"}"#);
+    registrar.resume();
+    assert!(registrar.status().await.unwrap().paused.is_none());
+    assert_eq!(wake("w2").await, r#"{"error":"provider 'a' has no wake recipe configured"}"#);
+    end(registrar).await;
+}
+
+#[actix::test]
 async fn only_a_published_provider_can_be_woken_by_its_owner() {
     let hub = ClassicHub::start();
     let registrar = started(&hub, vec![provider("a")]).await;
