@@ -1,5 +1,6 @@
 //! Logs each failed task: its id, its provider, a code and its time in ms. Nothing of request or answer is logged.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use wire::result::{TaskError, TaskResult};
@@ -61,12 +62,32 @@ pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
     let word = code.word();
     // The name of a provider that is not published comes from the hub: count such lines together.
     let source = if word == "not_published" { "the hub" } else { provider };
+    let provider = field(provider);
     news!(info, word, source, "task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
+}
+
+/// A value in a line of fields: in quotes if it could be read as another field.
+fn field(value: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '=' | '"');
+    if !value.is_empty() && value.chars().all(is_plain) {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(format!("{value:?}"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A hub can put any text into a task as the name of its provider.
+    #[test]
+    fn a_name_cannot_forge_another_field() {
+        assert_eq!(field("qwen2.5-7b"), "qwen2.5-7b");
+        assert_eq!(field("no code=ok ms=0"), r#""no code=ok ms=0""#);
+        assert_eq!(field("a\"b\nc"), r#""a\"b\nc""#);
+        assert_eq!(field(""), "\"\"");
+    }
 
     #[test]
     fn a_code_quotes_nothing_of_the_backend() {

@@ -13,6 +13,9 @@ use crate::http::{BodyError, Client, SendError, decode, read_body};
 /// Maximum size of a list in bytes: a few thousand models with the details that llama.cpp adds.
 const MAX_LIST: usize = 4 << 20;
 
+/// Time for the whole list, as a multiple of the limit for its silence: a server that trickles is given up.
+const WHOLE_LIST: u32 = 10;
+
 /// Why there is no list. The text never contains the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
@@ -25,13 +28,26 @@ pub enum ListError {
     /// The answer could not be read.
     #[error("{0}")]
     Unread(#[from] BodyError),
+    /// The answer had not ended when its time was over.
+    #[error("its list of models did not arrive in time")]
+    Late,
     /// The answer is no list of models.
     #[error("its answer is not a list of models")]
     NoList,
 }
 
-/// Returns the ids that `GET {url}/models` lists. Times out after `limit`.
+/// Returns the ids that `GET {url}/models` lists. Times out after silence of `limit`, and in any case after ten times `limit`.
 pub async fn models(
+    http: &Client,
+    url: &str,
+    key: Option<&Secret>,
+    limit: Duration,
+) -> Result<Vec<String>, ListError> {
+    let listing = list(http, url, key, limit);
+    tokio::time::timeout(limit * WHOLE_LIST, listing).await.unwrap_or(Err(ListError::Late))
+}
+
+async fn list(
     http: &Client,
     url: &str,
     key: Option<&Secret>,
@@ -52,4 +68,29 @@ pub async fn models(
     let list: Value = serde_json::from_slice(&body).map_err(|_| ListError::NoList)?;
     let models = list["data"].as_array().ok_or(ListError::NoList)?;
     Ok(models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::peer::Peer;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Each byte comes before the limit for silence.
+    #[actix_rt::test]
+    async fn a_list_that_trickles_is_given_up() {
+        let server = Peer::start(async |mut connection| {
+            connection.request().await?;
+            connection.write("HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n").await?;
+            loop {
+                sleep(Duration::from_millis(5)).await;
+                connection.write(" ").await?;
+            }
+        });
+        let (client, url) = (Client::new(None), server.url());
+        let listing = models(&client, &url, None, Duration::from_millis(200));
+        let error = listing.await.unwrap_err();
+        assert!(matches!(error, ListError::Late), "{error:?}");
+    }
 }
