@@ -1,6 +1,6 @@
 //! Discovery of model servers on this machine, and checks of configured ones.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use actors::{
     ProviderConfig, Secret,
@@ -14,7 +14,7 @@ use wire::WireName;
 use crate::{
     client,
     config::{
-        names,
+        names::{self, TakenNames},
         server_types::{LOCAL, OPENAI, ServerType},
     },
     exit::Failure,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Time-out of a list of models. Most servers are on this machine and answer in milliseconds.
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most models of one server that are offered: nobody reads a longer list, and any program may listen at a local port.
+const MOST_MODELS: usize = 200;
 
 /// A model of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,29 +44,40 @@ impl FoundModel {
     }
 }
 
-/// Models of the servers at their default addresses on this machine.
-pub(crate) async fn local_models() -> Result<Vec<FoundModel>, Failure> {
+/// Models of the servers at their default addresses on this machine, at most [`MOST_MODELS`] of each and `wanted`.
+pub(crate) async fn local_models(wanted: Option<&str>) -> Result<Vec<FoundModel>, Failure> {
     let client = client::for_backend("")?;
     let lists = LOCAL.map(|server| {
         let client = &client;
         async move {
             let url = server.default_url.unwrap_or_default();
-            found(server, url, models(client, url, None).await.unwrap_or_default())
+            found(server, url, models(client, url, None).await.unwrap_or_default(), wanted)
         }
     });
     Ok(join_all(lists).await.into_iter().flatten().collect())
 }
 
-/// Models of the server at `url`.
-pub(crate) async fn models_at(url: &str) -> Result<Vec<FoundModel>, Failure> {
+/// Models of the server at `url`, at most [`MOST_MODELS`] and `wanted`.
+pub(crate) async fn models_at(url: &str, wanted: Option<&str>) -> Result<Vec<FoundModel>, Failure> {
     let models = models(&client::for_backend(url)?, url, None).await.map_err(|error| {
         let why = reason(&error);
         Failure::failed(format!("cannot ask {url} for its models: {why}; is the backend running?"))
     })?;
-    Ok(found(OPENAI, url, models))
+    Ok(found(OPENAI, url, models, wanted))
 }
 
-fn found(server: ServerType, url: &str, models: Vec<String>) -> Vec<FoundModel> {
+fn found(server: ServerType, url: &str, models: Vec<String>, wanted: Option<&str>) -> Vec<FoundModel> {
+    let mut seen = HashSet::new();
+    let mut models: Vec<_> = models.into_iter().filter(|model| seen.insert(model.clone())).collect();
+    if models.len() > MOST_MODELS {
+        let left_out = models.len() - MOST_MODELS;
+        log::warn!(
+            "{url} has {} models: {left_out} of them are left out; --model MODEL names one",
+            models.len()
+        );
+        let beyond = models.split_off(MOST_MODELS);
+        models.extend(beyond.into_iter().find(|model| Some(model.as_str()) == wanted));
+    }
     models.into_iter().map(|model| FoundModel { server, url: url.to_owned(), model }).collect()
 }
 
@@ -117,7 +131,24 @@ fn reason(error: &ListError) -> String {
     }
 }
 
-/// A name for a found model that is not taken.
-pub(crate) fn name(model: &str, is_taken: impl Fn(&str) -> bool) -> Option<WireName> {
-    WireName::parse(names::free(&names::of_model(model), is_taken)).ok()
+/// Takes a free name for a found model.
+pub(crate) fn name(model: &str, names: &mut TakenNames) -> Option<WireName> {
+    WireName::parse(names.take_free(&names::of_model(model))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_models_is_cut_but_keeps_the_wanted_one() {
+        let models: Vec<_> = (0..10_000).map(|n| format!("m{n}")).collect();
+        let offered = |wanted: Option<&str>| found(OPENAI, "http://127.0.0.1:1/v1", models.clone(), wanted);
+        assert_eq!(offered(None).len(), MOST_MODELS);
+        assert_eq!(offered(Some("m5")).len(), MOST_MODELS);
+        let wanted = offered(Some("m9999"));
+        assert_eq!((wanted.len(), wanted.last().unwrap().model.as_str()), (MOST_MODELS + 1, "m9999"));
+        let same = vec!["m".to_owned(); 10_000];
+        assert_eq!(found(OPENAI, "http://127.0.0.1:1/v1", same, None).len(), 1);
+    }
 }

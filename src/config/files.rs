@@ -1,19 +1,33 @@
 //! Reads and writes the user's files.
 
 use std::{
-    fs::{OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use own_files::{OwnFile, Place, plain};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::exit::{Failure, Outcome};
 
 /// Largest JSON file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
+
+/// Longest wait for another command that changes the same file. A change takes milliseconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// Prefix of temporary files.
+const TEMPORARY: &str = ".virtual-llm-";
+/// Age at which a temporary file is abandoned. A write takes milliseconds.
+const ABANDONED: Duration = Duration::from_mins(1);
 
 /// The content of a JSON file, and the file that it was read from.
 pub(super) struct JsonFile {
@@ -44,56 +58,143 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
     Ok(Some(JsonFile { value, file }))
 }
 
-/// As [`write()`], but refused in a folder where others can create files or links.
+/// Replaces a JSON file atomically, with mode 0600. Refused in a folder where others can create files or links.
 pub(super) fn write_secret(path: &Path, value: &Value) -> Outcome {
-    write_to(path, value, |_| true)
+    write(path, value, |_| true)
 }
 
-/// Replaces a JSON file atomically, with mode 0600. A link is followed unless others could have created it.
-pub(crate) fn write(path: &Path, value: &Value) -> Outcome {
-    write_to(path, value, |place| place.is_linked)
+/// Reads a JSON file, changes it and replaces it as [`write_secret`] does, except that a link is followed and a shared
+/// folder accepted unless others could have created the link. A lock keeps other commands out meanwhile. A missing file is
+/// an empty object. After an error of `change`, and without a change, the file stays as it is.
+pub(crate) async fn update<T>(
+    path: &Path,
+    change: impl FnOnce(&mut Value) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    make_folder_of(path).map_err(|error| cannot_write(path, &error))?;
+    let _lock = lock(path).await?;
+    let before = json(path)?.map_or_else(|| Value::Object(Map::new()), |file| file.value);
+    let mut value = before.clone();
+    let result = change(&mut value)?;
+    if value != before {
+        write(path, &value, |place| place.is_linked)?;
+    }
+    Ok(result)
+}
+
+/// Locks `<path>.lock` until the result is dropped. `None` with a warning if the lock file cannot be used: then a command
+/// at the same time may undo the change.
+async fn lock(path: &Path) -> Result<Option<Flock<File>>, Failure> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let lock = Path::new(&lock);
+    let unlocked = |error: &io::Error| {
+        log::warn!("cannot lock {}: {}", lock.display(), plain(error));
+        Ok(None)
+    };
+    // Follows no link, and does not wait for a FIFO.
+    let opened =
+        own_files::open_to_write(lock, OpenOptions::new().create(true).truncate(false).mode(0o600), false);
+    let judged = opened.and_then(|file| match own_files::doubt_of(&file, lock)? {
+        Some(doubt) => Err(io::Error::from(&doubt)),
+        None => Ok(file),
+    });
+    let mut file = match judged {
+        Ok(file) => file,
+        Err(error) => return unlocked(&error),
+    };
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(Some(locked)),
+            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let shown = path.display();
+                return Err(Failure::failed(format!("another command is changing {shown}: try again")));
+            }
+            Err((_, error)) => return unlocked(&error.into()),
+        };
+        tokio::time::sleep(LOCK_RETRY).await;
+    }
 }
 
 /// Replaces the target of links, so that a file kept elsewhere stays there. A doubt about the place is an error if
 /// `is_strict`.
-fn write_to(path: &Path, value: &Value, is_strict: impl Fn(&Place) -> bool) -> Outcome {
+fn write(path: &Path, value: &Value, is_strict: impl Fn(&Place) -> bool) -> Outcome {
     let write = || -> io::Result<()> {
-        let folder = folder_of(path);
-        if !folder.is_dir()
-            && let Some(doubt) = own_files::make_folder(folder)?
-        {
-            return Err((&doubt).into());
-        }
+        make_folder_of(path)?;
         let place = own_files::place(path)?;
         if let Some(doubt) = place.doubt.as_ref().filter(|_| is_strict(&place)) {
             return Err(doubt.into());
         }
         let mut text = serde_json::to_string_pretty(value)?;
         text.push('\n');
-        // The mode of a `NamedTempFile` is 0600.
-        let mut file = tempfile::NamedTempFile::new_in(folder_of(&place.path))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&place.path)?;
-        Ok(())
+        replace(&place.path, text.as_bytes(), 0o600)
     };
-    write().map_err(|error| Failure::failed(format!("cannot write {}: {}", path.display(), plain(&error))))
+    write().map_err(|error| cannot_write(path, &error))
 }
 
-/// Writes a regular file that everybody may read and only its owner may write, whatever the umask. A link is followed
-/// unless others could have created it.
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot write {}: {}", path.display(), plain(error)))
+}
+
+fn make_folder_of(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path);
+    if !folder.is_dir()
+        && let Some(doubt) = own_files::make_folder(folder)?
+    {
+        return Err((&doubt).into());
+    }
+    Ok(())
+}
+
+/// Writes a regular file that everybody may read and only its owner may write, whatever the umask. It is replaced
+/// atomically. A link is followed unless others could have created it.
 pub(crate) fn write_public(path: &Path, text: &[u8]) -> io::Result<()> {
     let place = own_files::place(path)?;
     if let Some(doubt) = place.doubt.as_ref().filter(|_| place.is_linked) {
         return Err(doubt.into());
     }
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).mode(0o644);
-    let mut file = own_files::open_to_write(path, &mut options, place.is_linked)?;
-    let mode = file.metadata()?.permissions().mode();
-    file.set_permissions(Permissions::from_mode(mode & 0o755))?;
-    file.set_len(0)?;
-    file.write_all(text)
+    let mode = match place.path.symlink_metadata() {
+        Ok(existing) if existing.is_file() => existing.permissions().mode() & 0o755,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0o644,
+        Err(error) => return Err(error),
+    };
+    replace(&place.path, text, mode)
+}
+
+/// Replaces a file by a new one, atomically. After an error the old one is unchanged.
+fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let folder = folder_of(path);
+    remove_abandoned(folder);
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)?;
+    file.write_all(text)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Removes the temporary files of killed processes: they hold a copy of the configuration or of a token.
+fn remove_abandoned(folder: &Path) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_temporary =
+            name.to_str().is_some_and(|name| name.starts_with(TEMPORARY) && name.ends_with(".tmp"));
+        // The metadata of a link is its own.
+        let is_abandoned = || {
+            let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file())?;
+            Some(metadata.modified().ok()?.elapsed().ok()? > ABANDONED)
+        };
+        if is_temporary && is_abandoned() == Some(true) {
+            // It is tried again at the next write.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

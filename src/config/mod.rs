@@ -20,11 +20,11 @@ mod tests;
 pub(crate) mod url;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     path::Path,
 };
 
-use actors::{AgentConfig, ProviderConfig};
+use actors::{AgentConfig, ProviderConfig, options::Action};
 use own_files::Doubt;
 use serde_json::Value;
 use wire::row::Visibility;
@@ -33,7 +33,7 @@ pub(crate) use credentials::{
     check_transport, checked_token, credentials, inspect_credentials, stored_proxy,
     write as write_credentials,
 };
-pub(crate) use files::{write as write_json, write_public};
+pub(crate) use files::{update as update_json, write_public};
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use own_files::plain;
 pub(crate) use paths::{Paths, variable};
@@ -55,6 +55,8 @@ pub(crate) struct Published {
     pub(crate) fingerprints: Fingerprints,
     /// Warnings about the file, each with its path.
     pub(crate) warnings: Vec<String>,
+    /// Environment variables that hold secrets, which recipes do not get.
+    pub(crate) secret_variables: Vec<String>,
 }
 
 /// An agent whose LLM is not published by this configuration.
@@ -74,6 +76,21 @@ impl Published {
     /// Whether there is no provider. Agents alone need no channel to the hub.
     pub(crate) fn is_empty(&self) -> bool {
         self.providers.is_empty()
+    }
+
+    /// Adds the secret variables of this configuration to `known`, and hides all of these from its recipes. A provider
+    /// that a reload removes leaves the variable of its key in the environment.
+    pub(crate) fn hide_variables(&mut self, known: &mut BTreeSet<String>) {
+        known.extend(self.secret_variables.iter().cloned());
+        for provider in &mut self.providers {
+            let wake = provider.wake.as_mut().map(|recipe| &mut recipe.action);
+            let sleep = provider.sleep.as_mut().map(|recipe| &mut recipe.action);
+            for action in [wake, sleep].into_iter().flatten() {
+                if let Action::Command { scrub_env, .. } = action {
+                    *scrub_env = known.iter().cloned().collect();
+                }
+            }
+        }
     }
 }
 
@@ -178,6 +195,7 @@ fn read(value: &Value, environment: &Environment<'_>, report: &mut Report) -> Pu
         published.fingerprints.add_agent(&config, value);
         published.agents.push(config);
     }
+    published.secret_variables = secret_variables;
     published
 }
 

@@ -1,5 +1,7 @@
 //! Names at the hub.
 
+use std::collections::{HashMap, HashSet};
+
 /// Normalizes a suffix: lower case, each run of characters outside `[a-z0-9-]` as one dash, no dash at the ends.
 pub(crate) fn suffix(text: &str) -> String {
     dashed(text, |c| c == '-')
@@ -16,18 +18,38 @@ pub(crate) fn of_model(model: &str) -> String {
     if name.is_empty() { "model".to_owned() } else { name.to_owned() }
 }
 
-/// The first of `name`, `name-2`, `name-3`, … that is not taken.
-pub(crate) fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2_u32;
-    while is_taken(&candidate) {
-        let tail = format!("-{number}");
-        let length = wire::names::MAX_NAME - tail.len();
-        let stem = name.get(..length).unwrap_or(name).trim_end_matches(['-', '.', '_']);
-        candidate = format!("{stem}{tail}");
-        number += 1;
+/// Names that are taken, by which free ones are found. A free name costs the same however many models have one name.
+#[derive(Debug, Default)]
+pub(crate) struct TakenNames {
+    taken: HashSet<String>,
+    /// Next number to try for each name that was taken when it was asked for.
+    numbers: HashMap<String, u32>,
+}
+
+impl TakenNames {
+    /// Takes the first of `name`, `name-2`, `name-3`, … that is free.
+    pub(crate) fn take_free(&mut self, name: &str) -> String {
+        if self.taken.insert(name.to_owned()) {
+            return name.to_owned();
+        }
+        let number = self.numbers.entry(name.to_owned()).or_insert(2);
+        loop {
+            let tail = format!("-{number}");
+            let length = wire::names::MAX_NAME - tail.len();
+            let stem = name.get(..length).unwrap_or(name).trim_end_matches(['-', '.', '_']);
+            *number += 1;
+            let candidate = format!("{stem}{tail}");
+            if self.taken.insert(candidate.clone()) {
+                return candidate;
+            }
+        }
     }
-    candidate
+}
+
+impl<S: Into<String>> FromIterator<S> for TakenNames {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        Self { taken: names.into_iter().map(Into::into).collect(), numbers: HashMap::new() }
+    }
 }
 
 fn dashed(text: &str, is_kept: impl Fn(char) -> bool) -> String {
@@ -80,10 +102,23 @@ mod tests {
 
     #[test]
     fn a_taken_name_gets_a_number() {
-        let taken = ["qwen", "qwen-2"];
-        assert_eq!(free("qwen", |name| taken.contains(&name)), "qwen-3");
-        assert_eq!(free("smol", |name| taken.contains(&name)), "smol");
         let long = "y".repeat(100);
-        assert_eq!(free(&long, |name| name == long).len(), 100);
+        let mut names: TakenNames = ["qwen", "qwen-2", &long].into_iter().collect();
+        assert_eq!(names.take_free("qwen"), "qwen-3");
+        assert_eq!(names.take_free("qwen"), "qwen-4");
+        assert_eq!(names.take_free("smol"), "smol");
+        assert_eq!(names.take_free("smol-2"), "smol-2");
+        assert_eq!(names.take_free("smol"), "smol-3");
+        assert_eq!(names.take_free(&long).len(), 100);
+    }
+
+    /// The limit is for a slow machine: a search from the first number on takes minutes.
+    #[test]
+    fn one_name_of_many_models_takes_linear_time() {
+        let start = std::time::Instant::now();
+        let mut names = TakenNames::default();
+        let last = (0..50_000).map(|_| names.take_free("m")).last();
+        assert_eq!(last.as_deref(), Some("m-50000"));
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 }

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::free_port;
-use testkit::process::Home;
+use testkit::process::{Home, Process};
 use testkit::team::{connected_registrar, hub_in_memory, start_registrar};
 use testkit::terminal::Terminal;
 use testkit::wait::wait_for;
@@ -65,6 +65,35 @@ async fn reload_prints_the_changes_and_keeps_the_old_configuration_on_errors() {
     config(&home, &json!([]), &json!([]));
     let emptied = home.run(&["reload"]).await;
     assert_eq!(emptied.stdout, "removed  LLM three\nremoved  LLM two\nremoved  agent clerk\n", "{emptied:?}");
+}
+
+/// The variable stays in the registrar's environment after its provider is gone.
+#[actix_rt::test]
+async fn a_recipe_never_gets_the_key_of_a_removed_provider() {
+    let (home, _hub, _) = hub_in_memory(&[]).await;
+    let seen = home.path().join("seen");
+    let mut sleepy = mock("sleepy");
+    let script = format!("env > {}", seen.display());
+    sleepy["wake"] = json!({ "type": "command", "command": "sh", "args": ["-c", script] });
+    let mut paid = mock("paid");
+    (paid["type"], paid["model"], paid["apiKeyEnv"]) = ("openai".into(), "m".into(), "OLD_KEY".into());
+    paid["url"] = "http://127.0.0.1:9/v1".into();
+    config(&home, &json!([sleepy, paid]), &json!([]));
+    let mut command = home.command(&["publish"]);
+    let _registrar = Process::new(command.env("OLD_KEY", "secret").env("OTHER", "shown").spawn().unwrap());
+    let up = async || {
+        let outcome = home.run(&["provider", "sleepy", "up"]).await;
+        (outcome.code() == 0).then(|| std::fs::read_to_string(&seen).unwrap())
+    };
+    let first = wait_for("the registrar runs the recipe", up).await;
+    assert!(first.contains("OTHER=shown") && !first.contains("OLD_KEY"), "{first}");
+    for description in ["changed", "changed again"] {
+        sleepy["description"] = description.into();
+        config(&home, &json!([sleepy]), &json!([]));
+        assert_eq!(home.run(&["reload"]).await.code(), 0);
+        let environment = up().await.unwrap();
+        assert!(environment.contains("OTHER=shown") && !environment.contains("OLD_KEY"), "{environment}");
+    }
 }
 
 #[actix_rt::test]

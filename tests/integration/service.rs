@@ -116,6 +116,23 @@ async fn service_install_writes_a_user_unit_and_prints_how_to_start_it() {
     assert!(changed.stderr.contains("--force replaces it"), "{changed:?}");
 }
 
+/// F62: systemd would start a unit that was cut off. The limit of the file size stands for a full disk.
+#[actix_rt::test]
+async fn a_unit_that_cannot_be_written_stays_as_it_was() {
+    let home = Home::new();
+    let install = ["service", "install", "--manager", "systemd", "--force"];
+    assert_eq!(home.run(&install).await.code(), 0);
+    let unit = home.path().join(".config/systemd/user/virtual-llm.service");
+    let before = std::fs::read_to_string(&unit).unwrap();
+    let changed = [&install[..], &["--config", "/etc/x.json"]].concat();
+    let mut command = home.command_after("trap '' XFSZ; ulimit -f 0", &changed);
+    let outcome = Process::new(command.spawn().unwrap()).end().await;
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    assert_eq!(std::fs::read_to_string(&unit).unwrap(), before);
+    let folder = unit.parent().unwrap().read_dir().unwrap();
+    assert_eq!(folder.count(), 1, "no temporary file is left");
+}
+
 #[actix_rt::test]
 async fn systemd_accepts_both_units() {
     let home = Home::new();

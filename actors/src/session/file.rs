@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use own_files::{Doubt, OwnFile, open_to_write, plain};
-use tempfile::NamedTempFile;
+use tempfile::Builder;
 use wire::SessionId;
 
 use crate::failpoint;
@@ -119,7 +119,8 @@ fn tighten(file: &OwnFile, path: &Path) {
 pub(crate) fn save(path: &Path, id: &SessionId) -> io::Result<()> {
     make_folder(path)?;
     let folder = folder_of(path);
-    let mut file = NamedTempFile::new_in(folder)?;
+    // `add` and `login` remove the files of killed processes by this name.
+    let mut file = Builder::new().prefix(".virtual-llm-").suffix(".tmp").tempfile_in(folder)?;
     writeln!(file, "{id}")?;
     file.as_file().sync_all()?;
     failpoint::reach("before rename");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{AddArgs, Global},
-    config::{self, Paths},
+    config::{self, Paths, names::TakenNames},
     control,
     discover::{self, FoundModel},
     exit::{Failure, Outcome},
@@ -19,12 +19,10 @@ use pick::pick;
 pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
     let paths = Paths::find(global)?;
     let shown = paths.config.display().to_string();
+    // A broken file is refused before the search. It is read again when the answers are known.
     let mut file = config::read_json(&paths.config)?.unwrap_or_else(|| Value::Object(Map::new()));
-    if !file.is_object() {
-        return Err(Failure::usage(format!("{shown}: expected an object")));
-    }
-    let found = find(args).await?;
     let known = providers(&mut file, &shown)?;
+    let found = find(args).await?;
     if !args.yes && args.model.is_none() && !io::stdin().is_terminal() {
         return Err(Failure::usage("there is no terminal to ask on: give --yes, or --model MODEL"));
     }
@@ -47,16 +45,50 @@ pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
         }
         picked
     };
-    for (model, name) in &picked {
-        known.push(provider(model, name, &settings));
+    let mut names = Vec::new();
+    if !picked.is_empty() {
+        let change = |file: &mut Value| append(&picked, &settings, providers(file, &shown)?, &shown);
+        names = config::update_json(&paths.config, change).await?;
     }
-    if picked.is_empty() {
+    if names.is_empty() {
         return output::line(format!("Nothing was added to {shown}."));
     }
-    config::write_json(&paths.config, &file)?;
-    let names: Vec<_> = picked.into_iter().map(|(_, name)| name).collect();
     output::line(format!("Added to {shown}: {}", names.join(", ")))?;
     output::line(format!("Next: {}", next(&paths)))
+}
+
+/// A model that is to be added.
+#[derive(Debug, Clone)]
+struct NamedModel {
+    model: FoundModel,
+    name: String,
+    /// Whether the user gave the name. Another name may replace one that was proposed.
+    by_user: bool,
+}
+
+/// Adds the picked models to the list as it is now, which others may have changed during the search and the questions.
+/// Returns the names.
+fn append(
+    picked: &[NamedModel],
+    settings: &Settings,
+    known: &mut Vec<Value>,
+    shown: &str,
+) -> Result<Vec<String>, Failure> {
+    let mut names = taken_names(known);
+    let mut added = Vec::new();
+    for NamedModel { model, name, by_user } in picked {
+        if let Some(name) = published_as(known, model) {
+            output::line(format!("{} is published already, as {name}", output::printable(&model.model)))?;
+            continue;
+        }
+        if *by_user {
+            checked(name.clone(), known, shown)?;
+        }
+        let name = names.take_free(name);
+        known.push(provider(model, &name, settings));
+        added.push(name);
+    }
+    Ok(added)
 }
 
 /// The command that publishes the added models.
@@ -97,21 +129,28 @@ fn with_names(
     given: Option<String>,
     known: &[Value],
     shown: &str,
-) -> Result<Vec<(FoundModel, String)>, Failure> {
-    let mut named: Vec<(FoundModel, String)> = Vec::new();
+) -> Result<Vec<NamedModel>, Failure> {
+    let mut named = Vec::new();
+    let mut taken = taken_names(known);
     let mut given = given;
     for model in offered {
+        let by_user = given.is_some();
         let name = if let Some(name) = given.take() {
-            checked(name, known, shown)?
+            taken.take_free(&checked(name, known, shown)?)
         } else {
-            let is_taken = |name: &str| has_name(known, name) || named.iter().any(|(_, other)| other == name);
-            let name = discover::name(&model.model, is_taken).map(|name| name.to_string());
+            let name = discover::name(&model.model, &mut taken).map(|name| name.to_string());
             let none = || Failure::failed(format!("there is no name for '{}': give --name", model.model));
             name.ok_or_else(none)?
         };
-        named.push((model.clone(), name));
+        named.push(NamedModel { model: model.clone(), name, by_user });
     }
     Ok(named)
+}
+
+/// The names of all providers in the file, published or not.
+fn taken_names(known: &[Value]) -> TakenNames {
+    let names = known.iter().flat_map(|provider| [&provider["name"], &provider["publishName"]]);
+    names.filter_map(Value::as_str).collect()
 }
 
 fn checked(name: String, known: &[Value], shown: &str) -> Result<String, Failure> {
@@ -125,7 +164,7 @@ fn checked(name: String, known: &[Value], shown: &str) -> Result<String, Failure
 async fn find(args: &AddArgs) -> Result<Vec<FoundModel>, Failure> {
     let mut found = match &args.url {
         None => {
-            let found = discover::local_models().await?;
+            let found = discover::local_models(args.model.as_deref()).await?;
             if found.is_empty() {
                 return Err(Failure::failed(
                     "no backend answers on this machine (Ollama 11434, LM Studio 1234, vLLM 8000, llama.cpp 8080): \
@@ -137,7 +176,7 @@ async fn find(args: &AddArgs) -> Result<Vec<FoundModel>, Failure> {
         Some(url) => {
             let url =
                 config::url::api_base(url).map_err(|why| Failure::usage(format!("--url '{url}': {why}")))?;
-            discover::models_at(&url).await?
+            discover::models_at(&url, args.model.as_deref()).await?
         }
     };
     let Some(model) = &args.model else { return Ok(found) };
@@ -155,6 +194,9 @@ async fn find(args: &AddArgs) -> Result<Vec<FoundModel>, Failure> {
 
 /// The list of providers, at the top level or under `llm`. A missing one is created under `llm`.
 fn providers<'a>(file: &'a mut Value, shown: &str) -> Result<&'a mut Vec<Value>, Failure> {
+    if !file.is_object() {
+        return Err(Failure::usage(format!("{shown}: expected an object")));
+    }
     let at_top = file.get("providers").is_some();
     let list = if at_top {
         &mut file["providers"]

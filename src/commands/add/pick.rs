@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{answer, checked, with_names};
+use super::{NamedModel, answer, checked, with_names};
 use crate::{discover::FoundModel, exit::Failure, output};
 
 /// Shows the models and asks for numbers.
@@ -11,7 +11,7 @@ pub(super) async fn pick(
     given: Option<String>,
     known: &[Value],
     shown: &str,
-) -> Result<Vec<(FoundModel, String)>, Failure> {
+) -> Result<Vec<NamedModel>, Failure> {
     let proposed = with_names(&offered, None, known, shown)?;
     let width = offered.len().to_string().len();
     let models: Vec<_> = offered.iter().map(|found| output::printable(&found.model)).collect();
@@ -33,18 +33,18 @@ pub(super) async fn pick(
         }
     };
     let of_number = |number: usize| proposed.get(number).cloned();
-    let mut named: Vec<(FoundModel, String)> = picked.into_iter().filter_map(of_number).collect();
-    if let [(_, name)] = named.as_mut_slice() {
+    let mut named: Vec<NamedModel> = picked.into_iter().filter_map(of_number).collect();
+    if let [only] = named.as_mut_slice() {
         // Only a single model can be renamed here.
         let written = match given {
             Some(name) => name,
-            None => answer(&format!("Name at the hub [{name}]: ")).await?,
+            None => answer(&format!("Name at the hub [{}]: ", only.name)).await?,
         };
         if !written.is_empty() {
-            *name = checked(written, known, shown)?;
+            (only.name, only.by_user) = (checked(written, known, shown)?, true);
         }
-    } else if let (Some(given), Some((_, name))) = (given, named.first_mut()) {
-        *name = checked(given, known, shown)?;
+    } else if let (Some(given), Some(first)) = (given, named.first_mut()) {
+        (first.name, first.by_user) = (checked(given, known, shown)?, true);
     }
     Ok(named)
 }

@@ -2,7 +2,7 @@
 
 mod start;
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use actors::{Ended, Options, Registrar, StartError, Timings, Transport, status::ChannelState};
 use futures_util::future::LocalBoxFuture;
@@ -27,7 +27,9 @@ const HUB_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signals) -> Outcome {
     let timings = timings(&args.timings)?;
     let paths = Paths::find(global)?;
-    let published = config::load(&paths.config)?;
+    let mut published = config::load(&paths.config)?;
+    let mut secret_variables = BTreeSet::new();
+    published.hide_variables(&mut secret_variables);
     check_skipped(&published, &paths)?;
     if published.is_empty() {
         log::warn!(
@@ -70,8 +72,8 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
     // Concurrently: a slow backend must not delay the registrar.
     actix_rt::spawn(async move { start::check_backends(&providers).await });
     let control = open_control(&paths);
-    let running =
-        Rc::new(Running { registrar, paths, global: global.clone(), fingerprints: Mutex::new(fingerprints) });
+    let current = Mutex::new(Current { fingerprints, secret_variables });
+    let running = Rc::new(Running { registrar, paths, global: global.clone(), current });
     let reload = {
         let running = Rc::clone(&running);
         move || -> LocalBoxFuture<'static, Result<Value, String>> {
@@ -97,15 +99,23 @@ struct Running {
     registrar: Registrar,
     paths: Paths,
     global: Global,
-    /// Fingerprints of the current configuration. Locked during a reload.
-    fingerprints: Mutex<Fingerprints>,
+    /// Locked during a reload.
+    current: Mutex<Current>,
+}
+
+/// What is kept of the configurations that were read.
+struct Current {
+    /// Fingerprints of the current one.
+    fingerprints: Fingerprints,
+    /// Environment variables that held secrets in any of them.
+    secret_variables: BTreeSet<String>,
 }
 
 impl Running {
     /// Reads the configuration again and returns the changes. An invalid configuration changes nothing.
     async fn reload(&self) -> Result<Value, String> {
-        let mut fingerprints = self.fingerprints.lock().await;
-        let published = match self.reread().await {
+        let mut current = self.current.lock().await;
+        let mut published = match self.reread().await {
             Ok(published) => published,
             Err(failure) => {
                 let why = failure.text().unwrap_or_default().to_owned();
@@ -123,9 +133,10 @@ impl Running {
         for warning in &programs {
             log::warn!("{}", output::printable(warning));
         }
-        let mut answer = fingerprints.changes(&published.fingerprints);
+        published.hide_variables(&mut current.secret_variables);
+        let mut answer = current.fingerprints.changes(&published.fingerprints);
         answer["warnings"] = json!(published.warnings.iter().chain(&programs).collect::<Vec<_>>());
-        *fingerprints = published.fingerprints;
+        current.fingerprints = published.fingerprints;
         let providers = published.providers.clone();
         self.registrar.reload(published.providers, published.agents);
         actix_rt::spawn(async move { start::check_backends(&providers).await });

@@ -7,7 +7,7 @@ use actors::{
 use wire::WireName;
 
 use crate::{
-    config::Published,
+    config::{Published, names::TakenNames},
     discover::{self, FoundModel},
     exit::Failure,
 };
@@ -28,7 +28,7 @@ pub(super) struct Offer {
 impl Offer {
     /// Searches this machine for models. `wanted` is a model or a published name.
     pub(super) async fn find(published: Published, wanted: Option<&str>) -> Result<Self, Failure> {
-        Self::new(published, &discover::local_models().await?, wanted)
+        Self::new(published, &discover::local_models(wanted).await?, wanted)
     }
 
     fn new(published: Published, found: &[FoundModel], wanted: Option<&str>) -> Result<Self, Failure> {
@@ -37,6 +37,7 @@ impl Offer {
             .iter()
             .map(|provider| (provider.wire_name.to_string(), "from the configuration".to_owned()))
             .collect();
+        let mut names: TakenNames = providers.iter().map(|provider| provider.wire_name.as_str()).collect();
         let mut running = Vec::new();
         for model in found {
             // The provider of the configuration has more settings.
@@ -44,8 +45,7 @@ impl Offer {
                 running.push(configured.clone());
                 continue;
             }
-            let is_taken = |name: &str| providers.iter().any(|other| other.wire_name.as_str() == name);
-            let Some(name) = discover::name(&model.model, is_taken) else { continue };
+            let Some(name) = discover::name(&model.model, &mut names) else { continue };
             let server = model.server.label;
             lines.push((name.to_string(), format!("{server} at {}", model.url.trim_end_matches("/v1"))));
             let provider = model.provider(name);
