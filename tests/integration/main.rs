@@ -28,6 +28,7 @@ mod link;
 mod machine;
 mod manage;
 mod pages;
+mod proxies;
 mod public_url;
 mod registrar;
 mod reload;

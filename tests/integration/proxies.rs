@@ -1,0 +1,304 @@
+//! Registrar, hub and callers with a real reverse proxy between them, configured by the blocks of docs/reverse-proxy.md.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use awc::http::Method;
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tempfile::TempDir;
+use testkit::client::ask_on;
+use testkit::http::Http;
+use testkit::process::Process;
+use testkit::team::{ADMIN, Plan, Team};
+use testkit::wait::{wait_for, wait_until};
+use testkit::{free_port, skipped};
+use tokio::net::TcpSocket;
+use tokio::process::Command;
+
+const PAGE: &str = include_str!("../../docs/reverse-proxy.md");
+
+/// Address of a caller that is not the proxy's.
+const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Pause of the backend between two tokens.
+const PACE: Duration = Duration::from_millis(100);
+/// Largest pause between two tokens at the caller.
+const LARGEST_GAP: Duration = Duration::from_millis(400);
+/// Largest time from a caller's leaving to the end of its task at the backend. The hub's comment in a silent answer comes
+/// after 15 s.
+const CANCELLED: Duration = Duration::from_secs(5);
+/// Tokens of a timed stream: if all arrived at once, the first would take 2 s.
+const TOKENS: usize = 20;
+
+/// nginx with its defaults.
+const PLAIN_NGINX: &str = "
+server {
+    listen 443 ssl;
+    location / { proxy_pass http://127.0.0.1:8787; }
+}";
+
+/// How a proxy program is configured and started.
+struct Kind {
+    /// The program, and its section of the page.
+    program: &'static str,
+    section: &'static str,
+    /// Arguments; `DIR` is the proxy's folder, which has the file `conf`.
+    args: &'static [&'static str],
+    /// Lines of the page's block that are replaced, by their beginning; `PORT` is the proxy's port. An empty replacement
+    /// removes a line.
+    lines: &'static [(&'static str, &'static str)],
+    /// The rest of the configuration; `BLOCK` is the page's block.
+    frame: &'static str,
+    /// Whether it notices that a caller left without sending anything to it.
+    sees_callers_leave: bool,
+}
+
+// Every program runs as a single process, so that killing it ends the proxy.
+const NGINX: Kind = Kind {
+    program: "nginx",
+    section: "nginx",
+    args: &["-e", "stderr", "-p", "DIR", "-c", "DIR/conf"],
+    lines: &[("listen 443", "listen 127.0.0.1:PORT;")],
+    frame: "daemon off; master_process off; pid DIR/pid; error_log stderr; events {} http { access_log off; \
+            client_body_temp_path DIR/body; proxy_temp_path DIR/proxy; fastcgi_temp_path DIR/fastcgi; \
+            uwsgi_temp_path DIR/uwsgi; scgi_temp_path DIR/scgi;\nBLOCK\n}",
+    sees_callers_leave: true,
+};
+
+const CADDY: Kind = Kind {
+    program: "caddy",
+    section: "Caddy",
+    args: &["run", "--config", "DIR/conf", "--adapter", "caddyfile"],
+    lines: &[("hub.example {", "http://127.0.0.1:PORT {")],
+    frame: "{\n admin off\n auto_https off\n}\nBLOCK\n",
+    sees_callers_leave: true,
+};
+
+const HAPROXY: Kind = Kind {
+    program: "haproxy",
+    section: "HAProxy",
+    args: &["-db", "-f", "DIR/conf"],
+    lines: &[("bind :443", "bind 127.0.0.1:PORT")],
+    frame: "BLOCK\n",
+    sees_callers_leave: true,
+};
+
+// mod_reqtimeout with Debian's setting would cut an upload of tokens that takes too long.
+const APACHE: Kind = Kind {
+    program: "apache2",
+    section: "Apache",
+    args: &["-X", "-d", "DIR", "-f", "DIR/conf"],
+    lines: &[("<VirtualHost", "<VirtualHost 127.0.0.1:PORT>"), ("SSL", "")],
+    frame: "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\n\
+            LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
+            LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so\n\
+            LoadModule reqtimeout_module /usr/lib/apache2/modules/mod_reqtimeout.so\n\
+            LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so\n\
+            LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so\n\
+            RequestReadTimeout header=20-40,MinRate=500 body=20,MinRate=500\n\
+            DefaultRuntimeDir DIR\nPidFile DIR/pid\nErrorLog /dev/stderr\nServerName hub.example\n\
+            User www-data\nGroup www-data\nListen 127.0.0.1:PORT\nBLOCK\n",
+    sees_callers_leave: false,
+};
+
+/// A team whose registrar and callers reach the hub through a proxy.
+struct Proxied {
+    team: Team,
+    /// A client of the proxy.
+    http: Http,
+    port: u16,
+    proxy: Process,
+    _folder: TempDir,
+}
+
+/// The block of a section of the page.
+fn block(section: &str) -> &'static str {
+    let (_, rest) = PAGE.split_once(&format!("\n## {section}\n")).unwrap();
+    rest.split("```").nth(1).unwrap()
+}
+
+impl Kind {
+    /// The file `conf` for a hub and a proxy on these ports.
+    fn conf(&self, block: &str, hub: u16, port: u16) -> String {
+        for (beginning, _) in self.lines {
+            assert!(block.contains(beginning), "no {beginning:?} in:\n{block}");
+        }
+        assert!(block.contains("127.0.0.1:8787"), "{block}");
+        let ours = |line: &str| {
+            let of_line = |(beginning, _): &&(&str, &str)| line.trim_start().starts_with(beginning);
+            self.lines.iter().find(of_line).map_or_else(|| line.to_owned(), |(_, ours)| (*ours).to_owned())
+        };
+        let lines: Vec<_> = block.lines().map(ours).collect();
+        let block = lines.join("\n").replace("127.0.0.1:8787", &format!("127.0.0.1:{hub}"));
+        self.frame.replace("BLOCK", &block).replace("PORT", &port.to_string())
+    }
+
+    async fn start(&self, block: &str, hub: u16, port: u16) -> Option<(Process, TempDir)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        std::fs::write(folder.path().join("conf"), self.conf(block, hub, port).replace("DIR", path)).unwrap();
+        let mut command = Command::new(self.program);
+        command
+            .args(self.args.iter().map(|arg| arg.replace("DIR", path)))
+            .env_clear()
+            .env("HOME", path)
+            // Debian has servers in sbin, which is not in everybody's path.
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let Ok(child) = command.spawn() else {
+            skipped(&format!("the hub behind {}, which is not installed", self.program));
+            return None;
+        };
+        let process = Process::new(child);
+        wait_until(&format!("{} listens", self.program), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
+        Some((process, folder))
+    }
+
+    async fn team(&self, block: &str) -> Option<Proxied> {
+        let (hub, port) = (free_port(), free_port());
+        let (proxy, folder) = self.start(block, hub, port).await?;
+        let team = Team::of(Plan {
+            hub: &["--trusted-proxy", "127.0.0.1"],
+            ports: Some((hub, port)),
+            ..Plan::default()
+        })
+        .await;
+        let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
+        Some(Proxied { team, http, port, proxy, _folder: folder })
+    }
+}
+
+impl Proxied {
+    /// The registrar's transport, as `status` shows it.
+    async fn transport(&self) -> String {
+        let status = self.team.home.run(&["status"]).await.stdout;
+        let line = status.lines().find_map(|line| line.strip_prefix("Transport   "));
+        line.unwrap_or_else(|| panic!("{status}")).to_owned()
+    }
+
+    /// Streams an answer to [`CALLER`], and returns its text and the times of its tokens since the request.
+    async fn timed_stream(&self) -> (String, Vec<Duration>) {
+        self.team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, PACE));
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((CALLER, 0))).unwrap();
+        let socket = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await.unwrap();
+        let forged = "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n";
+        let asked = Instant::now();
+        let request = "POST /v1/chat/completions";
+        let mut answer = ask_on(socket, ADMIN, request, forged, Some(&chat_body("hi"))).await.unwrap();
+        let (mut text, mut times) = (String::new(), Vec::new());
+        while let Some(piece) = answer.next().await.unwrap() {
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+            times.resize(text.matches("\"content\"").count(), asked.elapsed());
+        }
+        (text, times)
+    }
+
+    /// Checks that tokens arrive one by one.
+    async fn streams(&self) {
+        let (text, mut times) = self.timed_stream().await;
+        assert!(text.trim_end().ends_with("data: [DONE]"), "{text}\n{}", self.proxy.stderr());
+        assert_eq!(times.len(), TOKENS, "{text}");
+        assert!(times[0] < Duration::from_secs(1), "{times:?}");
+        let largest = times.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(largest < LARGEST_GAP, "{times:?}");
+        times.dedup_by(|later, earlier| *later - *earlier < PACE / 4);
+        assert!(times.len() > TOKENS / 2, "tokens arrive together: {times:?}");
+    }
+
+    /// Checks that the hub knows the address of the last caller, which forged both headers for it.
+    async fn names_the_caller(&self) {
+        let address = wait_for("the audit has the call", async || {
+            let rows = self.team.http.get("/api/v1/audit").await.json();
+            rows[0]["address"].as_str().map(str::to_owned)
+        });
+        assert_eq!(address.await, CALLER.to_string());
+    }
+
+    /// Checks that a caller that leaves a stream ends its task at the backend, which is silent after a token or goes on.
+    async fn cancels(&self, is_silent: bool) {
+        let backend = &self.team.backend;
+        backend.script(|script| (script.tokens, script.pace, script.stalls) = (100_000, PACE, is_silent));
+        let mut answer = self.http.open(Method::POST, "/v1/chat/completions", Some(chat_body("hi"))).await;
+        answer.next().await.unwrap().unwrap();
+        assert_eq!(backend.open(), 1);
+        drop(answer);
+        let left = Instant::now();
+        wait_until("the backend is free", || backend.open() == 0).await;
+        assert!(left.elapsed() < CANCELLED, "{:?}", left.elapsed());
+    }
+
+    /// Checks that a request of 4 MB and an answer of 2 MB arrive whole.
+    async fn passes_large_bodies(&self) {
+        let text = "a".repeat(2_000_000);
+        self.team.backend.script(|script| script.text = Some(text.clone()));
+        let question = "q".repeat(4_000_000);
+        let request = json!({ "model": "local", "messages": [{ "role": "user", "content": question }] });
+        let answer = self.http.post("/v1/chat/completions", &request).await;
+        assert_eq!(answer.status, 200, "{}", self.proxy.stderr());
+        assert!(answer.json()["choices"][0]["message"]["content"] == text.as_str());
+        let asked = self.team.backend.requests().pop().unwrap();
+        assert!(asked["messages"][0]["content"] == question.as_str());
+    }
+}
+
+fn chat_body(question: &str) -> String {
+    let messages = json!([{ "role": "user", "content": question }]);
+    json!({ "model": "local", "stream": true, "messages": messages }).to_string()
+}
+
+async fn carries_a_link(kind: &Kind) {
+    let Some(proxied) = kind.team(block(kind.section)).await else { return };
+    assert_eq!(proxied.transport().await, "link: one WebSocket", "{}", proxied.proxy.stderr());
+    proxied.streams().await;
+    proxied.names_the_caller().await;
+    proxied.cancels(false).await;
+    if kind.sees_callers_leave {
+        proxied.cancels(true).await;
+    }
+    proxied.passes_large_bodies().await;
+    assert_eq!(proxied.transport().await, "link: one WebSocket");
+    assert_eq!(
+        proxied.team.registrar.stderr().matches("control channel open").count(),
+        1,
+        "of the same link"
+    );
+}
+
+/// F82: nginx removes the upgrade and keeps uploads until they are complete.
+#[actix_rt::test]
+async fn plain_nginx_carries_sse_and_posts() {
+    let Some(proxied) = NGINX.team(PLAIN_NGINX).await else { return };
+    let transport = proxied.transport().await;
+    assert!(transport.starts_with("SSE and POSTs, because "), "{transport}");
+    let (text, times) = proxied.timed_stream().await;
+    assert!(text.trim_end().ends_with("data: [DONE]"), "{text}\n{}", proxied.proxy.stderr());
+    assert_eq!(times.len(), TOKENS);
+}
+
+#[actix_rt::test]
+async fn nginx_carries_a_link() {
+    carries_a_link(&NGINX).await;
+}
+
+#[actix_rt::test]
+async fn caddy_carries_a_link() {
+    carries_a_link(&CADDY).await;
+}
+
+#[actix_rt::test]
+async fn haproxy_carries_a_link() {
+    carries_a_link(&HAPROXY).await;
+}
+
+#[actix_rt::test]
+async fn apache_carries_a_link() {
+    carries_a_link(&APACHE).await;
+}
