@@ -87,14 +87,19 @@ impl LinkChannel {
 
     /// The next event; `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<LinkEvent> {
+        let mut has_read = false;
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
             let ended = match self.decode() {
                 Ok(true) => continue,
+                Ok(false) if has_read => return Some(LinkEvent::Alive),
                 Ok(false) => match self.read().await {
-                    Ok(true) => return Some(LinkEvent::Alive),
+                    Ok(true) => {
+                        has_read = true;
+                        continue;
+                    }
                     Ok(false) => None,
                     Err(reason) => Some(LinkEvent::Broken(reason)),
                 },
