@@ -1,6 +1,7 @@
 //! Agents: a system prompt and default parameters for requests that do not set their own (SPEC.md section 5).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
@@ -14,6 +15,9 @@ use crate::error::{ApiError, ErrorKind};
 use crate::model::{Agent, Caller};
 use crate::offload::offload;
 use crate::registry::{Registry, Target, UnresolvedAgent};
+
+/// The letter `ſ`, which readers that ignore letter case read as `s`, and which is lower case already.
+const LONG_S: char = '\u{17f}';
 
 /// Keys that an agent cannot set.
 const NOT_DEFAULTS: [&str; 5] = ["model", "messages", "input", "stream", "stream_options"];
@@ -68,21 +72,23 @@ fn without_overrides(agent: &Agent, request: RequestBody) -> Result<RequestBody,
     let Some(params) = agent.default_params.as_deref() else { return Ok(request) };
     let invalid = |error: JsonError| ApiError::bad_request(error.to_string());
     let params = Object::parse(params.get()).map_err(invalid)?;
-    let unknown: Vec<&str> =
-        params.members().map(|(name, _)| name).filter(|name| !is_known_member(name)).collect();
+    let unknown = params.members().map(|(name, _)| name).filter(|name| !is_known_member(name));
+    let unknown: HashSet<String> = unknown.map(fold_name).collect();
     if unknown.is_empty() {
         return Ok(request);
     }
     let mut object = Object::parse(request.as_str()).map_err(invalid)?;
-    let is_override = |name: &str| {
-        !is_known_member(name)
-            && unknown.iter().any(|unknown| name == *unknown || folds(name, &unknown.to_lowercase()))
-    };
-    if !object.members().any(|(name, _)| is_override(name)) {
+    let is_override = |name: &str| !is_known_member(name) && unknown.contains(&fold_name(name));
+    if !object.remove_if(is_override) {
         return Ok(request);
     }
-    object.remove_if(is_override);
     request.derive(object.to_string().into())
+}
+
+/// The form in which names that differ only in letter case are equal, and those that differ as [`folds`] ignores.
+fn fold_name(name: &str) -> String {
+    let letters = name.chars().map(|letter| if letter == LONG_S { 's' } else { letter });
+    letters.flat_map(char::to_lowercase).collect()
 }
 
 /// Adds the agent's prompt and parameters to a request. The caller's values win.
@@ -225,6 +231,23 @@ mod tests {
                 apply_to_request(agent.clone(), Endpoint::ChatCompletions, user, request).await.unwrap();
             assert_eq!(request.as_str(), made, "{user}");
         }
+    }
+
+    /// A name overrides a parameter if [`folds`] matches the two, or if they differ only in the case of other letters.
+    #[test]
+    fn an_override_is_found_in_every_spelling() {
+        let kept = |param: &str, name: &str| {
+            let agent = agent(None, Some(&format!(r#"{{"{param}":1}}"#)));
+            let asked = RequestBody::parse(format!(r#"{{"{name}":2,"x":3}}"#).into()).unwrap();
+            without_overrides(&agent, asked).unwrap().as_str() != r#"{"x":3}"#
+        };
+        for name in ["stokes", "STOKES", "\u{17f}tokes", "Sto\u{212a}e\u{17f}", r"\u0053tokes"] {
+            for param in ["stokes", "Stokes", "sto\u{212a}es", "\u{17f}tokes"] {
+                assert!(!kept(param, name), "{param} {name}");
+            }
+            assert!(kept("stoke", name) && kept("stokess", name), "{name}");
+        }
+        assert!(!kept("Élan", "élan") && !kept("élan", "Élan") && kept("elan", "élan"));
     }
 
     /// A caller's known key is sent unchanged if the agent has the parameter in an odd spelling.

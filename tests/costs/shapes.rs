@@ -36,6 +36,10 @@ const ECHO: &str = r#""model":"echo""#;
 /// The API key with which the hub calls the row's backend.
 const KEY: &str = "sk-proj-Ab12cd34ef56gh78";
 
+/// The smallest number of keys of a request to one of the agents `wordy-N`, which belong to another user. `wordy-N` has 64
+/// parameters of no API, whose names have N / 100 letters that are not ASCII, and is called with N keys.
+const WORDY_LEAST: usize = 1500;
+
 fn chat(model: &str, rest: &str) -> String {
     format!(r#"{{{model},"messages":[{{"role":"user","content":"hi"}}],{rest}}}"#)
 }
@@ -63,6 +67,12 @@ const SHAPES: &[Shape] = &[
     Shape { name: "many messages to an agent", path: CHAT, least: 800, body: |n| messages(AGENT, n) },
     Shape { name: "many keys", path: CHAT, least: 1500, body: |n| keys(LLM, n) },
     Shape { name: "many keys to an agent", path: CHAT, least: 1500, body: |n| keys(AGENT, n) },
+    Shape {
+        name: "many keys to an agent of another user with long names",
+        path: CHAT,
+        least: WORDY_LEAST,
+        body: |n| keys(&format!(r#""model":"wordy-{n}""#), n),
+    },
     Shape {
         name: "one key many times to an agent",
         path: CHAT,
@@ -290,6 +300,13 @@ async fn the_cost_of_a_request_is_proportional_to_its_size_in_every_shape() {
     let agent = json!({ "name": "helper", "llmName": "mock", "systemPrompt": "Be brief.", "defaultParams": params,
         "visibility": "public" });
     assert_eq!(caller.post("/api/v1/agents", &agent).await.status, 201);
+    let author = rig.new_member("author").await;
+    for n in (0..SIZES).map(|step| WORDY_LEAST * STEP.pow(step)) {
+        let params: serde_json::Map<_, _> =
+            (0..64).map(|i| (format!("{}{i}", "É".repeat(n / 100)), json!(i))).collect();
+        let agent = json!({ "name": format!("wordy-{n}"), "llmName": "mock", "defaultParams": params, "visibility": "public" });
+        assert_eq!(author.post("/api/v1/agents", &agent).await.status, 201);
+    }
     let backend = FakeBackend::start();
     backend.script(|script| script.echo = Some(422));
     let row = json!({ "name": "echo", "type": "openai", "model": "m", "url": backend.url(), "apiKey": KEY, "visibility": "public" });

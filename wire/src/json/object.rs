@@ -103,9 +103,11 @@ impl<'a> Object<'a> {
         self.members.retain(|(name, _)| name == key || !folds(name, key));
     }
 
-    /// Removes every member whose name satisfies `is_removed`.
-    pub fn remove_if(&mut self, is_removed: impl Fn(&str) -> bool) {
+    /// Removes every member whose name satisfies `is_removed`, and returns whether there was one.
+    pub fn remove_if(&mut self, is_removed: impl Fn(&str) -> bool) -> bool {
+        let before = self.members.len();
         self.members.retain(|(name, _)| !is_removed(name));
+        self.members.len() < before
     }
 
     /// Renames every member `from`.
