@@ -4,7 +4,6 @@
 //! registry. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::sync::Arc;
 
 use actix_web::web::Data;
@@ -31,6 +30,32 @@ use crate::telemetry::{Limit, Watch};
 /// Searches of the audit read up to 200,000 rows: one runs at a time, users in turn.
 static SEARCHES: FairSemaphore = FairSemaphore::new(1, 1);
 
+/// Largest body, in bytes, of a call that takes a turn of [`ChangeTurns::small`]: some 50 rows.
+const SMALL_CHANGE: usize = 2 << 10;
+
+/// Turns of calls that register or change rows, agents, pools and names. Each lasts until its changes are committed, so that
+/// they bound the changes of a user, and of all users, that wait for the store.
+pub(crate) struct ChangeTurns {
+    small: &'static FairSemaphore,
+    /// For up to 256 rows and 256 agents, which keep the store busy for some 10 ms.
+    large: &'static FairSemaphore,
+}
+
+impl Default for ChangeTurns {
+    fn default() -> Self {
+        // Leaked, since permits borrow it for ever: once for each hub, of which a process has one.
+        let new = |all, of_user| -> &'static _ { Box::leak(Box::new(FairSemaphore::new(all, of_user))) };
+        Self { small: new(64, 16), large: new(8, 1) }
+    }
+}
+
+impl ChangeTurns {
+    /// The turns of calls with a body of `size` bytes.
+    pub(crate) fn of(&self, size: usize) -> &'static FairSemaphore {
+        if size <= SMALL_CHANGE { self.small } else { self.large }
+    }
+}
+
 /// Names of other users that a user's refused calls may have at once: a large team's registrars that all have one name
 /// too many.
 pub(crate) const MISNAMED_BURST: u32 = 256;
@@ -54,6 +79,8 @@ pub struct Hub {
     /// Refused calls of each user that named what others own.
     pub(crate) misnamed: MistakeBudgets<UserId>,
     pub(crate) capacity: Capacity,
+    /// Turns of calls that change the registry.
+    pub(crate) change_turns: ChangeTurns,
     /// Signalled when a dispatch ends: shutdown waits for the last one.
     pub(crate) dispatch_ended: watch::Sender<()>,
     pub(crate) phase: watch::Sender<Phase>,
@@ -98,6 +125,7 @@ impl Hub {
             quotas,
             misnamed: MistakeBudgets::new(MISNAMED_BURST, MISNAMED_PER_SECOND),
             capacity: Capacity::default(),
+            change_turns: ChangeTurns::default(),
             dispatch_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),
         }
@@ -124,15 +152,20 @@ impl Hub {
     }
 
     /// Applies `change` to the registry and enqueues its writes under one lock, so that the store sees changes in the
-    /// registry's order. Await the result for durability.
+    /// registry's order. Await the result for durability: without changes, it waits for those of earlier calls, whose commit
+    /// may have failed.
     pub(crate) fn try_change<T, E>(
         &self,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<(T, StoreFuture<()>), E> {
         let mut registry = self.registry.lock();
         let (value, changes) = change(&mut registry)?;
-        let written =
-            if changes.is_empty() { Box::pin(ready(Ok(()))) } else { self.store.write_behind(changes) };
+        let written: StoreFuture<()> = if changes.is_empty() {
+            let store = self.store.clone();
+            Box::pin(async move { store.write_behind(Vec::new()).await })
+        } else {
+            self.store.write_behind(changes)
+        };
         self.end_taken_over(&mut registry);
         Ok((value, written))
     }

@@ -13,4 +13,5 @@ mod fit;
 mod meter;
 mod others;
 mod rig;
+mod sessions;
 mod shapes;

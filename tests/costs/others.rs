@@ -14,13 +14,13 @@ const ROWS: usize = 250;
 /// Number of waiting durable tasks of each other user.
 const WAITING: usize = 150;
 /// Limit for the cost of a call beside many rows, in multiples of its cost beside few: only the depth of the tables differs.
-const MOST: f64 = 2.0;
+pub const MOST: f64 = 2.0;
 /// Lower bound of a measured cost, in seconds; smaller readings are noise.
 const NOISE: f64 = 5e-5;
 /// Limit for the hub's load without calls, as a share of one core; the hub inspects the queues of waiting tasks in turn.
 const IDLE: f64 = 0.02;
 /// Number of runs of each call; the cheapest run counts.
-const RUNS: usize = 20;
+pub const RUNS: usize = 20;
 
 struct Call {
     method: Method,

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use wire::row::AgentRow;
 use wire::task::Endpoint;
 
-use super::change::{AGENT, change, refused};
+use super::change::{AGENT, ChangeTurn, change, refused};
 use super::inference::InferenceCall;
 use super::list::pages_by_name;
 use super::{body, naming};
@@ -13,6 +13,7 @@ use crate::agents;
 use crate::error::ApiError;
 use crate::hub::HubData;
 use crate::model::Caller;
+use crate::quota::BytesPermit;
 use crate::random;
 use crate::registry::AgentSpec;
 
@@ -69,8 +70,9 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     naming::check_budget(&hub, &caller)?;
-    let spec: AgentSpec =
-        body::json(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    let (spec, body): (AgentSpec, _) =
+        body::counted(&req, payload).await.map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    let turn = ChangeTurn::wait(&hub, &caller, body).await?;
     naming::check_budget(&hub, &caller)?;
     let name = spec.name.clone().unwrap_or_default();
     let created = hub.try_change(|registry| {
@@ -80,7 +82,7 @@ async fn create(
     });
     let (agent, written) = created
         .map_err(|error| naming::refused(&hub, &caller, [name.as_str()], refused(error, AGENT, &name)))?;
-    written.await?;
+    turn.commit(written).await?;
     Ok(HttpResponse::Created().json(agent.row()))
 }
 
@@ -91,8 +93,8 @@ async fn update(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let spec: AgentSpec = body::json(&req, payload).await?;
-    let agent = change(&hub, AGENT, &name, |registry| {
+    let (spec, body): (AgentSpec, _) = body::counted(&req, payload).await?;
+    let agent = change(&hub, (&caller, body), (AGENT, &name), |registry| {
         let updated = registry.update_agent(&caller, &name, spec, hub.now())?;
         hub.agents_changed(registry, [name.as_str()]);
         Ok(updated)
@@ -101,8 +103,9 @@ async fn update(
 }
 
 async fn remove(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let removed =
-        change(&hub, AGENT, &name, |registry| Ok(((), registry.delete_agent(&caller, &name, hub.now())?)));
+    let removed = change(&hub, (&caller, BytesPermit::default()), (AGENT, &name), |registry| {
+        Ok(((), registry.delete_agent(&caller, &name, hub.now())?))
+    });
     removed.await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -174,23 +174,31 @@ pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
 ) -> Result<T, ApiError> {
+    Ok(counted(req, payload).await?.0)
+}
+
+/// Like [`json`], with the permit that counts the body.
+pub(super) async fn counted<T: DeserializeOwned + Send + 'static>(
+    req: &HttpRequest,
+    payload: Payload,
+) -> Result<(T, BytesPermit), ApiError> {
     checked(req, payload, |_| Ok(())).await
 }
 
-/// Like [`json`], then runs `check`, on another thread if the body is large. Its error becomes a 400.
+/// Like [`counted`], then runs `check`, on another thread if the body is large. Its error becomes a 400.
 pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
     req: &HttpRequest,
     payload: Payload,
     check: fn(&T) -> Result<(), Malformed>,
-) -> Result<T, ApiError> {
-    let (body, _permit) = read(req, payload, SMALL).await?;
+) -> Result<(T, BytesPermit), ApiError> {
+    let (body, permit) = read(req, payload, SMALL).await?;
     let size = body.len();
     let parsed = move || {
         let value = parse(&body)?;
         check(&value)?;
         Ok(value)
     };
-    offload(&sender(req), size, parsed).await
+    Ok((offload(&sender(req), size, parsed).await?, permit))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

@@ -1,10 +1,18 @@
 //! Changes of the registry that a route makes, and the errors that refuse them.
 
+use std::time::Duration;
+
+use backend::FairPermit;
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::connections::{self, PriorityGuard};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::quota::{too_large, too_many};
+use crate::model::Caller;
+use crate::quota::{BytesPermit, too_large, too_many};
 use crate::registry::{ManageError, Registry};
-use crate::store::Change;
+use crate::store::{Change, StoreFuture};
 use crate::telemetry::Limit;
 
 /// The kinds of object in the text of a refusal.
@@ -13,16 +21,54 @@ pub(super) const AGENT: &str = "agent";
 pub(super) const POOL: &str = "pool";
 pub(super) const NAME: &str = "name";
 
-/// Applies `change` to the registry and returns its value once the store has written it. `kind` and `name` say in an
-/// error what was to be changed.
+/// Longest wait for a turn: in that time a healthy store commits the changes of some hundred calls.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A user's turn to change the registry. It lasts until the changes are committed, also if the caller leaves.
+pub(super) struct ChangeTurn {
+    _turn: (FairPermit, PriorityGuard),
+    /// Counts the call's body.
+    _body: BytesPermit,
+}
+
+impl ChangeTurn {
+    /// Waits for the turn of `caller` for a change that a body of the size of `body` asks for.
+    pub(super) async fn wait(hub: &Hub, caller: &Caller, body: BytesPermit) -> Result<Self, ApiError> {
+        let turns = hub.change_turns.of(body.size());
+        let Ok(turn) = timeout(TURN_TIMEOUT, connections::turn(turns, &caller.user)).await else {
+            let text =
+                "your earlier calls that register or change something are not written yet: try again later";
+            return Err(ApiError::new(ErrorKind::Busy, text).refused_by(Limit::ChangeTurns));
+        };
+        // The token may have been revoked meanwhile.
+        if !hub.tokens.is_valid(&caller.token_id, clock::now()) {
+            return Err(ApiError::revoked());
+        }
+        Ok(Self { _turn: turn, _body: body })
+    }
+
+    /// Waits for the commit of the changes, and ends the turn.
+    pub(super) async fn commit(self, written: StoreFuture<()>) -> Result<(), ApiError> {
+        // Spawned, since the changes of a caller that leaves still wait for the store.
+        let commit = tokio::spawn(async move {
+            let _turn = self;
+            written.await
+        });
+        Ok(commit.await.map_err(ApiError::internal)??)
+    }
+}
+
+/// Applies `change` to the registry in the turn of `caller`, and returns its value once the store has written it. `body`
+/// counts the call's body; `kind` and `name` say in an error what was to be changed.
 pub(super) async fn change<T>(
     hub: &Hub,
-    kind: &str,
-    name: &str,
+    (caller, body): (&Caller, BytesPermit),
+    (kind, name): (&str, &str),
     change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), ManageError>,
 ) -> Result<T, ApiError> {
+    let turn = ChangeTurn::wait(hub, caller, body).await?;
     let (value, written) = hub.try_change(change).map_err(|error| refused(error, kind, name))?;
-    written.await?;
+    turn.commit(written).await?;
     Ok(value)
 }
 

@@ -16,6 +16,7 @@ use super::list::{limit, pages_by_name};
 use crate::error::ApiError;
 use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
+use crate::quota::BytesPermit;
 use crate::random;
 use crate::registry::LlmSpec;
 use crate::store::AuditQuery;
@@ -101,9 +102,9 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let spec: LlmSpec = body::json(&req, payload).await?;
+    let (spec, body): (LlmSpec, _) = body::counted(&req, payload).await?;
     let name = spec.name.clone().unwrap_or_default();
-    let row = change(&hub, LLM, &name, |registry| {
+    let row = change(&hub, (&caller, body), (LLM, &name), |registry| {
         let (llm, changes) = registry.create_llm(&caller, spec, random::id("llm"), hub.now())?;
         hub.offer(registry, &llm.name);
         hub.offer_detached();
@@ -128,8 +129,8 @@ async fn update(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let spec: LlmSpec = body::json(&req, payload).await?;
-    let updated = change(&hub, LLM, &name, |registry| {
+    let (spec, body): (LlmSpec, _) = body::counted(&req, payload).await?;
+    let updated = change(&hub, (&caller, body), (LLM, &name), |registry| {
         let names = registry.names_reaching(&name);
         let ((llm, warning), changes) = registry.update_llm(&caller, &name, spec, hub.now())?;
         // Callers may wait for a pool that the row joined.
@@ -147,7 +148,7 @@ async fn update(
 }
 
 async fn remove(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    let removed = change(&hub, LLM, &name, |registry| {
+    let removed = change(&hub, (&caller, BytesPermit::default()), (LLM, &name), |registry| {
         let names = registry.names_reaching(&name);
         let changes = registry.delete_llm(&caller, &name, hub.now())?;
         // A caller that waits for the row while it wakes may get another member of its pool.

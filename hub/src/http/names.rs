@@ -10,6 +10,7 @@ use super::list::pages_by_name;
 use crate::error::ApiError;
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
+use crate::quota::BytesPermit;
 use crate::registry::NameView;
 
 pub(super) fn register(config: &mut ServiceConfig) {
@@ -47,7 +48,7 @@ async fn give(
     name: Path<String>,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let NewOwner { owner_id } = body::json(&req, payload).await?;
+    let (NewOwner { owner_id }, body) = body::counted(&req, payload).await?;
     // A name given to a misspelt user would belong to nobody. Only admins learn which users have tokens; members pass
     // here and are refused by the registry.
     let owner_id = match (hub.tokens.user(&owner_id), caller.role) {
@@ -58,7 +59,7 @@ async fn give(
             return Err(ApiError::bad_request(text));
         }
     };
-    let view = change(&hub, NAME, &name, |registry| {
+    let view = change(&hub, (&caller, body), (NAME, &name), |registry| {
         let given = registry.give_name(&caller, &name, &owner_id, hub.now())?;
         hub.offer_detached();
         Ok(given)
@@ -69,7 +70,10 @@ async fn give(
 }
 
 async fn free(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
-    change(&hub, NAME, &name, |registry| Ok(((), registry.free_name(&caller, &name, hub.now())?))).await?;
+    change(&hub, (&caller, BytesPermit::default()), (NAME, &name), |registry| {
+        Ok(((), registry.free_name(&caller, &name, hub.now())?))
+    })
+    .await?;
     log::info!("{} frees the name '{name}'", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -8,6 +8,7 @@ use super::list::{PAGE, pages};
 use crate::error::ApiError;
 use crate::hub::HubData;
 use crate::model::Caller;
+use crate::quota::BytesPermit;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config
@@ -34,7 +35,7 @@ async fn one(hub: HubData, caller: Caller, pool: Path<String>) -> Result<HttpRes
 
 async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let view = change(&hub, POOL, &pool, |registry| {
+    let view = change(&hub, (&caller, BytesPermit::default()), (POOL, &pool), |registry| {
         let admitted = registry.admit_member(&caller, &pool, &row, hub.now())?;
         // Callers may wait for the pool.
         hub.offer(registry, &row);
@@ -52,7 +53,7 @@ async fn dismiss(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, ApiError> {
     let (pool, row) = path.into_inner();
-    let view = change(&hub, POOL, &pool, |registry| {
+    let view = change(&hub, (&caller, BytesPermit::default()), (POOL, &pool), |registry| {
         let dismissed = registry.remove_member(&caller, &pool, &row, hub.now())?;
         // A caller that waits for the row while it wakes may get another member.
         hub.offer_names(registry, [pool.as_str()]);

@@ -27,7 +27,7 @@ async fn ready(hub: HubData) -> Result<HttpResponse, ApiError> {
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    match timeout(STORE_TIMEOUT, hub.store.write(Vec::new())).await {
+    match timeout(STORE_TIMEOUT, hub.store.probe()).await {
         Ok(Ok(())) => Ok(ok_json(r#"{"status":"ready"}"#)),
         Ok(Err(_)) | Err(_) => {
             Err(ApiError::new(ErrorKind::StoreUnavailable, "the store cannot be written now"))

@@ -113,6 +113,15 @@ pub struct AuditRecord {
     pub output_tokens: Option<u64>,
 }
 
+impl AuditRecord {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        let Self { id, task, request_id, user, llm, through, model, publisher, code, .. } = self;
+        let optional = [request_id, through, publisher, code].into_iter().flatten();
+        [id, task, user, llm, model].into_iter().chain(optional).map(String::len).sum()
+    }
+}
+
 /// One durable task (`POST /api/v1/inference-tasks`).
 #[derive(Debug, Clone)]
 pub struct DurableTask {

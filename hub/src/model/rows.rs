@@ -42,6 +42,12 @@ pub struct Llm {
 }
 
 impl Llm {
+    /// Whether the two rows differ at most in their times of the last heartbeat and of the last update.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (last_heartbeat_at, updated_at) = (other.last_heartbeat_at, other.updated_at);
+        Self { last_heartbeat_at, updated_at, ..self.clone() } == *other
+    }
+
     /// The size of the row in its owner's quota.
     pub fn bytes(&self) -> usize {
         let upstream = self.upstream.as_ref();
@@ -108,7 +114,53 @@ pub struct Agent {
     pub updated_at: Timestamp,
 }
 
+impl NameRecord {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        let admitted =
+            self.admitted.as_ref().map_or(0, |admitted| admitted.pool.len() + admitted.pool_owner.len());
+        let pinned = self.pinned.as_ref().map_or(0, |pinned| pinned.name.len() + pinned.owner.len());
+        self.name.len() + self.owner.len() + admitted + pinned
+    }
+}
+
 impl Agent {
+    /// Whether the two agents differ at most in their times of the last heartbeat and of the last update.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            id,
+            name,
+            llm_name,
+            description,
+            system_prompt,
+            project,
+            default_params,
+            extras,
+            kind,
+            status,
+            last_heartbeat_at: _,
+            inactive_since,
+            visibility,
+            owner,
+            session,
+            registered,
+            created_at,
+            updated_at: _,
+        } = self;
+        let json = |value: &Option<Box<RawValue>>, other: &Option<Box<RawValue>>| {
+            value.as_deref().map(RawValue::get) == other.as_deref().map(RawValue::get)
+        };
+        (id, name, llm_name, owner, session)
+            == (&other.id, &other.name, &other.llm_name, &other.owner, &other.session)
+            && (description, system_prompt, project)
+                == (&other.description, &other.system_prompt, &other.project)
+            && json(default_params, &other.default_params)
+            && json(extras, &other.extras)
+            && (kind, status, visibility, registered)
+                == (&other.kind, &other.status, &other.visibility, &other.registered)
+            && (inactive_since, created_at) == (&other.inactive_since, &other.created_at)
+    }
+
     /// The size of the agent in its owner's quota.
     pub fn bytes(&self) -> usize {
         bytes_of([

@@ -117,7 +117,7 @@ impl Registry {
                 llm.inactive_since = Some(now.wall);
                 if let Some(session) = llm.session.as_ref().and_then(|id| registry.sessions.get_mut(id)) {
                     llm.last_heartbeat_at = Some(session.record.last_heartbeat_at);
-                    session.llms.insert(llm.name.clone());
+                    session.insert_llm(&llm.name, llm.registered);
                 }
             }
             if known.contains(llm.name.as_str()) {
@@ -134,7 +134,7 @@ impl Registry {
                 agent.inactive_since = Some(now.wall);
                 if let Some(session) = agent.session.as_ref().and_then(|id| registry.sessions.get_mut(id)) {
                     agent.last_heartbeat_at = Some(session.record.last_heartbeat_at);
-                    session.agents.insert(agent.name.clone());
+                    session.insert_agent(&agent.name, agent.registered);
                 }
             }
             let is_new = !known.contains(agent.name.as_str());

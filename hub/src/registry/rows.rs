@@ -76,7 +76,7 @@ impl Registry {
         }
         self.update_name_use(name, now);
         if let Some(session) = llm.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
-            session.llms.remove(name);
+            session.remove_llm(name);
         }
         self.expire_empty_session(llm.session.as_deref());
         Some(Change::DeleteLlm(llm.id))
@@ -109,7 +109,7 @@ impl Registry {
         let AgentEntry { agent, due, .. } = self.agents.remove(name)?;
         self.expiry.remove(due, ExpiryKey::Agent(name.into()));
         if let Some(session) = agent.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {
-            session.agents.remove(name);
+            session.remove_agent(name);
         }
         self.expire_empty_session(agent.session.as_deref());
         self.update_name_use(name, now);

@@ -2,10 +2,12 @@
 //!
 //! A sweep looks only at what is due, and at a bounded number of items while it holds the table's lock.
 
+use std::time::Duration;
+
 use wire::row::{Kind, Status};
 
 use super::Registry;
-use super::entry::ExpiryKey;
+use super::entry::{AgentEntry, ExpiryKey};
 use super::session::{ControlChannel, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::UserId;
@@ -59,6 +61,18 @@ impl Registry {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
+        if !session.is_open()
+            && let Some(key) = session.overdue.pop_first()
+        {
+            let more = !session.overdue.is_empty();
+            self.schedule_expiry_of(&key);
+            if more {
+                // One at a time, since there may be thousands.
+                self.check_session_at(id, Duration::ZERO);
+                return;
+            }
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
         let owner = session.record.owner.clone();
         let quiet = now.mono.saturating_sub(session.last_heartbeat);
         let mut fell_silent = false;
@@ -108,6 +122,18 @@ impl Registry {
         })
     }
 
+    /// Schedules the deletion check of a row or an agent.
+    fn schedule_expiry_of(&mut self, key: &ExpiryKey) {
+        let entry = match key {
+            ExpiryKey::Llm(name) => self.llms.get_mut(&**name).map(|entry| entry.lifecycle()),
+            ExpiryKey::Agent(name) => self.agents.get_mut(&**name).map(AgentEntry::lifecycle),
+            ExpiryKey::Session(_) | ExpiryKey::Name(_) => None,
+        };
+        if let Some(mut entry) = entry {
+            entry.schedule_expiry(&mut self.expiry, self.retention, || key.clone());
+        }
+    }
+
     /// Deletes a virtual row or agent that was inactive for the retention time, unless its session's channel is open.
     fn sweep_entry(&mut self, key: &ExpiryKey, now: Now) -> Option<Change> {
         let mut entry = match key {
@@ -120,7 +146,11 @@ impl Registry {
             return None;
         }
         // The end of an open channel schedules the next check.
-        if entry.session.and_then(|id| self.sessions.get(id)).is_some_and(Session::is_open) {
+        let session = entry.session.and_then(|id| self.sessions.get_mut(id));
+        if let Some(session) = session.filter(|session| session.is_open()) {
+            if !*entry.registered {
+                session.overdue.insert(key.clone());
+            }
             return None;
         }
         if *entry.inactive_at + self.retention > now.mono {

@@ -5,10 +5,14 @@ use tokio::sync::oneshot;
 
 use super::reader::ReadFn;
 use super::{Change, RetentionLimits, StoreError, rows, tasks};
+use crate::model::{SessionRecord, Token};
 use crate::news::news;
 
 /// Bytes that a deletion counts for when the size of the row cannot be read.
 const UNKNOWN_SIZE: u64 = 1 << 20;
+
+/// Bytes that a change writes beside its texts: fixed columns and index entries.
+const CHANGE_BYTES: u64 = 256;
 
 /// Takes the result of a job. Its receiver may have been dropped.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -20,8 +24,18 @@ pub(super) enum Job {
     WriteCoalesced,
     /// Runs on the reader thread, after the commit of all earlier jobs.
     Read(ReadFn),
+    /// Answers the [`Probes`], if no commit has answered them yet.
+    Probe,
     /// Runs on the writer's connection, after the commit of all earlier jobs.
     Run(Box<dyn FnOnce(&mut Connection) + Send>),
+}
+
+/// Calls of [`Store::probe`](super::Store::probe) that wait for a commit.
+#[derive(Default)]
+pub(super) struct Probes {
+    pub(super) waiting: Vec<Reply<()>>,
+    /// A [`Job::Probe`] is in the queue.
+    pub(super) is_scheduled: bool,
 }
 
 /// A list of changes, applied whole or not at all.
@@ -36,7 +50,7 @@ impl Job {
     pub(super) fn changes(&self) -> &[Change] {
         match self {
             Self::Write(write) => &write.changes,
-            Self::Expire(..) | Self::WriteCoalesced | Self::Read(_) | Self::Run(_) => &[],
+            Self::Expire(..) | Self::WriteCoalesced | Self::Read(_) | Self::Probe | Self::Run(_) => &[],
         }
     }
 
@@ -50,9 +64,22 @@ impl Job {
             Change::DeleteTask(id) => deleted(id),
             Change::PutLlm(llm) => llm.bytes() as u64,
             Change::PutAgent(agent) => agent.bytes() as u64,
-            _ => 0,
+            Change::PutName(record) => record.bytes() as u64,
+            Change::Audit(record) => record.bytes() as u64,
+            Change::PutSession(SessionRecord { id, owner, .. })
+            | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
+            Change::DeleteLlm(_)
+            | Change::DeleteAgent(_)
+            | Change::DeleteSession(_)
+            | Change::DeleteName(_)
+            | Change::ClaimTask { .. }
+            | Change::UnclaimTask(_)
+            | Change::EnforceTaskQuota { .. } => 0,
         };
-        self.changes().iter().map(weigh).fold(0, u64::saturating_add)
+        self.changes()
+            .iter()
+            .map(|change| weigh(change).saturating_add(CHANGE_BYTES))
+            .fold(0, u64::saturating_add)
     }
 
     pub(super) fn is_write_behind(&self) -> bool {

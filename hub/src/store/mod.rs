@@ -213,6 +213,11 @@ pub trait Store: Send + Sync {
     /// Applies `changes` in one transaction, after all earlier lists. Dropping the future does not cancel the write.
     fn write(&self, changes: Vec<Change>) -> StoreFuture<()>;
 
+    /// Asks whether the store can write: whether its next commit succeeds. That need not be after the commit of earlier lists.
+    fn probe(&self) -> StoreFuture<()> {
+        self.write(Vec::new())
+    }
+
     /// As [`write`](Self::write), for changes that the registry in memory has already applied: after an error they are
     /// retried until they are written, except for audit records.
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()>;

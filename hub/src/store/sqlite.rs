@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::columns::all;
-use super::job::{Job, Reply, Write};
+use super::job::{Job, Probes, Reply, Write};
 use super::reader::connect;
 use super::reader::{ReadFn, Reader};
 use super::schema::migrate;
@@ -32,6 +32,7 @@ pub struct SqliteStore {
     /// Number of jobs in the queue.
     waiting: Arc<AtomicUsize>,
     coalescer: Arc<Mutex<Coalescer>>,
+    probes: Arc<Mutex<Probes>>,
     thread: Option<JoinHandle<()>>,
     /// Searches the audit; `None` for a store in memory, which has a single connection.
     searches: Option<Reader>,
@@ -70,6 +71,7 @@ impl SqliteStore {
         let waiting = Arc::<AtomicUsize>::default();
         let coalescer = Arc::<Mutex<Coalescer>>::default();
         let writer = Writer::new(conn, waiting.clone(), coalescer.clone(), read_lock, reader);
+        let probes = writer.probes.clone();
         let run = move || {
             writer.serve(&queue);
             drop(dir);
@@ -78,7 +80,7 @@ impl SqliteStore {
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), waiting, coalescer, thread: Some(thread), searches })
+        Ok(Self { jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), searches })
     }
 
     fn send<T: Send + 'static>(
@@ -158,6 +160,20 @@ impl Store for SqliteStore {
     fn write(&self, changes: Vec<Change>) -> StoreFuture<()> {
         let (reply, result) = oneshot::channel();
         self.send(Job::Write(Write { changes, reply, is_write_behind: false }), result)
+    }
+
+    fn probe(&self) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        let is_scheduled = {
+            let mut probes = self.probes.lock();
+            probes.waiting.retain(|waiting| !waiting.is_closed());
+            probes.waiting.push(reply);
+            std::mem::replace(&mut probes.is_scheduled, true)
+        };
+        if !is_scheduled {
+            self.enqueue(&mut self.coalescer.lock(), Job::Probe);
+        }
+        wait_for(result)
     }
 
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()> {

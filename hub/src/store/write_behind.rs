@@ -104,10 +104,10 @@ impl Coalescer {
         }
     }
 
-    /// Takes the changes that may be written once `jobs_done` jobs are done.
-    pub(super) fn take(&mut self, jobs_done: u64) -> Vec<Change> {
+    /// Takes at most `most` of the changes that may be written once `jobs_done` jobs are done.
+    pub(super) fn take(&mut self, jobs_done: u64, most: usize) -> Vec<Change> {
         let ready = self.changes.extract_if(|_, coalesced| coalesced.after_jobs <= jobs_done);
-        let changes = ready.map(|(_, coalesced)| coalesced.change).collect();
+        let changes = ready.take(most).map(|(_, coalesced)| coalesced.change).collect();
         self.is_scheduled = !self.changes.is_empty();
         changes
     }

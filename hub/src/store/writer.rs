@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::cleanup::Cleanup;
 use super::job::write;
-use super::job::{Job, Write};
+use super::job::{Job, Probes, Write};
 use super::reader::BUSY_TIMEOUT;
 use super::reader::Reader;
 use super::write_behind::Coalescer;
@@ -21,6 +21,8 @@ use crate::news::news;
 
 /// Maximum number of jobs in one commit: bounds how long the first of them waits.
 pub(super) const GROUP: usize = 512;
+/// Number of changes after which no further job joins a commit: some 10 ms.
+pub(super) const GROUP_CHANGES: usize = 1024;
 /// Bytes after which no further job joins a commit.
 const GROUP_BYTES: u64 = 8 << 20;
 /// Cleanup backlog, in bytes, above which a commit is followed by two steps instead of one. A job then waits for at most
@@ -52,7 +54,9 @@ pub(super) struct Writer {
     jobs_done: u64,
     coalescer: Arc<Mutex<Coalescer>>,
     has_coalesced: bool,
+    /// `None` if the next write of coalesced changes need not wait: there was none, or it left some.
     coalesced_written_at: Option<Instant>,
+    pub(super) probes: Arc<Mutex<Probes>>,
     /// When the WAL got its first frame after the last checkpoint.
     pub(super) uncheckpointed_since: Option<Instant>,
     /// Held by the readers while they read.
@@ -80,6 +84,7 @@ impl Writer {
             coalescer,
             has_coalesced: false,
             coalesced_written_at: None,
+            probes: Arc::default(),
             uncheckpointed_since: None,
             read_lock,
             reader,
@@ -90,26 +95,31 @@ impl Writer {
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
         while let Some(first) = self.next(queue) {
             let (mut group, mut reads) = (Vec::new(), Vec::new());
-            let mut weight = 0;
+            let (mut weight, mut changes, mut is_probed) = (0, 0, false);
             let mut next = Some(first);
             while let Some(job) = next {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.jobs_done += 1;
                 weight += job.weight(&self.conn);
+                changes += job.changes().len();
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::Expire(retention, reply) => self.cleanup.expire(retention, reply),
                     Job::WriteCoalesced => self.has_coalesced = true,
                     Job::Read(read) => reads.push(read),
+                    Job::Probe => is_probed = true,
                     Job::Run(work) => {
                         self.commit(std::mem::take(&mut group));
                         work(&mut self.conn);
                     }
                 }
-                let has_room = group.len() < GROUP && weight < GROUP_BYTES;
+                let has_room = group.len() < GROUP && changes < GROUP_CHANGES && weight < GROUP_BYTES;
                 next = if has_room { queue.try_recv().ok() } else { None };
             }
             self.commit(group);
+            if is_probed {
+                self.probe();
+            }
             for read in reads {
                 match &self.reader {
                     Some(reader) => reader.send(read),
@@ -128,7 +138,12 @@ impl Writer {
                 }
             }
         }
-        self.write_coalesced();
+        loop {
+            self.write_coalesced();
+            if self.coalesced_written_at.is_some() || !self.has_coalesced {
+                break;
+            }
+        }
         self.flush_write_behind();
         // The writer's connection must close last: SQLite then checkpoints and deletes the WAL.
         self.reader = None;
@@ -139,7 +154,7 @@ impl Writer {
         loop {
             let wait = if !self.write_behind.is_empty() {
                 RETRY_EVERY
-            } else if !self.cleanup.is_idle() {
+            } else if !self.cleanup.is_idle() || (self.has_coalesced && self.coalesced_written_at.is_none()) {
                 Duration::ZERO
             } else if self.uncheckpointed_since.is_some() || self.has_coalesced {
                 QUIET
@@ -172,11 +187,11 @@ impl Writer {
         }
         let changes = {
             let mut coalescer = self.coalescer.lock();
-            let changes = coalescer.take(self.jobs_done);
+            let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
             self.has_coalesced = coalescer.is_scheduled;
             changes
         };
-        self.coalesced_written_at = Some(Instant::now());
+        self.coalesced_written_at = (changes.len() < GROUP_CHANGES).then(Instant::now);
         let (reply, _) = oneshot::channel();
         self.commit(vec![Write { changes, reply, is_write_behind: true }]);
     }
@@ -231,6 +246,22 @@ impl Writer {
         };
     }
 
+    /// Answers the probes that no commit has answered yet.
+    fn probe(&mut self) {
+        let mut probes = self.probes.lock();
+        probes.is_scheduled = false;
+        if probes.waiting.is_empty() {
+            return;
+        }
+        drop(probes);
+        if !self.write_behind.is_empty() {
+            self.uncheckpointed_since.get_or_insert_with(Instant::now);
+        }
+        if let Err(error) = self.transact(&[]) {
+            news!(error, "failed writes", "the store", "{error}");
+        }
+    }
+
     fn busy_timeout(&self) -> Duration {
         if self.is_failing { Duration::ZERO } else { BUSY_TIMEOUT }
     }
@@ -282,6 +313,9 @@ impl Writer {
         }
         if results.is_ok() {
             self.write_behind.clear();
+        }
+        for probe in self.probes.lock().waiting.drain(..) {
+            let _ = probe.send(results.as_ref().map(|_| ()).map_err(Clone::clone));
         }
         results
     }

@@ -69,6 +69,8 @@ limits! {
     DefinitionShape: "definition_shape";
     /// LLMs and agents in a register call or heartbeat.
     RegisterEntries: "register_entries";
+    /// Calls of a user that register or change something and are not committed yet.
+    ChangeTurns: "change_turns";
     /// Dispatches under way.
     Dispatches: "dispatches";
 }

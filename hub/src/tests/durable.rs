@@ -260,3 +260,18 @@ async fn a_result_that_does_not_end_the_task_is_acknowledged_at_once() {
     store.set_disk(Disk::Healthy);
     hub.stop().await;
 }
+
+/// F63: a register call that changes nothing is not confirmed while the changes of an earlier one are not written.
+#[actix_rt::test]
+async fn a_register_call_is_confirmed_only_when_earlier_ones_are_written() {
+    let store = FaultyStore::new();
+    let hub = hub_on(store.clone()).await;
+    let body = json!({ "providerSessionId": "sess-aaaaaaaa", "providers": [provider("a")] });
+    store.set_disk(Disk::Full);
+    for _ in 0..2 {
+        assert_eq!(hub.register(ADMIN, &body).await.0, 503);
+    }
+    store.set_disk(Disk::Healthy);
+    assert_eq!(hub.register(ADMIN, &body).await.0, 201);
+    hub.stop().await;
+}

@@ -5,6 +5,7 @@ mod bodies;
 mod browser;
 mod callers;
 mod causes;
+mod change_turns;
 mod channel;
 mod clients;
 mod connections;

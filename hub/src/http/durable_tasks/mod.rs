@@ -96,7 +96,7 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (text, _bytes) = body::read(&req, payload, body::INFERENCE).await?;
+    let (text, body) = body::read(&req, payload, body::INFERENCE).await?;
     let new = offload(&caller.user, text.len(), move || TaskRequest::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
@@ -129,6 +129,8 @@ async fn create(
     // Spawned, so that a caller that leaves now does not leave a task on disk that is not in the queue.
     let hub = hub.into_inner();
     let position = tokio::spawn(async move {
+        // Counts the request until it is on disk.
+        let _body = body;
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
         let _turn = if large { Some(turn(&WRITES, &task.owner).await) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), max_bytes: hub.options.limits.disk };

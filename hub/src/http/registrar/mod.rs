@@ -10,6 +10,7 @@ use wire::features::SESSION_HEADER;
 use wire::register::{Heartbeat, RegisterRequest};
 use wire::row::{AgentRow, LlmRow};
 
+use super::change::ChangeTurn;
 use super::decode::coding;
 use super::list::{ok_json, pages};
 use super::{body, naming};
@@ -65,9 +66,10 @@ async fn register_llms(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     naming::check_budget(&hub, &caller)?;
-    let request: RegisterRequest = body::checked(&req, payload, check)
+    let (request, body): (RegisterRequest, _) = body::checked(&req, payload, check)
         .await
         .map_err(|error| naming::refused(&hub, &caller, [], error))?;
+    let turn = ChangeTurn::wait(&hub, &caller, body).await?;
     naming::check_budget(&hub, &caller)?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
@@ -76,6 +78,8 @@ async fn register_llms(
         let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
         let changes = std::mem::take(&mut registered.changes);
         hub.offer_rows_of(registry, &registered.session);
+        hub.offer_rows(registry, registered.dropped_llms.iter().map(String::as_str));
+        hub.agents_changed(registry, registered.dropped_agents.iter().map(String::as_str));
         hub.agents_changed(registry, registered.agents.iter().map(|agent| agent.name.as_str()));
         // A row that was deleted may be back, for the agents of any user.
         hub.offer_detached();
@@ -97,7 +101,7 @@ async fn register_llms(
     for warning in &registered.warnings {
         news!(warn, "warnings to register calls", &caller.user, "register by {}: {warning}", caller.user);
     }
-    written.await?;
+    turn.commit(written).await?;
     Ok(HttpResponse::Created().json(RegisterResponse {
         provider_session_id: registered.session,
         llms,
@@ -113,7 +117,7 @@ async fn heartbeat(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let beat: Heartbeat = body::checked(&req, payload, check_heartbeat).await?;
+    let (beat, _): (Heartbeat, _) = body::checked(&req, payload, check_heartbeat).await?;
     let deleted = hub.note(|registry| {
         let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
         // Rows that the heartbeat did not change are not in `beaten`.

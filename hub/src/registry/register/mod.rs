@@ -21,7 +21,7 @@ use crate::store::Change;
 use crate::telemetry::Limit;
 
 /// A register call that was applied.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registration {
     /// The session id that the publisher uses from now on.
     pub session: String,
@@ -29,9 +29,13 @@ pub struct Registration {
     pub llms: Vec<Llm>,
     /// The agents of the call, in its order.
     pub agents: Vec<Agent>,
+    /// Rows of the session that the previous call named and this one does not.
+    pub dropped_llms: Vec<String>,
+    /// Agents of the session that the previous call named and this one does not.
+    pub dropped_agents: Vec<String>,
     /// Warnings for the publisher's owner, each naming its row or agent.
     pub warnings: Vec<String>,
-    /// Changes to commit before the call is answered.
+    /// Changes to commit before the call is answered: of rows and agents, those that differ from the stored ones.
     pub changes: Vec<Change>,
 }
 
@@ -74,10 +78,9 @@ impl Registry {
         self.check_pool_limits(caller, request).map_err(RegisterRefusal::PoolFull)?;
         self.check_limits(caller, &session, request)?;
 
-        let changes = vec![self.touch_session(caller, &session, now)];
-        let (llms, agents, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        let mut done = Registration { session: session.clone(), llms, agents, warnings, changes };
-        done.changes.extend(self.drop_unnamed(&session, request, now));
+        let mut done = Registration { session: session.clone(), ..Registration::default() };
+        done.changes.extend(self.touch_session(caller, &session, now));
+        self.drop_unnamed(&session, request, now, &mut done);
         for spec in &request.providers {
             self.apply_llm(&call, spec, &mut done);
         }
@@ -120,17 +123,19 @@ impl Registry {
     }
 
     /// Creates the session, or starts it anew: the call counts as a heartbeat, and its channel is about to open.
-    fn touch_session(&mut self, caller: &Caller, id: &str, now: Now) -> Change {
+    /// Returns the write of a new session; the heartbeat of a known one is stored by the next sweep.
+    fn touch_session(&mut self, caller: &Caller, id: &str, now: Now) -> Option<Change> {
         let record = SessionRecord {
             id: id.to_owned(),
             owner: caller.user.clone(),
             last_heartbeat_at: now.wall,
             created_at: now.wall,
         };
-        if !self.sessions.contains_key(id) {
+        let is_new = !self.sessions.contains_key(id);
+        if is_new {
             self.insert_session(Session::new(record.clone(), now));
         }
-        let Some(session) = self.sessions.get_mut(id) else { return Change::PutSession(record) };
+        let session = self.sessions.get_mut(id)?;
         session.settled = false;
         session.deleted.clear();
         session.last_heartbeat = now.mono;
@@ -140,31 +145,39 @@ impl Registry {
         if let ControlChannel::Closed { .. } = session.channel {
             session.channel = ControlChannel::None;
         }
-        let change = Change::PutSession(session.record.clone());
+        if !is_new && !std::mem::replace(&mut session.unsaved, true) {
+            self.unsaved_sessions.push(id.to_owned());
+        }
         self.check_session_at(id, now.mono + self.heartbeat_timeout + MOMENT);
         self.mark_session_changed(id);
-        change
+        is_new.then_some(Change::PutSession(record))
     }
 
     /// Makes what the session no longer names inactive at once; heartbeats do not restore it.
-    fn drop_unnamed(&mut self, session: &str, request: &RegisterRequest, now: Now) -> Vec<Change> {
-        let Some(known) = self.sessions.get(session) else { return Vec::new() };
+    fn drop_unnamed(&mut self, session: &str, request: &RegisterRequest, now: Now, done: &mut Registration) {
+        let Some(known) = self.sessions.get(session) else { return };
         let last_heartbeat = known.record.last_heartbeat_at;
-        // Sets, since the session may have thousands of entries from earlier calls.
         let llms: HashSet<&str> = request.providers.iter().map(|spec| spec.name.as_str()).collect();
         let agents: HashSet<&str> = request.agents.iter().map(|spec| spec.name.as_str()).collect();
-        self.update_session_entries(session, |name, entry| {
-            let named = match name {
-                EntryName::Llm(name) => llms.contains(name),
-                EntryName::Agent(name) => agents.contains(name),
+        let changes = self.update_session_entries(session, |name, entry| {
+            let (named, name, dropped) = match name {
+                EntryName::Llm(name) => (llms.contains(name), name, &mut done.dropped_llms),
+                EntryName::Agent(name) => (agents.contains(name), name, &mut done.dropped_agents),
             };
-            if named || !(entry.set_status(Status::Inactive, now) || *entry.registered) {
+            if named {
                 return false;
             }
+            entry.set_status(Status::Inactive, now);
             *entry.registered = false;
             *entry.last_heartbeat_at = Some(last_heartbeat);
+            dropped.push(name.to_owned());
             true
-        })
+        });
+        done.changes.extend(changes);
+        if let Some(session) = self.sessions.get_mut(session) {
+            done.dropped_llms.iter().for_each(|name| session.insert_llm(name, false));
+            done.dropped_agents.iter().for_each(|name| session.insert_agent(name, false));
+        }
     }
 
     /// Inserts or replaces the row of `spec`.
@@ -181,10 +194,10 @@ impl Registry {
         if let Some(id) = old.as_ref().and_then(|old| old.session.as_deref()).filter(|id| *id != call.session)
             && let Some(former) = self.sessions.get_mut(id)
         {
-            former.llms.remove(&spec.name);
+            former.remove_llm(&spec.name);
             self.expire_empty_session(Some(id));
         }
-        let llm = Llm {
+        let mut llm = Llm {
             id: old.as_ref().map_or_else(|| (call.ids)("llm"), |old| old.id.clone()),
             name: spec.name.clone(),
             provider_type: spec.provider_type.clone(),
@@ -207,15 +220,18 @@ impl Registry {
             timeout_seconds: spec.timeout_seconds,
             allow_remote_urls: spec.allow_remote_urls,
         };
+        match old.filter(|old| old.is_same(&llm)) {
+            Some(old) => llm.updated_at = old.updated_at,
+            None => done.changes.push(Change::PutLlm(Box::new(llm.clone()))),
+        }
         done.llms.push(llm.clone());
-        done.changes.push(Change::PutLlm(Box::new(llm.clone())));
         self.put_llm(llm, call.now);
         if let Some(entry) = self.llms.get_mut(&spec.name) {
             entry.report = None;
             entry.registered_capacity = spec.max_concurrency;
         }
         if let Some(session) = self.sessions.get_mut(call.session) {
-            session.llms.insert(spec.name.clone());
+            session.insert_llm(&spec.name, true);
         }
     }
 
@@ -229,10 +245,10 @@ impl Registry {
         if let Some(id) = old.as_ref().and_then(|old| old.session.as_deref()).filter(|id| *id != call.session)
             && let Some(former) = self.sessions.get_mut(id)
         {
-            former.agents.remove(&spec.name);
+            former.remove_agent(&spec.name);
             self.expire_empty_session(Some(id));
         }
-        let agent = Agent {
+        let mut agent = Agent {
             id: old.as_ref().map_or_else(|| (call.ids)("agent"), |old| old.id.clone()),
             name: spec.name.clone(),
             llm_name: spec.llm_name.clone(),
@@ -252,12 +268,15 @@ impl Registry {
             created_at: old.as_ref().map_or(call.now.wall, |old| old.created_at),
             updated_at: call.now.wall,
         };
+        match old.filter(|old| old.is_same(&agent)) {
+            Some(old) => agent.updated_at = old.updated_at,
+            None => done.changes.push(Change::PutAgent(Box::new(agent.clone()))),
+        }
         done.agents.push(agent.clone());
-        done.changes.push(Change::PutAgent(Box::new(agent.clone())));
         self.put_agent(agent, call.now);
         self.pin_agent(call.caller, &spec.name, &spec.llm_name, false);
         if let Some(session) = self.sessions.get_mut(call.session) {
-            session.agents.insert(spec.name.clone());
+            session.insert_agent(&spec.name, true);
         }
     }
 }

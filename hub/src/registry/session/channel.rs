@@ -2,6 +2,7 @@
 //! (sections 3.6 and 4).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use wire::Features;
 use wire::features::Feature;
@@ -64,6 +65,8 @@ impl Registry {
         if session.is_empty() {
             let at = session.last_heartbeat + self.retention;
             self.check_session_at(id, at);
+        } else if !session.overdue.is_empty() {
+            self.check_session_at(id, Duration::ZERO);
         }
         Some(self.deactivate_session(id, now))
     }
@@ -167,7 +170,6 @@ impl Registry {
         for status in beat.providers.iter().flatten() {
             if session.llms.contains(&status.name)
                 && let Some(entry) = self.llms.get_mut(&status.name)
-                && entry.llm.registered
             {
                 // A greater capacity attracts a greater share of the calls: the first value is the bound. Zero is no value.
                 if status.max_concurrency > 0 {
@@ -211,9 +213,6 @@ impl Registry {
             return Vec::new();
         }
         self.update_session_entries(id, |_, entry| {
-            if !*entry.registered {
-                return false;
-            }
             *entry.last_heartbeat_at = Some(now.wall);
             entry.set_status(entry.restored_status, now)
         })
@@ -228,7 +227,7 @@ impl Registry {
         let mut changes = vec![Change::PutSession(session.record.clone())];
         changes.extend(self.update_session_entries(id, |_, entry| {
             let was_live = entry.set_status(Status::Inactive, now);
-            if was_live && *entry.registered {
+            if was_live {
                 *entry.last_heartbeat_at = Some(last_heartbeat);
             }
             was_live

@@ -4,7 +4,7 @@
 
 mod channel;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -49,8 +49,15 @@ pub(super) struct Session {
     pub(super) draining: bool,
     /// Whether a channel was open since the hub started.
     pub(super) had_channel: bool,
+    /// Rows and agents that its last register call named: at most [`MAX_ENTRIES`](super::MAX_ENTRIES) each.
     pub(super) llms: BTreeSet<String>,
     pub(super) agents: BTreeSet<String>,
+    /// Rows and agents that only earlier register calls named: inactive until they are deleted. There may be thousands, so
+    /// no event of the session visits them.
+    pub(super) dropped_llms: HashSet<String>,
+    pub(super) dropped_agents: HashSet<String>,
+    /// Dropped rows and agents whose time to be deleted came while the channel was open.
+    pub(super) overdue: BTreeSet<ExpiryKey>,
     /// Rows and agents that an admin deleted since the session registered them.
     pub(super) deleted: BTreeSet<String>,
 }
@@ -75,6 +82,7 @@ pub struct SessionView {
     pub status: &'static str,
     /// Features negotiated on its channel.
     pub features: Vec<&'static str>,
+    /// Rows and agents that its last register call named.
     pub llms: Vec<String>,
     pub agents: Vec<String>,
     /// Wall-clock time of its last heartbeat.
@@ -98,6 +106,9 @@ impl Session {
             had_channel: false,
             llms: BTreeSet::new(),
             agents: BTreeSet::new(),
+            dropped_llms: HashSet::new(),
+            dropped_agents: HashSet::new(),
+            overdue: BTreeSet::new(),
             deleted: BTreeSet::new(),
         }
     }
@@ -111,8 +122,42 @@ impl Session {
         self.is_open() && !self.silent && !self.draining
     }
 
+    /// Whether it has no row and no agent, also none that it dropped.
     pub(super) fn is_empty(&self) -> bool {
-        self.llms.is_empty() && self.agents.is_empty()
+        self.llms.is_empty()
+            && self.agents.is_empty()
+            && self.dropped_llms.is_empty()
+            && self.dropped_agents.is_empty()
+    }
+
+    /// Adds the row `name`; `registered` is as in [`Llm::registered`].
+    pub(super) fn insert_llm(&mut self, name: &str, registered: bool) {
+        self.remove_llm(name);
+        if registered {
+            self.llms.insert(name.to_owned());
+        } else {
+            self.dropped_llms.insert(name.to_owned());
+        }
+    }
+
+    /// Adds the agent `name`; `registered` is as in [`Agent::registered`](crate::model::Agent::registered).
+    pub(super) fn insert_agent(&mut self, name: &str, registered: bool) {
+        self.remove_agent(name);
+        if registered {
+            self.agents.insert(name.to_owned());
+        } else {
+            self.dropped_agents.insert(name.to_owned());
+        }
+    }
+
+    pub(super) fn remove_llm(&mut self, name: &str) {
+        self.llms.remove(name);
+        self.dropped_llms.remove(name);
+    }
+
+    pub(super) fn remove_agent(&mut self, name: &str) {
+        self.agents.remove(name);
+        self.dropped_agents.remove(name);
     }
 
     /// Features negotiated on its channel; none without a channel.
@@ -160,7 +205,7 @@ impl Registry {
         }
     }
 
-    /// Applies `change` to the session's rows and agents, and returns the writes of those for which it returned true.
+    /// Applies `change` to the session's registered rows and agents, and returns the writes of those for which it returned true.
     /// Inactive ones are scheduled for deletion.
     pub(super) fn update_session_entries(
         &mut self,
@@ -204,12 +249,12 @@ impl Registry {
         self.sessions.get(id).map_or(Vec::new(), |session| session.deleted.iter().cloned().collect())
     }
 
-    /// Names of the session's rows.
+    /// Names of the session's registered rows.
     pub fn session_llms(&self, id: &str) -> Vec<String> {
         self.sessions.get(id).map_or(Vec::new(), |session| session.llms.iter().cloned().collect())
     }
 
-    /// Names of the session's agents.
+    /// Names of the session's registered agents.
     pub fn session_agents(&self, id: &str) -> Vec<String> {
         self.sessions.get(id).map_or(Vec::new(), |session| session.agents.iter().cloned().collect())
     }

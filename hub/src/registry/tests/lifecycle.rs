@@ -194,9 +194,10 @@ impl World {
                     self.sessions.get(SESSIONS[session]).is_some_and(|known| known.owner != USERS[by]);
                 assert_eq!(done.session == SESSIONS[session], !taken);
                 self.store(done.changes);
-                for name in self.registry.sessions[&done.session].llms.clone() {
-                    let named = providers.iter().any(|spec| NAMES[spec.name] == name);
-                    let llm = &self.registry.llms[&name].llm;
+                let session = &self.registry.sessions[&done.session];
+                for name in session.llms.iter().chain(&session.dropped_llms) {
+                    let named = providers.iter().any(|spec| NAMES[spec.name] == *name);
+                    let llm = &self.registry.llms[name].llm;
                     assert_eq!(llm.registered, named);
                     assert_eq!(llm.status == Status::Inactive, !named);
                 }
@@ -259,7 +260,8 @@ impl World {
             assert_eq!(llm.inactive_since.is_some(), llm.status == Status::Inactive);
             let session =
                 self.registry.sessions.get(llm.session.as_ref().unwrap()).expect("the row has a session");
-            assert!(session.llms.contains(&llm.name));
+            assert_eq!(session.llms.contains(&llm.name), llm.registered);
+            assert_eq!(session.dropped_llms.contains(&llm.name), !llm.registered);
             assert_eq!(session.record.owner, llm.owner);
             if let Some(pool) = &llm.pool_name {
                 let rows = &self.registry.pools[pool];

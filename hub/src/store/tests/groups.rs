@@ -1,6 +1,7 @@
 //! Group commits, counted in the WAL: the last frame of each commit contains the size of the file.
 
 use super::*;
+use crate::store::writer::GROUP_CHANGES;
 
 const LARGE: usize = 1 << 20;
 
@@ -76,6 +77,48 @@ async fn the_changes_of_a_commit_are_bounded() {
     let commits =
         with_wal.write_at_once((0..1200).map(|n| Change::PutSession(session(&n.to_string())))).await;
     assert_eq!(commits.len(), 3, "{commits:?}");
+}
+
+/// A27: long lists of changes share a commit only up to a number of changes.
+#[tokio::test]
+async fn the_changes_of_long_lists_in_a_commit_are_bounded() {
+    let with_wal = StoreWithWal::new(Vec::new()).await;
+    let before = with_wal.commits().len();
+    let (release, busy) = hold(&with_wal.store);
+    let list = |list| {
+        (0..GROUP_CHANGES / 2).map(move |n| Change::PutSession(session(&format!("{list}-{n}")))).collect()
+    };
+    let all: Vec<_> = (0..8).map(|n| with_wal.store.write(list(n))).collect();
+    drop(release);
+    busy.await.unwrap();
+    for written in all {
+        written.await.unwrap();
+    }
+    assert_eq!(with_wal.commits().len() - before, 4);
+}
+
+/// A27: coalesced changes are written in several commits, so that other writes do not wait for all of them.
+#[tokio::test]
+async fn many_coalesced_changes_are_written_in_several_commits() {
+    const MANY: usize = 3 * GROUP_CHANGES - 1;
+    let rows = |model: &str| -> Vec<Change> {
+        let row = |n: usize| llm(&n.to_string(), &format!("name-{n}"));
+        (0..MANY).map(|n| put_llm(Llm { model: model.into(), ..row(n) })).collect()
+    };
+    let with_wal = StoreWithWal::new(rows("old")).await;
+    let before = with_wal.commits().len();
+    with_wal.store.write_coalesced(rows("new"));
+    let is_old = "SELECT count(*) FROM llms WHERE model = 'old'";
+    wait_until("all are written", || number(with_wal.dir.path(), is_old) == 0).await;
+    assert_eq!(with_wal.commits().len() - before, 3);
+    // Also when the store stops.
+    let (release, busy) = hold(&with_wal.store);
+    with_wal.store.write_coalesced(rows("newest"));
+    let StoreWithWal { dir, store, .. } = with_wal;
+    drop(release);
+    busy.await.unwrap();
+    drop(store);
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM llms WHERE model <> 'newest'"), 0);
 }
 
 /// Coalesced changes are written once a second, also while other changes are committed.

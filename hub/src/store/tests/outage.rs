@@ -1,5 +1,7 @@
 //! Changes that cannot be written at once: locked file, full disk, hanging disk.
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::store::sqlite::MAX_WAITING;
 use crate::store::write_behind::WriteBehind;
@@ -68,6 +70,45 @@ async fn the_queue_is_bounded_while_the_disk_hangs() {
     written_behind.await.unwrap();
     assert_eq!(models(dir.path()), ["1accepted", "2owed"]);
     store.write(vec![put("3", "after")]).await.unwrap();
+}
+
+/// A27: a probe is answered by the next commit, and does not wait for all lists that were sent before it.
+#[tokio::test]
+async fn a_probe_is_answered_by_the_next_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.probe().await.unwrap();
+    let (release, busy) = hold(&store);
+    let first = store.write_behind(vec![put("1", "a")]);
+    let (release_next, busy_next) = hold(&store);
+    let second = store.write_behind(vec![put("2", "b")]);
+    let probes: Vec<_> = (0..3).map(|_| store.probe()).collect();
+    drop(release);
+    for probe in probes {
+        timeout(Duration::from_secs(10), probe).await.expect("the second list is held").unwrap();
+    }
+    assert_eq!(models(dir.path()), ["1a"]);
+    drop(release_next);
+    for written in [busy, first, busy_next, second] {
+        written.await.unwrap();
+    }
+    store.probe().await.unwrap();
+}
+
+/// F64: a probe of a store that cannot write is an error, and writes what could not be written before once it can.
+#[tokio::test]
+async fn a_probe_of_a_locked_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.pragma("busy_timeout", 20).await.unwrap();
+    let other = Connection::open(dir.path().join("hub.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    drop(store.write_behind(vec![put("1", "a")]));
+    assert!(matches!(store.probe().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.probe().await, Err(StoreError::Unavailable(_))));
+    other.execute_batch("COMMIT").unwrap();
+    store.probe().await.unwrap();
+    assert_eq!(models(dir.path()), ["1a"]);
 }
 
 proptest! {
