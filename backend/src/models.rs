@@ -73,7 +73,8 @@ async fn list(
 #[cfg(test)]
 mod tests {
     use testkit::peer::Peer;
-    use tokio::time::sleep;
+    use testkit::wait::PATIENCE;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -90,7 +91,8 @@ mod tests {
         });
         let (client, url) = (Client::new(None), server.url());
         let listing = models(&client, &url, None, Duration::from_millis(200));
-        let error = listing.await.unwrap_err();
+        let listed = timeout(PATIENCE, listing).await.expect("the list is given up");
+        let error = listed.unwrap_err();
         assert!(matches!(error, ListError::Late), "{error:?}");
     }
 }
