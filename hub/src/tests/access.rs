@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::http::{Answer, ask, is_stable};
-use super::publisher::{Publisher, pooled, provider};
+use super::publisher::{Publisher, pooled, private, provider};
 use super::support::{ADMIN, TestHub, hub_with};
 use crate::http::middleware::methods;
 use crate::options::PoolPolicy;
@@ -135,12 +135,8 @@ impl World {
         let (alice, bob) = (hub.member("alice").await, hub.member("bob").await);
         let revoked = hub.member("carol").await;
         hub.revoke("carol").await;
-        let hidden = |mut spec: Value| {
-            spec["visibility"] = "private".into();
-            spec
-        };
         // The publisher of these rows disconnects, so that a call gets 503 at once.
-        let away = json!({ "providers": [hidden(pooled("secret", "secret-pool")), pooled("open", "open-pool")],
+        let away = json!({ "providers": [private(pooled("secret", "secret-pool")), pooled("open", "open-pool")],
             "agents": [
                 { "name": "secret-agent", "llmName": "secret", "visibility": "private" },
                 { "name": "open-agent", "llmName": "open", "visibility": "public" },
@@ -153,7 +149,7 @@ impl World {
         drop(channel.header("x-mcpctl-provider-session", session).open().await);
         hub.until_status("open", "inactive").await;
 
-        let rows = [hidden(provider("secret-here")), provider("open-here")];
+        let rows = [private(provider("secret-here")), provider("open-here")];
         let mut here = Publisher::start(&hub, &alice, &rows, Some("cancel, result-stream")).await;
         let bobs = Publisher::start(&hub, &bob, &[provider("bobs")], None).await;
         let enqueue = async |llm: &str| {

@@ -7,10 +7,9 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use super::http::Ask;
 use super::publisher::{Publisher, provider};
 use super::road::{chat, infer};
-use super::support::{ADMIN, TestHub, hub};
+use super::support::{ADMIN, hub};
 
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -28,17 +27,6 @@ fn zstd(text: &[u8]) -> Vec<u8> {
     zstd::encode_all(text, 0).unwrap()
 }
 
-/// Sends a call and answers it as the publisher. Returns the publisher's task.
-async fn task_of(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> Value {
-    let (answer, task) = futures_util::join!(ask.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(hub, &task, "hello").await;
-        task
-    });
-    assert_eq!(answer.0, 200, "{}", answer.1);
-    task
-}
-
 #[actix_rt::test]
 async fn a_compressed_request_arrives_as_it_was() {
     let hub = hub().await;
@@ -54,7 +42,7 @@ async fn a_compressed_request_arrives_as_it_was() {
     ] {
         for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
             let ask = hub.ask("POST", path).header("content-encoding", coding).bytes(body.clone());
-            let task = task_of(&hub, &mut publisher, ask).await;
+            let task = publisher.serves(&hub, &ask, "hello").await;
             assert_eq!(task["request"]["messages"], expected["messages"], "{coding} {path}");
         }
     }
@@ -130,11 +118,11 @@ async fn embeddings_and_ranks_ignore_stream() {
     let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     for path in ["/v1/embeddings", "/v1/rerank"] {
         let ask = hub.ask("POST", path).body(r#"{"model":"a","stream":true,"input":"x"}"#);
-        let task = task_of(&hub, &mut publisher, ask).await;
+        let task = publisher.serves(&hub, &ask, "hello").await;
         assert_eq!(task["streaming"], false);
     }
     let null = hub.ask("POST", "/v1/chat/completions").body(r#"{"model":"a","stream":null}"#);
-    assert_eq!(task_of(&hub, &mut publisher, null).await["streaming"], false);
+    assert_eq!(publisher.serves(&hub, &null, "hello").await["streaming"], false);
     hub.stop().await;
 }
 

@@ -154,12 +154,7 @@ async fn an_http_1_0_stream_is_not_chunked_and_ends_with_the_connection() {
 
 /// Sends a call and answers it as the publisher. Returns the task's endpoint and model.
 async fn endpoint_and_model(hub: &TestHub, publisher: &mut Publisher, ask: Ask) -> (Value, Value) {
-    let (answer, task) = futures_util::join!(ask.send(), async {
-        let task = publisher.task().await;
-        publisher.answer(hub, &task, "hello").await;
-        task
-    });
-    assert_eq!(answer.0, 200, "{}", answer.1);
+    let task = publisher.serves(hub, &ask, "hello").await;
     (task["endpoint"].clone(), task["request"]["model"].clone())
 }
 

@@ -30,13 +30,9 @@ async fn statuses(hub: &TestHub) -> Vec<String> {
 /// Sends a call with the message `text`, checks that the publisher's next task is that call, and answers it.
 async fn serves_next(hub: &TestHub, publisher: &mut Publisher, ask: Ask, text: &str) {
     let ask = ask.body(saying(text));
-    let (answer, ()) = futures_util::join!(ask.send(), async {
-        let task = publisher.task().await;
-        assert_eq!(task["kind"], "infer", "{task}");
-        assert_eq!(task["request"]["messages"][0]["content"], text, "a task without a caller ran first");
-        publisher.answer(hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200, "{}", answer.1);
+    let task = publisher.serves(hub, &ask, "hello").await;
+    assert_eq!(task["kind"], "infer", "{task}");
+    assert_eq!(task["request"]["messages"][0]["content"], text, "a task without a caller ran first");
 }
 
 /// P2, F77: a call that times out during a wake gets 503, and its inference is not started when the wake ends.

@@ -197,12 +197,8 @@ async fn no_call_runs_through_an_agent_that_is_not_registered() {
     assert_eq!(status_of, 503, "{body}");
     hub.until_task(&queued, "status", "pending").await;
     let own = hub.ask_as(&alice, "POST", "/v1/chat/completions").body(chat("deep-row", false));
-    let (answer, ()) = futures_util::join!(own.send(), async {
-        let task = publisher.task().await;
-        assert_eq!(task["request"]["messages"][0]["content"], "hi", "the stranger's call ran");
-        publisher.answer(&hub, &task, "hello").await;
-    });
-    assert_eq!(answer.0, 200);
+    let task = publisher.serves(&hub, &own, "hello").await;
+    assert_eq!(task["request"]["messages"][0]["content"], "hi", "the stranger's call ran");
 
     register(&[clerk]).await;
     publisher.beat(&hub, status(0)).await;
