@@ -67,6 +67,8 @@ pub struct Registry {
     /// Sessions whose latest heartbeat is not stored yet.
     unsaved_sessions: Vec<String>,
     expiry: ExpiryIndex,
+    /// Whether [`Registry::sweep`] runs.
+    sweeping: bool,
     feed: ChangeFeed,
     /// Number of picks, for round-robin between equal members.
     picks: u64,
@@ -97,6 +99,7 @@ impl Registry {
             usage: HashMap::new(),
             unsaved_sessions: Vec::new(),
             expiry: ExpiryIndex::default(),
+            sweeping: false,
             feed: ChangeFeed::default(),
             picks: 0,
             rows_examined: AtomicUsize::default(),

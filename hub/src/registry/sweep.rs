@@ -33,6 +33,7 @@ impl Registry {
     /// Stores pending heartbeats and expires what is due; [`SweepResult::more`] asks for another sweep.
     pub fn sweep(&mut self, now: Now) -> SweepResult {
         let mut result = SweepResult { more: true, ..SweepResult::default() };
+        self.sweeping = true;
         for _ in 0..BATCH {
             if let Some(id) = self.unsaved_sessions.pop() {
                 // One write per session and sweep, however many heartbeats came.
@@ -52,6 +53,7 @@ impl Registry {
                 }
             }
         }
+        self.sweeping = false;
         result.changes.append(&mut self.names.drain_changes());
         result
     }
@@ -111,15 +113,17 @@ impl Registry {
         }
     }
 
-    /// Whether a row was inactive for the retention time, so that this sweep deletes it.
+    /// Whether a sweep runs that deletes the row, which was inactive for the retention time. Outside a sweep the row stays:
+    /// its session's channel may open before the next one.
     pub(super) fn is_overdue(&self, row: &str, now: Now) -> bool {
-        self.llms.get(row).is_some_and(|entry| {
-            let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
-            entry.llm.kind == Kind::Virtual
-                && entry.llm.status == Status::Inactive
-                && entry.inactive_at + self.retention <= now.mono
-                && !session.is_some_and(Session::is_open)
-        })
+        self.sweeping
+            && self.llms.get(row).is_some_and(|entry| {
+                let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));
+                entry.llm.kind == Kind::Virtual
+                    && entry.llm.status == Status::Inactive
+                    && entry.inactive_at + self.retention <= now.mono
+                    && !session.is_some_and(Session::is_open)
+            })
     }
 
     /// Schedules the deletion check of a row or an agent.

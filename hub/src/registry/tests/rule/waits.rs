@@ -1,4 +1,4 @@
-//! Single cases that random sequences rarely reach: calls that wait, and capacities of admitted rows.
+//! Single cases that random sequences rarely reach: calls that wait, capacities of admitted rows, and overdue rows.
 
 use super::*;
 
@@ -193,4 +193,25 @@ fn the_first_reported_capacity_bounds_later_reports() {
     let mut trial = Trial::new(PoolPolicy::Ask);
     trial.publish(ALICE, USERS[ALICE], A, None, None);
     assert_eq!([0, 7, 9, 3].map(|said| trial.report(ALICE, A, said)), [0, 7, 7, 3]);
+}
+
+/// A pool stays shared while its owner's public row exists, also if the next sweep would delete the row.
+#[test]
+fn a_pool_stays_shared_until_a_sweep_deletes_its_owners_public_row() {
+    let mut trial = Trial::new(PoolPolicy::Members);
+    let register = |rows| Op::Register { user: ALICE, rows, agents: Vec::new() };
+    for op in [
+        register(vec![want(C, Some(A))]),
+        Op::CreateLlm { user: ROOT, want: want(P, Some(A)) },
+        // The open channel keeps the inactive row beyond its retention time; then the channel closes.
+        register(Vec::new()),
+        Op::Wait { hours: 5 },
+        Op::Leave { user: ALICE },
+        // Creating the agent updates the use of the pool's name.
+        Op::CreateAgent { user: ALICE, want: want(A, Some(A)) },
+        register(Vec::new()),
+    ] {
+        assert!(trial.step(&op) && trial.model.step(&op, trial.hours), "{op:?}");
+        trial.check(ROOT, A).unwrap();
+    }
 }
