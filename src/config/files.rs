@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -14,6 +14,7 @@ use nix::{
 };
 use own_files::{OwnFile, Place, plain};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::exit::{Failure, Outcome};
 
@@ -26,6 +27,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Prefix of temporary files.
 const TEMPORARY: &str = ".virtual-llm-";
+const TEMPORARY_END: &str = ".tmp";
 /// Age at which a temporary file is abandoned. A write takes milliseconds.
 const ABANDONED: Duration = Duration::from_mins(1);
 
@@ -169,7 +171,7 @@ fn replace(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     remove_abandoned(folder);
     let mut file = tempfile::Builder::new()
         .prefix(TEMPORARY)
-        .suffix(".tmp")
+        .suffix(TEMPORARY_END)
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(folder)?;
     file.write_all(text)?;
@@ -184,10 +186,10 @@ fn remove_abandoned(folder: &Path) {
     for entry in folder.read_dir().into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_temporary =
-            name.to_str().is_some_and(|name| name.starts_with(TEMPORARY) && name.ends_with(".tmp"));
+            name.to_str().is_some_and(|name| name.starts_with(TEMPORARY) && name.ends_with(TEMPORARY_END));
         // The metadata of a link is its own.
         let is_abandoned = || {
-            let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file())?;
+            let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             Some(metadata.modified().ok()?.elapsed().ok()? > ABANDONED)
         };
         if is_temporary && is_abandoned() == Some(true) {

@@ -115,7 +115,7 @@ mod tests {
     /// The limit is for a slow machine: a search from the first number on takes minutes.
     #[test]
     fn one_name_of_many_models_takes_linear_time() {
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         let mut names = TakenNames::default();
         let last = (0..50_000).map(|_| names.take_free("m")).last();
         assert_eq!(last.as_deref(), Some("m-50000"));

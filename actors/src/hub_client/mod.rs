@@ -5,6 +5,7 @@
 mod address;
 mod channel_body;
 mod connections;
+mod control_channel;
 mod error;
 mod link;
 mod response;
@@ -22,43 +23,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use awc::http::header::ACCEPT;
 use awc::http::{StatusCode, header};
 use awc::{Client, ClientRequest};
 use bytes::Bytes;
-use futures_util::future::{LocalBoxFuture, ready};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout};
-use wire::features::{FEATURES_HEADER, SESSION_HEADER};
+use tokio::time::timeout;
+use wire::SessionId;
 use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest};
-use wire::{Features, SessionId};
 
 use crate::changes::Changes;
 use crate::http::{self, Proxy};
 use crate::news::hub_news;
 use crate::options::{Credentials, Transport};
 
-use crate::tls_reason::connect_reason;
 use address::HubAddress;
 pub(crate) use address::InvalidHub;
 pub(crate) use channel_body::ChannelBody;
 use connections::Connections;
+pub(crate) use control_channel::ControlChannel;
+use control_channel::STREAM_CALL;
 pub(crate) use error::{HubError, HubErrorKind};
-pub(crate) use link::{LinkChannel, LinkEvent};
-use link::{LinkPolicy, LinkState, Opened};
+pub(crate) use link::LinkEvent;
+use link::{LinkPolicy, LinkState};
 use response::HubResponse;
 use token::Token;
 
 /// Limit of each call, except channel and upload (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-const STREAM_CALL: &str = "provider-stream";
-
-/// Statuses with which proxies answer an upgrade that they do not support.
-const BLOCKED: [u16; 6] = [400, 403, 405, 426, 501, 502];
-
-const NOT_UPGRADED: &str = "the hub, or a proxy before it, does not upgrade to WebSocket";
 
 /// Longest response, in bytes. A register response lists rows of up to some 4 KiB; no other response is near it.
 const MAX_RESPONSE: usize = 4 << 20;
@@ -73,19 +67,6 @@ pub(crate) trait HubApi {
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>>;
     /// `POST /_provider-drain` (feature `drain`).
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>>;
-}
-
-/// An open control channel.
-#[derive(Debug)]
-pub(crate) enum ControlChannel {
-    /// SSE from a classic hub, or through a proxy that lets no WebSocket through.
-    Events {
-        body: ChannelBody,
-        /// Why it is not a link.
-        no_link: String,
-    },
-    /// A link, which carries answers too.
-    Link(LinkChannel),
 }
 
 /// The HTTP client of the hub.
@@ -169,64 +150,6 @@ impl HubClient {
                 "the hub: an admin has deleted {names}: no calls come there before this registrar registers again"
             );
         }
-    }
-
-    /// Opens a link, or the SSE channel if the hub ignores the upgrade. `Err` has the reason why only the same request
-    /// without an upgrade can succeed.
-    async fn try_link(&self, session: &SessionId) -> Result<Result<ControlChannel, String>, HubError> {
-        let used = self.token.current();
-        let mut opened = self.open_link(session).await?;
-        if let Opened::Response(response) = &opened
-            && self.token.read_again(response.status, &used).await
-        {
-            opened = self.open_link(session).await?;
-        }
-        Ok(match opened {
-            Opened::NotUpgraded => Err(NOT_UPGRADED.to_owned()),
-            Opened::Events(_) if self.transport == Transport::Link => Err(NOT_UPGRADED.to_owned()),
-            Opened::Link { connection, input } => {
-                let policy = Rc::clone(&self.link_policy);
-                let broke = Box::new(move |lived| policy.borrow_mut().broke(lived, Instant::now()));
-                let link = LinkChannel::new(Rc::clone(&self.link), connection, input, broke);
-                Ok(ControlChannel::Link(link))
-            }
-            Opened::Events(body) => {
-                self.link.reset();
-                Ok(ControlChannel::Events { body, no_link: NOT_UPGRADED.to_owned() })
-            }
-            Opened::Response(response) if BLOCKED.contains(&response.status.as_u16()) => {
-                Err(format!("an upgrade is answered with HTTP {}", response.status.as_u16()))
-            }
-            Opened::Response(response) => return Err(self.refused(STREAM_CALL, &response)),
-            Opened::Broken(error) => Err(format!("an upgrade breaks off: {}", connect_reason(&error))),
-        })
-    }
-
-    /// Opens the SSE channel.
-    async fn open_events(&self, session: &SessionId) -> Result<ChannelBody, HubError> {
-        let request = || {
-            self.authorized(self.control.get(self.address.route("_provider-stream")))
-                .insert_header((ACCEPT, "text/event-stream"))
-                .insert_header((ACCEPT_ENCODING, "identity"))
-                .insert_header((SESSION_HEADER, session.as_str()))
-                .insert_header((FEATURES_HEADER, Features::ALL.header_value()))
-                .no_decompress()
-        };
-        let used = self.token.current();
-        let unsent = |error| self.through_proxy(HubError::unsent(STREAM_CALL, &error));
-        let mut response = request().send().await.map_err(unsent)?;
-        if self.token.read_again(response.status(), &used).await {
-            response = request().send().await.map_err(unsent)?;
-        }
-        if response.status() != StatusCode::OK {
-            let answer = HubResponse::read(STREAM_CALL, response).await?;
-            return Err(self.refused(STREAM_CALL, &answer));
-        }
-        let kind =
-            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-        // Ends with the connection, also if that fails.
-        let body = response.scan((), |(), bytes| ready(bytes.ok()));
-        ChannelBody::new(STREAM_CALL, kind.as_deref(), body)
     }
 
     /// A POST that succeeds with a 2xx. If the hub may have refused the token, the credentials are read again and it is sent
@@ -329,28 +252,7 @@ impl HubApi for HubClient {
     }
 
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>> {
-        async move {
-            let pause = match self.transport {
-                Transport::Auto => self.link_policy.borrow().pause(Instant::now()),
-                Transport::Link => None,
-                Transport::Classic => Some("--transport is classic".to_owned()),
-            };
-            let no_link = match pause {
-                Some(reason) => reason,
-                None => match self.try_link(&session).await? {
-                    Ok(channel) => return Ok(channel),
-                    Err(reason) if self.transport == Transport::Link => {
-                        return Err(HubError::Invalid { call: STREAM_CALL, reason });
-                    }
-                    Err(reason) => reason,
-                },
-            };
-            let body = self.open_events(&session).await?;
-            self.link.reset();
-            self.link_policy.borrow_mut().refused(no_link.clone(), Instant::now());
-            Ok(ControlChannel::Events { body, no_link })
-        }
-        .boxed_local()
+        self.open_transport(session).boxed_local()
     }
 
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>> {

@@ -3,6 +3,8 @@
 //! All of it is the body of the response with status 101, so that the scheduler of connections counts it as the work of its
 //! user: [`LinkBody`] reads frames, passes answers on and writes frames. What outlives the connection is in [`crate::links`].
 
+mod answers;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,12 +26,11 @@ use wire::Features;
 use wire::features::FEATURES_HEADER;
 use wire::link::{BodyKind, Frame, MAX_FRAME, MAX_PIECE, Resume, SUBPROTOCOL};
 
+use answers::{Pieces, pass_on};
+
 use super::channel::{ChannelGuard, attach};
-use super::{respond, submit};
 use crate::channels::Receiver;
-use crate::dispatch::{ResultSender, accept_upload, reject_result, unwanted};
 use crate::error::ApiError;
-use crate::http::body;
 use crate::hub::Hub;
 use crate::links::{Arrival, CountedPiece, SessionLink};
 use crate::model::Caller;
@@ -203,28 +204,9 @@ impl LinkBody {
     }
 
     fn answer(&mut self, task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece>) {
-        let (hub, link) = (self.hub.clone(), self.link.clone());
+        let pieces = Pieces::new(self.link.clone(), task, pieces);
         let (user, session) = (self.caller.user.clone(), self.session.clone());
-        let pieces = Pieces {
-            link: link.clone(),
-            task: task.clone(),
-            arriving: pieces,
-            passed: None,
-            is_whole: false,
-        };
-        let passing = async move {
-            let from = ResultSender { user: &user, session: Some(&session), id: &task };
-            let answered = match kind {
-                BodyKind::Events => respond(accept_upload(&hub, from, pieces).await),
-                BodyKind::Json => match assemble(&hub, from, pieces).await {
-                    Some(answered) => answered,
-                    None => return,
-                },
-            };
-            let status = answered.map_or_else(|error| error.status(), |response| response.status());
-            link.take(&task, status.as_u16());
-        };
-        let mut passing = passing.boxed_local();
+        let mut passing = pass_on(self.hub.clone(), user, session, kind, pieces).boxed_local();
         // Most whole answers are one small piece.
         if (&mut passing).now_or_never().is_none() {
             self.answers.push(passing);
@@ -300,59 +282,4 @@ impl Drop for LinkBody {
             actix_rt::spawn(answers.collect::<()>());
         }
     }
-}
-
-/// The body of an answer. A piece counts as consumed when the next one is asked for.
-struct Pieces {
-    link: Arc<SessionLink>,
-    task: Arc<str>,
-    arriving: mpsc::UnboundedReceiver<CountedPiece>,
-    /// Length of the last piece.
-    passed: Option<usize>,
-    is_whole: bool,
-}
-
-impl Stream for Pieces {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(length) = self.passed.take() {
-            self.link.consumed(&self.task, length);
-        }
-        if self.is_whole {
-            return Poll::Ready(None);
-        }
-        self.arriving.poll_recv(cx).map(|piece| {
-            let CountedPiece { piece, .. } = piece?;
-            self.passed = Some(piece.bytes.len());
-            self.is_whole = piece.is_last;
-            Some(Ok(piece.bytes))
-        })
-    }
-}
-
-/// Puts a result together and passes it on. `None` if it broke off: another may come.
-async fn assemble(
-    hub: &Hub,
-    from: ResultSender<'_>,
-    mut pieces: Pieces,
-) -> Option<Result<HttpResponse, ApiError>> {
-    // A registrar must not keep answers open that nobody waits for.
-    if let Some(rejection) = unwanted(hub, from) {
-        return Some(respond(Err(rejection)));
-    }
-    let mut result = Vec::new();
-    let mut held = hub.results_of(from.user).empty();
-    while let Some(Ok(bytes)) = pieces.next().await {
-        if result.len() + bytes.len() > body::RESULT.bytes() {
-            let error = body::RESULT.too_large();
-            reject_result(hub, from, &error.message);
-            return Some(Err(error));
-        }
-        if let Err(error) = held.grow(bytes.len()) {
-            return Some(Err(error));
-        }
-        result.extend_from_slice(&bytes);
-    }
-    if pieces.is_whole { Some(submit(hub, from, result, held).await) } else { None }
 }
