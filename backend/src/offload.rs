@@ -2,8 +2,9 @@
 
 use crate::{BackendError, FairSemaphore};
 
-/// Maximum size, in bytes, of a body that is processed on the calling thread, which takes less than a millisecond.
-pub(crate) const MAX_INLINE: usize = 256 << 10;
+/// Maximum size, in bytes, of a body that is processed on the calling thread. A body of nothing but members, which is parsed into a
+/// tree, takes about a millisecond; one of text takes far less.
+pub(crate) const MAX_INLINE: usize = 32 << 10;
 
 /// Size, in bytes, from which a streamed answer counts as a large body, because its final events repeat it: some 250,000 tokens.
 pub(crate) const LONG_ANSWER: usize = 1 << 20;

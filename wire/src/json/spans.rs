@@ -52,6 +52,9 @@ fn is(quoted: &[u8], key: &str) -> bool {
     if memchr::memchr(b'\\', inner).is_none() {
         return inner == key.as_bytes();
     }
+    if key.is_ascii() {
+        return letters(inner).eq(key.bytes().map(u16::from));
+    }
     // An escaped byte takes at most six bytes. A key with an unpaired surrogate matches none.
     inner.len() <= 6 * key.len()
         && serde_json::from_slice::<Cow<'_, str>>(quoted).is_ok_and(|text| text == key)
@@ -59,7 +62,9 @@ fn is(quoted: &[u8], key: &str) -> bool {
 
 /// Whether a quoted key has an unpaired surrogate.
 fn is_half(quoted: &[u8]) -> bool {
-    memchr::memmem::find(quoted, b"\\u").is_some() && serde_json::from_slice::<Cow<'_, str>>(quoted).is_err()
+    let is_surrogate = |at: usize| matches!(quoted[at + 1..], [b'u', b'd' | b'D', ..]);
+    memchr::memchr_iter(b'\\', quoted).any(is_surrogate)
+        && serde_json::from_slice::<Cow<'_, str>>(quoted).is_err()
 }
 
 /// Whether readers that ignore letter case read a quoted key as `key`.
@@ -142,12 +147,20 @@ impl<const N: usize> Source for Members<'_, N> {
 
     fn key(&mut self, start: usize, end: usize) {
         let quoted = &self.text[start..end];
-        self.current = self.keys.iter().position(|key| is(quoted, key));
-        if self.scanner.is_some() && self.unpaired.is_none() && is_half(quoted) {
+        let inner = &quoted[1..quoted.len() - 1];
+        // A request can have many thousands of keys. Nearly all are plain, and then have as many bytes as letters.
+        let is_plain = inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
+        let can_be = |key: &str| !is_plain || inner.len() == key.len();
+        self.current = self.keys.iter().position(|key| can_be(key) && is(quoted, key));
+        if self.scanner.is_none() {
+            return;
+        }
+        if !is_plain && self.unpaired.is_none() && is_half(quoted) {
             self.unpaired = Some(start);
         }
-        if self.scanner.is_some() && self.current.is_none() && self.misspelled.is_none() {
-            self.misspelled = self.keys.iter().position(|key| folds(quoted, key)).map(|key| (start, key));
+        if self.current.is_none() && self.misspelled.is_none() {
+            let index = self.keys.iter().position(|key| can_be(key) && folds(quoted, key));
+            self.misspelled = index.map(|key| (start, key));
         }
     }
 

@@ -89,6 +89,28 @@ fn any_object() -> impl Strategy<Value = String> {
         .prop_map(|(before, members, after)| format!("{before}{{{}}}{after}", members.join(",")))
 }
 
+/// A quoted key: a wanted one or nearly so, each letter plain, in another case or escaped.
+fn any_key() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        4 => prop::sample::select(vec!["model", "stream", "stream_options", "mode", "strean", "modell", "store"]).prop_map(str::to_owned),
+        1 => "[a-z\u{17f}\u{212a}É]{0,8}",
+    ];
+    let letter = |letter: char, how: u8| match how {
+        0 => letter.to_uppercase().to_string(),
+        1 => format!("\\u{:04x}", u32::from(letter)),
+        2 => format!("\\u{:04X}", u32::from(letter.to_ascii_uppercase())),
+        3 if letter == 's' => "\u{17f}".to_owned(),
+        4 => format!("{letter}\\ud800"),
+        5 => format!("{letter}\\uD83D\\uDE00"),
+        _ => letter.to_string(),
+    };
+    // Few letters of a name are changed, else hardly any is a wanted one.
+    (name, prop::collection::vec(0..60_u8, 20)).prop_map(move |(name, hows)| {
+        let letters = name.chars().zip(hows).map(|(from, how)| letter(from, how));
+        format!("\"{}\"", letters.collect::<String>())
+    })
+}
+
 /// The values that `spans` finds for `key` in `text`, and the text afterwards.
 fn found(text: &str, key: &str) -> Result<(Vec<String>, String), JsonError> {
     let mut bytes = text.as_bytes().to_vec();
@@ -118,6 +140,33 @@ proptest! {
     ) {
         let is_object = text.trim_start().starts_with('{');
         prop_assert_eq!(found(&text, "a").is_ok(), compact(&text).is_ok() && is_object, "{:?}", text);
+    }
+
+    /// The result is that of reading each key with `serde_json` and comparing it with each of the wanted ones.
+    #[test]
+    fn inspection_reads_keys_as_serde_json_does(keys in prop::collection::vec(any_key(), 1..6)) {
+        const KEYS: [&str; 3] = ["model", "stream", "stream_options"];
+        let (mut text, mut found) = (String::from("{"), [const { Vec::new() }; 3]);
+        let (mut half, mut odd) = (None, None);
+        for key in keys {
+            let start = text.len();
+            text.extend([key.as_str(), ":0,"]);
+            let Ok(name) = serde_json::from_str::<String>(&key) else {
+                half = half.or(Some(JsonError::HalfKey(start)));
+                continue;
+            };
+            if let Some(index) = KEYS.iter().position(|key| name == *key) {
+                found[index].push(text.len() - 2..text.len() - 1);
+            } else {
+                let near = KEYS.iter().find(|key| folds(&name, key));
+                odd = odd.or(near.map(|key| JsonError::OddKey(start, key)));
+            }
+        }
+        text.pop();
+        text.push('}');
+        let expected = half.or(odd).map_or(Ok(found), Err);
+        let inspected = inspect_request(&mut text.clone().into_bytes(), KEYS).map(|(found, _)| found);
+        prop_assert_eq!(inspected, expected, "{}", text);
     }
 
     #[test]

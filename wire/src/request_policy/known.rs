@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use super::name::MemberName;
+use super::name_set::NameSet;
 use super::object_type::unquoted;
 
 /// `known_members.txt`: one name a line, sorted, as the APIs spell it.
@@ -13,14 +14,15 @@ use super::object_type::unquoted;
 /// Sources are the APIs of OpenAI and Anthropic, the servers that implement them (`vLLM`, `SGLang`, llama.cpp, Ollama, LM Studio,
 /// TGI, `TabbyAPI`, Aphrodite, text-generation-webui, `KoboldCpp`, MLX, hosted ones), and embedding and ranking servers. A listed
 /// member can still be refused by its role. `keep_alive` is missing on purpose: the owner decides how long a model stays loaded.
-static KNOWN: LazyLock<Vec<&str>> = LazyLock::new(|| include_str!("known_members.txt").lines().collect());
+const KNOWN_MEMBERS: &str = include_str!("known_members.txt");
 
-/// The names of [`KNOWN`], normalized and sorted.
-static NORMALIZED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let quoted = KNOWN.iter().map(|name| format!("\"{name}\""));
-    let mut names: Vec<_> = quoted.map(|name| MemberName::of(name.as_bytes()).letters().to_vec()).collect();
-    names.sort_unstable();
-    names
+/// The names of [`KNOWN_MEMBERS`].
+static KNOWN: LazyLock<NameSet<&str>> = LazyLock::new(|| NameSet::new(KNOWN_MEMBERS.lines()));
+
+/// The names of [`KNOWN_MEMBERS`], normalized.
+static NORMALIZED: LazyLock<NameSet<Vec<u8>>> = LazyLock::new(|| {
+    let quoted = KNOWN_MEMBERS.lines().map(|name| format!("\"{name}\""));
+    NameSet::new(quoted.map(|name| MemberName::of(name.as_bytes()).letters().to_vec()))
 });
 
 /// The variables that the chat templates of published models read, sorted. Any other name may be a parameter of the function that
@@ -67,38 +69,110 @@ const TEMPLATE_VARIABLES: [&str; 39] = [
     "xml_tools",
 ];
 
+/// [`TEMPLATE_VARIABLES`], to look a name up.
+static VARIABLES: LazyLock<NameSet<&str>> = LazyLock::new(|| NameSet::new(TEMPLATE_VARIABLES));
+
 /// Whether an API defines a request member of this name.
 pub(super) fn is_known(name: &str) -> bool {
-    KNOWN.binary_search(&name).is_ok()
+    KNOWN.contains(name.as_bytes())
 }
 
 /// Whether an API defines a request member of this name, given with its quotes.
 pub(super) fn is_known_quoted(quoted: &[u8]) -> bool {
-    std::str::from_utf8(&unquoted(quoted)).is_ok_and(is_known)
+    KNOWN.contains(&unquoted(quoted))
 }
 
 /// Whether chat templates have a variable of this name, given with its quotes.
 pub(super) fn is_template_variable(quoted: &[u8]) -> bool {
-    std::str::from_utf8(&unquoted(quoted)).is_ok_and(|name| TEMPLATE_VARIABLES.binary_search(&name).is_ok())
+    VARIABLES.contains(&unquoted(quoted))
 }
 
 /// Whether these normalized letters are those of a known member. A server that ignores letter case would read its value.
 pub(super) fn is_nearly_known(letters: &[u8]) -> bool {
-    NORMALIZED.binary_search_by(|name| name.as_slice().cmp(letters)).is_ok()
+    NORMALIZED.contains(letters)
 }
 
 #[cfg(test)]
 pub(super) fn known() -> impl Iterator<Item = &'static str> {
-    include_str!("known_members.txt").lines()
+    KNOWN_MEMBERS.lines()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What the sets replace: a search that compares.
+    fn is_known_by_search(quoted: &[u8]) -> bool {
+        let names: Vec<_> = known().collect();
+        std::str::from_utf8(&unquoted(quoted)).is_ok_and(|name| names.binary_search(&name).is_ok())
+    }
+
+    fn is_nearly_known_by_search(letters: &[u8]) -> bool {
+        known().any(|name| MemberName::of(format!("\"{name}\"").as_bytes()).letters() == letters)
+    }
+
+    fn is_variable_by_search(quoted: &[u8]) -> bool {
+        std::str::from_utf8(&unquoted(quoted)).is_ok_and(|name| TEMPLATE_VARIABLES.contains(&name))
+    }
+
+    /// Known names with a few letters changed, in escapes, and any others.
+    fn any_name() -> impl Strategy<Value = String> {
+        let names: Vec<_> = known().chain(TEMPLATE_VARIABLES).collect();
+        let letter = "[a-zA-Z_.ſK\u{212a}É]?";
+        let changed = (prop::sample::select(names), any::<prop::sample::Index>(), 0..2_usize, letter)
+            .prop_map(|(name, at, removed, added)| {
+                let at = at.index(name.len());
+                format!("{}{added}{}", &name[..at], &name[(at + removed).min(name.len())..])
+            });
+        let name = prop_oneof![3 => changed, 1 => "[a-zA-Z_\u{17f}\u{212a}É\"\\\\]{0,45}"];
+        (name, any::<u64>()).prop_map(|(name, escaped)| {
+            let text = crate::json::quote(&name);
+            let letters = text[1..text.len() - 1].chars().enumerate().map(|(index, letter)| {
+                let is_plain = letter.is_ascii_alphanumeric() || letter == '_';
+                if is_plain && escaped >> (index % 64) & 7 == 7 {
+                    format!("\\u{:04x}", u32::from(letter))
+                } else {
+                    letter.to_string()
+                }
+            });
+            // No escape is broken up: a letter behind a backslash stays as it is.
+            let inner: String =
+                if text.contains('\\') { text[1..text.len() - 1].into() } else { letters.collect() };
+            format!("\"{inner}\"")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sets_have_the_names_that_a_search_finds(quoted in any_name()) {
+            let quoted = quoted.as_bytes();
+            let name = MemberName::of(quoted);
+            prop_assert_eq!(is_known_quoted(quoted), is_known_by_search(quoted));
+            prop_assert_eq!(is_nearly_known(name.letters()), is_nearly_known_by_search(name.letters()));
+            prop_assert_eq!(is_template_variable(quoted), is_variable_by_search(quoted));
+            // The scanner looks no other name up among the exact ones.
+            prop_assert!(name.is_nearly_known() || !is_known_quoted(quoted));
+        }
+    }
+
+    #[test]
+    fn sets_find_every_name_in_a_few_comparisons() {
+        for name in known() {
+            let quoted = format!("\"{name}\"");
+            assert!(is_known(name) && MemberName::of(quoted.as_bytes()).is_nearly_known(), "{name}");
+        }
+        for name in TEMPLATE_VARIABLES {
+            assert!(is_template_variable(format!("\"{name}\"").as_bytes()), "{name}");
+        }
+        let longest = [KNOWN.longest_run(), NORMALIZED.longest_run(), VARIABLES.longest_run()];
+        assert!(longest.iter().all(|run| *run <= 6), "{longest:?}");
+    }
 
     #[test]
     fn known_names_are_sorted_and_plain() {
-        assert!(KNOWN.is_sorted_by(|a, b| a < b));
+        assert!(known().is_sorted_by(|a, b| a < b));
         assert!(TEMPLATE_VARIABLES.is_sorted_by(|a, b| a < b));
         for name in known().chain(TEMPLATE_VARIABLES) {
             let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '.' || letter == '_';

@@ -18,6 +18,7 @@ mod item_facts;
 mod known;
 mod location;
 mod name;
+mod name_set;
 mod object_type;
 mod roles;
 mod scanner;

@@ -65,8 +65,10 @@ impl PolicyScanner {
                 // The request's own ones are set by the row and the hub; some proxies let nested ones override them.
                 let is_override =
                     depth > 1 && matches!(name.letters(), b"model" | b"stream" | b"streamoptions");
-                let is_known = !is_override && is_known_quoted(&text[start..end]);
-                (!is_known, !is_known && (is_override || !name.is_nearly_known()))
+                // A known name is nearly known, too, so most unknown ones take one look-up.
+                let is_nearly_known = name.is_nearly_known();
+                let is_known = !is_override && is_nearly_known && is_known_quoted(&text[start..end]);
+                (!is_known, !is_known && (is_override || !is_nearly_known))
             };
             object.member_start = start;
             (self.base, self.section) = (depth, Section::of(&name));
@@ -224,8 +226,8 @@ impl PolicyScanner {
             // The comma before the member is left out, if a kept member precedes it.
             let start = if request.has_kept { request.previous_end } else { request.member_start };
             let first = request.member_start;
-            self.unknown.truncate(self.unknown.partition_point(|inner| inner.start < first));
-            self.store.nulls.truncate(self.store.nulls.partition_point(|inner| inner.start < first));
+            drop_from(&mut self.unknown, first);
+            drop_from(&mut self.store.nulls, first);
             self.unknown.push(start..end);
         } else {
             request.has_kept = true;
@@ -244,6 +246,12 @@ impl PolicyScanner {
                 Some(Refusal { param: quote(text, self.param.clone()), request: request.to_owned() });
         }
     }
+}
+
+/// Removes the ranges, which are in order, that begin at `first` or later.
+fn drop_from(ranges: &mut Vec<Range<usize>>, first: usize) {
+    // There are none after most members.
+    while ranges.pop_if(|range| range.start >= first).is_some() {}
 }
 
 /// The leading part of a name that is safe to quote in an error message.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod allowed;
+mod costs;
 mod exact;
 mod media;
 mod owner_only;
