@@ -17,6 +17,9 @@ use crate::quota::{ByteQuota, BytesPermit};
 /// Tasks with a piece to send, above which the channel's next event waits in its queue: there, callers take turns.
 const MAX_READY: usize = 8;
 
+/// HTTP status of an answer for which the hub has no memory now.
+const BUSY: u16 = 503;
+
 /// Smaller pieces are not counted: with their share of the credit, 64 of them wait for each answer.
 const UNCOUNTED: usize = 4 << 10;
 
@@ -35,7 +38,9 @@ struct LinkState {
     answers: HashMap<Arc<str>, mpsc::UnboundedSender<CountedPiece>>,
     /// Counts the tasks that were not taken yet.
     held: HashMap<Arc<str>, [BytesPermit; 2]>,
-    /// Number of the last connection.
+    /// Number of connections so far.
+    connections: u64,
+    /// Number of the connection that carries the link.
     connection: u64,
     /// The task of the connection, which writes.
     writer: Option<Waker>,
@@ -51,8 +56,6 @@ pub(crate) struct CountedPiece {
 pub(crate) enum Arrival {
     /// A task's answer begins: its pieces come on `pieces`.
     Answer { task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece> },
-    /// The registrar's resume.
-    Resume(Resume),
     /// Nothing.
     Nothing,
 }
@@ -73,10 +76,11 @@ impl Links {
         self.0.lock().remove(session);
     }
 
-    /// Removes the session's link if it has no task.
+    /// Removes the session's link if it has neither a task nor a connection.
     pub(crate) fn remove_unused(&self, session: &str) {
         let mut links = self.0.lock();
-        if links.get(session).is_some_and(|link| link.0.lock().link.is_empty()) {
+        let is_unused = |link: &Link| link.is_empty() && !link.is_attached();
+        if links.get(session).is_some_and(|link| is_unused(&link.0.lock().link)) {
             links.remove(session);
         }
     }
@@ -102,20 +106,19 @@ impl Links {
 }
 
 impl SessionLink {
-    /// Begins a connection, which replaces an older one. Returns its number and its hello.
+    /// Begins a connection. Returns its number and its hello. An older one carries the link until the registrar has answered.
     pub(crate) fn connect(&self, stream_id: &str) -> (u64, Bytes) {
         let mut state = self.0.lock();
-        state.detach();
-        state.connection += 1;
+        state.connections += 1;
         let hello = Hello {
             features: Features::ALL.names().map(str::to_owned).collect(),
             stream_id: stream_id.to_owned(),
             tasks: state.link.tables(),
         };
-        (state.connection, Frame::Hello(hello.to_json()).encode())
+        (state.connections, Frame::Hello(hello.to_json()).encode())
     }
 
-    /// Ends the connection `connection`, unless a newer one has replaced it.
+    /// Ends the connection `connection`, unless another one carries the link.
     pub(crate) fn disconnect(&self, connection: u64) {
         let mut state = self.0.lock();
         if state.connection == connection {
@@ -123,9 +126,12 @@ impl SessionLink {
         }
     }
 
-    /// Goes on with what the registrar has. The link forgets the tasks that the registrar does not know.
-    pub(crate) fn attach(&self, resume: &Resume) -> Result<(), Violation> {
+    /// Has the connection `connection` carry the link, in place of an older one. The link forgets the tasks that are not in
+    /// the registrar's resume.
+    pub(crate) fn attach(&self, connection: u64, resume: &Resume) -> Result<(), Violation> {
         let mut state = self.0.lock();
+        state.detach();
+        state.connection = connection;
         let lost = state.link.attach(&resume.tasks)?;
         for task in &lost {
             state.forget(task);
@@ -143,7 +149,8 @@ impl SessionLink {
     ) -> Result<Arrival, Violation> {
         let mut state = self.0.lock();
         if state.connection != connection {
-            return Err(Violation::Hello);
+            // The newer connection has told the registrar what the hub has.
+            return Ok(Arrival::Nothing);
         }
         match state.link.receive(frame)? {
             Received::Piece { task, piece, .. } => Ok(state.piece(task, piece, results)),
@@ -153,19 +160,21 @@ impl SessionLink {
                 }
                 Ok(Arrival::Nothing)
             }
-            Received::Resume(json) => Resume::parse(&json).map(Arrival::Resume).ok_or(Violation::Hello),
             Received::Nothing => Ok(Arrival::Nothing),
-            Received::Taken { .. } | Received::Cancelled(_) | Received::Hello(_) | Received::Superseded => {
-                Err(Violation::Hello)
-            }
+            Received::Taken { .. }
+            | Received::Cancelled(_)
+            | Received::Hello(_)
+            | Received::Resume(_)
+            | Received::Superseded => Err(Violation::Hello),
         }
     }
 
     /// Notes that a piece of an answer was passed on.
     pub(crate) fn consumed(&self, task: &str, length: usize) {
         let mut state = self.0.lock();
-        state.link.consumed(task, length);
-        state.wake_writer();
+        if state.link.consumed(task, length) {
+            state.wake_writer();
+        }
     }
 
     /// Tells the registrar what was decided about the answer of `task`: the status that a POST would have had.
@@ -225,8 +234,10 @@ impl LinkState {
         let size = piece.bytes.len();
         let held = if size < UNCOUNTED { Ok(BytesPermit::default()) } else { results.take(size) };
         let Ok(held) = held else {
-            // Its receiver reads the end.
-            self.answers.remove(&task);
+            // Its receiver reads the end. The registrar may send a whole answer again.
+            self.link.take(&task, BUSY);
+            self.forget(&task);
+            self.wake_writer();
             return Arrival::Nothing;
         };
         let piece = CountedPiece { piece, _held: held };

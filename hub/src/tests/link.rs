@@ -354,6 +354,28 @@ async fn a_link_needs_a_session_of_its_user() {
     hub.stop().await;
 }
 
+/// Two registrars with copies of one session file must not take the session from each other for ever.
+#[actix_rt::test]
+async fn a_link_in_use_stays_until_a_newer_one_resumes_and_is_told_then() {
+    let (hub, session, mut peer) = linked().await;
+    let mut newer = Peer::connect(&hub, &session, Link::default()).await;
+    newer.next_frame().await.unwrap();
+    let call = call(&hub, chat("hello", false));
+    let (task, _) = peer.task().await;
+    peer.answer(&task, BodyKind::Json, RESULT).await;
+    assert_eq!(call.await.unwrap().0, 200, "a link without a resume disturbs none");
+    newer.write(Frame::Resume(Resume::default().to_json()).encode()).await;
+    // What comes on the older link is ignored, and does not end it before it is told.
+    peer.answer("task-unknown", BodyKind::Json, RESULT).await;
+    loop {
+        let frame = peer.next_frame().await.expect("the link was closed without a word");
+        if Frame::decode(&frame) == Ok(Some(Frame::Superseded)) {
+            break;
+        }
+    }
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_newer_link_of_the_session_supersedes_the_older_one() {
     let (hub, session, mut peer) = linked().await;

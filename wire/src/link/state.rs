@@ -110,12 +110,14 @@ impl Link {
         self.tasks.is_empty()
     }
 
-    /// Notes that the oldest piece of `task` that was received and not consumed, of `length` bytes, was consumed.
-    pub fn consumed(&mut self, task: &str, length: usize) {
-        let Some(state) = self.tasks.get_mut(task) else { return };
-        if let Some(credit) = state.incoming.consume(length) {
+    /// Notes that the oldest piece of `task` that was received and not consumed, of `length` bytes, was consumed. Returns
+    /// whether there is a frame to send now.
+    pub fn consumed(&mut self, task: &str, length: usize) -> bool {
+        let credit = self.tasks.get_mut(task).and_then(|state| state.incoming.consume(length));
+        if let Some(credit) = credit {
             self.control.push_back(Frame::Credit { task, credit }.encode());
         }
+        credit.is_some()
     }
 
     /// Tells the registrar what the hub decided about an answer, and removes the task.
@@ -135,6 +137,11 @@ impl Link {
     /// Removes `task` without telling the peer.
     pub fn remove(&mut self, task: &str) -> bool {
         self.tasks.remove(task).is_some()
+    }
+
+    /// Whether a connection carries the link, and both ends have greeted.
+    pub fn is_attached(&self) -> bool {
+        self.is_attached
     }
 
     /// Number of tasks that have a piece to send now.

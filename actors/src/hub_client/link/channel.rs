@@ -54,6 +54,8 @@ pub(crate) struct LinkChannel {
     ready: VecDeque<LinkEvent>,
     hello_by: Option<Instant>,
     opened_at: Instant,
+    /// Number of this connection.
+    connection: u64,
     /// Called with the life of a link that broke.
     broke: Box<dyn Fn(Duration)>,
     writer: JoinHandle<()>,
@@ -71,7 +73,7 @@ impl LinkChannel {
         state.connection.set(state.connection.get() + 1);
         let (read, write) = split(connection);
         let writer = actix_rt::spawn(write_frames(Rc::clone(&state), write));
-        let now = Instant::now();
+        let (now, number) = (Instant::now(), state.connection.get());
         Self {
             state,
             read,
@@ -80,6 +82,7 @@ impl LinkChannel {
             ready: VecDeque::new(),
             hello_by: Some(now + HELLO_TIMEOUT),
             opened_at: now,
+            connection: number,
             broke,
             writer,
         }
@@ -130,8 +133,11 @@ impl LinkChannel {
         match frame {
             None => return Ok(false),
             Some(ws::Frame::Binary(bytes)) => self.frame(&bytes)?,
-            // A pong is not owed: our own pings show the hub that we live.
-            Some(ws::Frame::Ping(_) | ws::Frame::Pong(_)) => (),
+            Some(ws::Frame::Ping(bytes)) => {
+                self.state.pong.set(Some(bytes));
+                self.state.writable.notify_one();
+            }
+            Some(ws::Frame::Pong(_)) => (),
             Some(ws::Frame::Close(_)) => return Err("the hub closed the link"),
             Some(ws::Frame::Text(_) | ws::Frame::Continuation(_)) => return Err("the hub sent a text"),
         }
@@ -190,9 +196,10 @@ impl LinkChannel {
         }
         let mut link = self.state.link.borrow_mut();
         while let Some((task, length)) = requests.granted() {
-            link.consumed(&task, length);
+            if link.consumed(&task, length) {
+                self.state.writable.notify_one();
+            }
         }
-        self.state.writable.notify_one();
         Ok(())
     }
 }
@@ -200,7 +207,9 @@ impl LinkChannel {
 impl Drop for LinkChannel {
     fn drop(&mut self) {
         self.writer.abort();
-        self.state.detach();
+        if self.state.connection.get() == self.connection {
+            self.state.detach();
+        }
     }
 }
 
@@ -228,6 +237,9 @@ async fn write_frames(state: Rc<LinkState>, mut write: WriteHalf<Box<dyn Io>>) {
     let mut out = BytesMut::new();
     loop {
         out.clear();
+        if let Some(bytes) = state.pong.take() {
+            let _ = codec.encode(ws::Message::Pong(bytes), &mut out);
+        }
         fill(&mut state.link.borrow_mut(), &mut codec, &mut out);
         if out.is_empty() {
             tokio::select! {

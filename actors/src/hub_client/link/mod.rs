@@ -47,6 +47,8 @@ pub(super) struct LinkState {
     /// Whether the session's channel is a link, also while its connection is broken.
     is_active: Cell<bool>,
     is_connected: Cell<bool>,
+    /// Payload of the last ping of the hub, until it is answered.
+    pong: Cell<Option<Bytes>>,
     /// Number of connections so far.
     connection: Cell<u64>,
 }

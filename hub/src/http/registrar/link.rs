@@ -180,13 +180,16 @@ impl LinkBody {
 
     fn frame(&mut self, bytes: &Bytes) -> Result<(), Fault> {
         let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(()) };
+        if self.channel.is_none() {
+            let Frame::Resume(json) = frame else { return Err("the first frame is no resume") };
+            return self.resume(&Resume::parse(&json).ok_or("the resume is invalid")?);
+        }
         match self
             .link
             .receive(self.connection, frame, &self.results)
             .map_err(|_| "a frame is against the rules")?
         {
             Arrival::Answer { task, kind, pieces } => self.answer(task, kind, pieces),
-            Arrival::Resume(resume) => self.resume(&resume)?,
             Arrival::Nothing => (),
         }
         Ok(())
@@ -196,7 +199,7 @@ impl LinkBody {
         if !self.hub.links.has(&self.session, &self.link) {
             return Err("the session is gone");
         }
-        self.link.attach(resume).map_err(|_| "the resume is invalid")?;
+        self.link.attach(self.connection, resume).map_err(|_| "the resume is invalid")?;
         self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
         let opened = attach(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
@@ -243,7 +246,9 @@ impl LinkBody {
         }
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
         if self.end.poll_unpin(cx).is_ready() {
-            self.hub.links.remove(&self.session);
+            if self.channel.is_some() {
+                self.hub.links.remove(&self.session);
+            }
             self.close();
         }
         if self.channel.is_none() && self.resume_timeout.poll_unpin(cx).is_ready() {
