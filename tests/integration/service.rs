@@ -133,6 +133,23 @@ async fn a_unit_that_cannot_be_written_stays_as_it_was() {
     assert_eq!(folder.count(), 1, "no temporary file is left");
 }
 
+/// A34: a unit can be read by all users.
+#[actix_rt::test]
+async fn a_unit_never_holds_a_proxy_password() {
+    let home = Home::new();
+    let install = ["service", "install", "publish", "--manager", "systemd", "--print"];
+    let proxy = "http://user:canary@proxy.test:3128";
+    let joined = format!("--proxy={proxy}");
+    for proxied in [&["--proxy", proxy][..], &["--", "--proxy", proxy], &["--", &joined], &[&joined]] {
+        let outcome = home.run(&[&install[..], proxied].concat()).await;
+        assert_eq!(outcome.code(), 2, "{outcome:?}");
+        assert!(!outcome.stdout.contains("canary") && !outcome.stderr.contains("canary"), "{outcome:?}");
+        assert!(outcome.stderr.contains("write them into the credentials file"), "{outcome:?}");
+    }
+    let plain = home.run(&[&install[..], &["--proxy", "http://proxy.test:3128"]].concat()).await;
+    assert!(plain.stdout.contains("--proxy http://proxy.test:3128"), "{plain:?}");
+}
+
 #[actix_rt::test]
 async fn systemd_accepts_both_units() {
     let home = Home::new();

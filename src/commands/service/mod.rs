@@ -129,12 +129,6 @@ fn command_line(program: &Path, global: &Global, args: &InstallArgs) -> Result<V
             line.extend(["--hub-url".to_owned(), url.clone()]);
         }
         if let Some(proxy) = &global.proxy {
-            if proxy.reveal().contains('@') {
-                return Err(Failure::usage(
-                    "the user and password of --proxy would be in a file and a list of processes that others can read: \
-                     write them into the credentials file with `virtual-llm login URL --proxy PROXY`",
-                ));
-            }
             line.extend(["--proxy".to_owned(), proxy.reveal().to_owned()]);
         }
         if global.allow_insecure {
@@ -142,6 +136,14 @@ fn command_line(program: &Path, global: &Global, args: &InstallArgs) -> Result<V
         }
     }
     line.extend(args.rest.iter().cloned());
+    let next = line.windows(2).filter(|two| two[0] == "--proxy").map(|two| two[1].as_str());
+    let joined = line.iter().filter_map(|word| word.strip_prefix("--proxy="));
+    if next.chain(joined).any(|proxy| proxy.contains('@')) {
+        return Err(Failure::usage(
+            "the user and password of --proxy would be in a file and a list of processes that others can read: \
+             write them into the credentials file with `virtual-llm login URL --proxy PROXY`",
+        ));
+    }
     match line.iter().find(|word| word.contains(char::is_control)) {
         Some(_) => {
             Err(Failure::usage("an option has a control character in it, which a service file cannot hold"))
