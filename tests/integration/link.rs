@@ -58,7 +58,7 @@ async fn answers_continue_on_a_new_link_after_each_cut() {
     assert!(expected.1 && !expected.0.is_empty());
     let cuts = std::env::var("LINK_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
     let mut asked = 1;
-    let mut cut = 0;
+    let (mut cut, mut broken) = (0, 0);
     while cut < cuts {
         eventually("the LLM is active", async || team.row().await["status"] == "active").await;
         let calls: Vec<_> = (0..3)
@@ -78,6 +78,7 @@ async fn answers_continue_on_a_new_link_after_each_cut() {
                 proxy.open() == 0 || calls.iter().all(actix_rt::task::JoinHandle::is_finished)
             })
             .await;
+            broken += u64::from(proxy.open() == 0);
             proxy.set(Network::Passes);
             wait_until("a new link is open", || links(&team) > opened || proxy.open() > 0).await;
             cut += 1;
@@ -89,6 +90,7 @@ async fn answers_continue_on_a_new_link_after_each_cut() {
         }
     }
     assert_eq!(team.backend.requests().len(), asked, "each ran once");
+    assert!(broken > cuts / 2, "{broken} of {cuts} cuts broke a link");
 }
 
 /// F83, P3: a link that stops for some seconds costs a pause.
@@ -107,21 +109,13 @@ async fn an_answer_continues_after_the_link_stopped_for_a_while() {
         text.extend(piece.unwrap());
     }
     let text = String::from_utf8(text).unwrap();
-    assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
-    let tokens = |text: &str| text.matches("\"content\"").count();
-    assert_eq!(tokens(&text), tokens(&String::from_utf8(stream_text(&team.http).await).unwrap()));
-    assert!(expected.1);
-    assert_eq!(team.backend.requests().len(), 3, "each ran once");
-}
-
-async fn stream_text(http: &Http) -> Vec<u8> {
-    let body = json!({ "model": "local", "stream": true, "messages": [] }).to_string();
-    let mut streamed = http.open(Method::POST, "/v1/chat/completions", Some(body)).await;
-    let mut text = Vec::new();
-    while let Some(piece) = streamed.next().await {
-        text.extend(piece.unwrap());
-    }
-    text
+    let chunks = text.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let tokens: String = chunks
+        .map(|rest| serde_json::from_str::<serde_json::Value>(&format!("{{{rest}")).unwrap())
+        .map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!((tokens, text.trim_end().ends_with("data: [DONE]")), expected);
+    assert_eq!(team.backend.requests().len(), 2, "each ran once");
 }
 
 /// F75, P1: a caller that leaves while the link is broken cancels its task on the next one.

@@ -133,7 +133,7 @@ async fn a_unit_that_cannot_be_written_stays_as_it_was() {
     assert_eq!(folder.count(), 1, "no temporary file is left");
 }
 
-/// A34: a unit can be read by all users.
+/// All users can read a unit.
 #[actix_rt::test]
 async fn a_unit_never_holds_a_proxy_password() {
     let home = Home::new();
