@@ -192,6 +192,10 @@ async fn apply(
     let path = format!("{}/{}", collection(kind), encode_uri_component(name));
     let Some(current) = hub.find(&path).await? else {
         wanted.retain(|_, value| !value.is_null());
+        if object.get("kind").is_some_and(|kind| kind == "virtual") {
+            skipped("it is published from a workstation, which brings it back");
+            return Ok(());
+        }
         if kind == GetKind::Agent && !wanted.contains_key("llmName") {
             skipped(HIDDEN);
             return Ok(());

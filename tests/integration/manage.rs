@@ -192,6 +192,18 @@ async fn apply_does_not_create_what_was_another_users() {
     assert_eq!((applied.code(), applied.stdout.as_str()), (0, "agent/helper created\n"), "{applied:?}");
 }
 
+/// A virtual row without its registrar would be a public one without an address.
+#[actix_rt::test]
+async fn apply_leaves_what_a_workstation_publishes_to_it() {
+    let scene = Scene::start().await;
+    for (object, fields) in [("llm", "type: openai\nmodel: m"), ("agent", "llmName: other")] {
+        let file = format!("name: lent\nkind: virtual\n{fields}\n");
+        let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &file).await;
+        assert_eq!((applied.code(), applied.stdout.as_str()), (0, ""), "{applied:?}");
+        assert!(applied.stderr.contains(&format!("{object}/lent skipped: it is published")), "{applied:?}");
+    }
+}
+
 #[actix_rt::test]
 async fn rows_and_agents_are_created_described_and_deleted() {
     let scene = Scene::start().await;

@@ -84,6 +84,8 @@ pub async fn handshake<S: ActixStream + 'static>(
     stream: S,
 ) -> io::Result<AsyncTlsStream<S>> {
     let connector = TlsConnector::service(Arc::clone(tls));
-    let connected = connector.call(Connection::new(host.to_owned(), stream)).await?;
+    // A certificate names an IPv6 address without brackets.
+    let host = proxy::unbracketed(host).to_owned();
+    let connected = connector.call(Connection::new(host, stream)).await?;
     Ok(connected.into_parts().0)
 }

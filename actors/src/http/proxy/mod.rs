@@ -134,7 +134,7 @@ fn authority(host: &str, port: u16) -> String {
 }
 
 /// Removes the brackets of an IPv6 address.
-fn unbracketed(host: &str) -> &str {
+pub(super) fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
