@@ -325,7 +325,7 @@ fn readable_folder() -> tempfile::TempDir {
 }
 
 #[actix_rt::test]
-async fn squid_passes_a_stream_token_by_token() {
+async fn squid_opens_tunnels_for_a_registrar_and_its_commands() {
     if !Path::new("/usr/sbin/squid").exists() {
         return skipped("a hub behind Squid, which is not here");
     }

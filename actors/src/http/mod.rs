@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 pub use backend::http::{
     BodyError, CONNECT_TIMEOUT, KEEP_ALIVE, TlsError, USER_AGENT, read_body, retry_after, tls_config,
 };
-use connector::{NoDelay, PerhapsProxied};
+use connector::HubConnector;
 pub use proxy::{Proxy, ProxyError};
 pub use stream::Stream;
 
@@ -41,9 +41,9 @@ fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>, proxy: Option<&
     let proxy = proxy.cloned().map(Rc::new);
     // The three steps of a tunnel have their own limits, whose errors name the step.
     let limit = if proxy.is_some() { CONNECT_TIMEOUT * 4 } else { CONNECT_TIMEOUT };
-    let tcp = NoDelay { tcp: tcp.service() };
+    let tcp = tcp.service();
     let connector = Connector::new()
-        .connector(PerhapsProxied { tcp, proxy, tls: tls.clone() })
+        .connector(HubConnector { tcp, proxy, tls: tls.clone() })
         .timeout(limit)
         .handshake_timeout(CONNECT_TIMEOUT)
         .conn_keep_alive(KEEP_ALIVE)
