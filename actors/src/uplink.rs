@@ -9,12 +9,24 @@ use wire::TaskId;
 
 /// Sends results to the hub.
 pub(crate) trait Uplink {
-    /// `POST /_provider-task/{id}/result` with `body`. Limit: 30 s.
+    /// Sends the result `body` over the link, or by `POST /_provider-task/{id}/result` if there is none. Limit of the POST:
+    /// 30 s.
     fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted>;
 
-    /// `POST /_provider-task/{id}/stream` (feature `result-stream`) with a body of SSE frames. No time limit. Dropping the
-    /// sender ends the body. Dropping the future cuts it: the hub sees a broken body.
-    fn upload<'a>(&'a self, task: &'a TaskId, body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'a, Posted>;
+    /// Posts a chunk of a streamed answer. It is a POST also after a link was opened: there, a task has one body.
+    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
+        self.post_result(task, body)
+    }
+
+    /// Sends a streamed answer, a body of SSE frames, over the link; `None` if there is none. No time limit. Dropping the
+    /// sender ends the body. Dropping the future cuts it: the hub sees a body without an end mark.
+    fn send_stream<'a>(
+        &'a self,
+        _task: &'a TaskId,
+        _body: mpsc::Receiver<Bytes>,
+    ) -> Option<LocalBoxFuture<'a, Posted>> {
+        None
+    }
 }
 
 /// The result of a POST.

@@ -63,6 +63,7 @@ fn main() {
         if wants("streams") {
             streams::unpaced(&rig, &figures).await;
             streams::paced(&rig, &figures).await;
+            streams::one(&rig, &figures).await;
         }
         if wants("delays") {
             streams::first_token(&rig, &figures).await;

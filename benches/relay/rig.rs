@@ -19,6 +19,9 @@ const TOKEN: &str = "benchmark-admin-token-0123456789abcdef";
 /// The provider that sleeps when the backend is told so, and is woken over HTTP.
 pub const SLEEPER: &str = "sleeper";
 
+/// The LLM of the registrar without a link.
+pub const CLASSIC: &str = "classic";
+
 pub struct Rig {
     pub direct: Target,
     pub relay: Target,
@@ -79,6 +82,20 @@ impl Rig {
             hub_port,
             home,
         }
+    }
+
+    /// Starts a second registrar, without a link. It publishes the same backend as [`CLASSIC`].
+    pub fn classic(&self) -> Killed {
+        let (home, mcpctl) = (self.home.path().join("classic"), self.home.path().join(".mcpctl"));
+        std::fs::create_dir(&home).unwrap();
+        std::fs::copy(mcpctl.join("credentials"), home.join("credentials")).unwrap();
+        let config = std::fs::read_to_string(mcpctl.join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let providers = config["llm"]["providers"].as_array_mut().unwrap();
+        providers.truncate(1);
+        providers[0]["name"] = CLASSIC.into();
+        std::fs::write(home.join("config.json"), config.to_string()).unwrap();
+        run(own(&[], &self.home).arg("--home").arg(home).args(["publish", "--transport", "classic"]))
     }
 
     /// Every way to the backend, by name.

@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::caller::{Caller, Target};
 use crate::figures::{Figures, micros, quantile};
-use crate::rig::Rig;
+use crate::rig::{CLASSIC, Rig};
 
 pub fn request(tokens: usize, pace: u64) -> String {
+    request_to("bench", tokens, pace)
+}
+
+fn request_to(model: &str, tokens: usize, pace: u64) -> String {
     format!(
-        r#"{{"model":"bench","stream":true,"messages":[{{"role":"user","content":"go"}}],"max_tokens":{tokens},"seed":{pace}}}"#
+        r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"go"}}],"max_tokens":{tokens},"seed":{pace}}}"#
     )
 }
 
@@ -61,6 +65,41 @@ pub async fn unpaced(rig: &Rig, figures: &Figures) {
         figures.bar("streams.svg", "32 streams, unpaced", "million/s", "tokens,", name, median / 1e6);
     }
     figures.row("32 streams of 200 tokens, unpaced, median", &row);
+}
+
+/// One stream as fast as it goes: direct, over the link, and by chunk POSTs (`publish --transport classic`).
+pub async fn one(rig: &Rig, figures: &Figures) {
+    const TOKENS: usize = 50_000;
+    const ROUNDS: usize = 9;
+    let registrar = rig.classic();
+    let call = async |target: &Target, model: &str| {
+        let (start, mut seen) = (Instant::now(), 0);
+        let body = request_to(model, TOKENS, 0);
+        Caller::new(target)
+            .stream(body, |bytes| seen += memchr::memmem::find_iter(bytes, b" token").count())
+            .await;
+        (seen, start.elapsed())
+    };
+    while Caller::new(&rig.relay).whole(request_to(CLASSIC, 1, 0)).await != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut ways =
+        [("direct", "bench"), ("link", "bench"), ("classic", CLASSIC)].map(|way| (way, Vec::new()));
+    for _ in 0..ROUNDS {
+        for ((name, model), rates) in &mut ways {
+            let target = if *name == "direct" { &rig.direct } else { &rig.relay };
+            let (seen, took) = call(target, model).await;
+            // A token split between two reads is the one miscount.
+            assert!(seen * 100 >= TOKENS * 99, "{seen} of {TOKENS} tokens");
+            rates.push(seen as f64 / took.as_secs_f64());
+        }
+    }
+    drop(registrar);
+    let row = ways.map(|((name, _), mut rates)| {
+        rates.sort_by(f64::total_cmp);
+        (name, format!("{:.0} tokens/s", rates[rates.len() / 2]))
+    });
+    figures.row("one stream of 50,000 tokens, unpaced, median", &row);
 }
 
 /// 32 streams at 50 tokens a second each.

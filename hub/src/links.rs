@@ -40,7 +40,7 @@ struct LinkState {
     held: HashMap<Arc<str>, [BytesPermit; 2]>,
     /// Number of connections so far.
     connections: u64,
-    /// Number of the connection that carries the link.
+    /// Number of the connection that carries the link, from 1.
     connection: u64,
     /// The task of the connection, which writes.
     writer: Option<Waker>,
@@ -73,7 +73,12 @@ impl Links {
 
     /// Removes the session's link. Answers that have not ended break off.
     pub(crate) fn remove(&self, session: &str) {
-        self.0.lock().remove(session);
+        let Some(link) = self.0.lock().remove(session) else { return };
+        let mut state = link.0.lock();
+        // The receivers of the answers keep the link, so that it does not end with the map's entry. What its connection still
+        // reads begins no answer.
+        state.answers.clear();
+        state.connection = 0;
     }
 
     /// Removes the session's link if it has neither a task nor a connection.
@@ -105,13 +110,21 @@ impl Links {
     }
 }
 
+/// The former feature `result-stream`, if a registrar offers it: without it in the hello, such a registrar sends a streamed
+/// answer as chunks also on a link, where a task has one body.
+fn events_of_old(offered: &str) -> Option<&'static str> {
+    const RESULT_STREAM: &str = "result-stream";
+    offered.split(',').any(|name| name.trim() == RESULT_STREAM).then_some(RESULT_STREAM)
+}
+
 impl SessionLink {
-    /// Begins a connection. Returns its number and its hello. An older one carries the link until the registrar has answered.
-    pub(crate) fn connect(&self, stream_id: &str) -> (u64, Bytes) {
+    /// Begins a connection of a registrar that named `offered`. Returns its number and its hello. An older one carries the link
+    /// until the registrar has answered.
+    pub(crate) fn connect(&self, stream_id: &str, offered: &str) -> (u64, Bytes) {
         let mut state = self.0.lock();
         state.connections += 1;
         let hello = Hello {
-            features: Features::ALL.names().map(str::to_owned).collect(),
+            features: Features::ALL.names().chain(events_of_old(offered)).map(str::to_owned).collect(),
             stream_id: stream_id.to_owned(),
             tasks: state.link.tables(),
         };

@@ -83,7 +83,7 @@ const HAPROXY: Kind = Kind {
     sees_callers_leave: true,
 };
 
-// mod_reqtimeout with Debian's setting would cut an upload of tokens that takes too long.
+// mod_reqtimeout with Debian's setting would cut a body that takes too long.
 const APACHE: Kind = Kind {
     program: "apache2",
     section: "Apache",
@@ -268,7 +268,7 @@ async fn carries_a_link(kind: &Kind) {
     );
 }
 
-/// F82: nginx removes the upgrade and keeps uploads until they are complete.
+/// F82: nginx removes the upgrade and keeps the body of a request until it is complete.
 #[actix_rt::test]
 async fn plain_nginx_carries_sse_and_posts() {
     let Some(proxied) = NGINX.team(PLAIN_NGINX).await else { return };

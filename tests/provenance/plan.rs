@@ -33,8 +33,8 @@ impl Dialect {
 /// The route of an answer from its backend to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// A registrar's upload (`result-stream`).
-    Upload,
+    /// A registrar's link.
+    Link,
     /// A registrar's numbered chunk POSTs.
     Chunks,
     /// Chunk POSTs of a registrar to a classic hub.
@@ -44,11 +44,11 @@ pub enum Route {
 }
 
 impl Route {
-    pub const ALL: [Self; 4] = [Self::Upload, Self::Chunks, Self::Classic, Self::Public];
+    pub const ALL: [Self; 4] = [Self::Link, Self::Chunks, Self::Classic, Self::Public];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Upload => "upload",
+            Self::Link => "link",
             Self::Chunks => "chunks",
             Self::Classic => "classic",
             Self::Public => "public",
@@ -130,7 +130,7 @@ pub struct Plan {
     pub random: Random,
 }
 
-/// Sizes of buffers on the way: pages, the read buffers of actix and hyper, one write of an upload, one slot of the response
+/// Sizes of buffers on the way: pages, the read buffers of actix and hyper, one piece of a link, one slot of the response
 /// channel, the largest pipe.
 const EDGES: [u64; 7] = [1 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
 /// Bytes of an event around its text, about.
@@ -193,7 +193,7 @@ impl Plan {
         // Durable tasks and classic hubs have only chat completions.
         if plan.dialect != Dialect::Chat {
             plan.durable = false;
-            plan.route = [Route::Upload, Route::Chunks, Route::Public][random.index(3)];
+            plan.route = [Route::Link, Route::Chunks, Route::Public][random.index(3)];
         }
         plan.streaming = answer.streaming;
         plan.framing = match random.index(4) {

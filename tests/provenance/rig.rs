@@ -1,10 +1,10 @@
-//! A hub and its registrars in this process. Two of the registrars reach the hub through a proxy that removes features from
-//! their requests.
+//! A hub and its registrars in this process: one with a link, one without, and one that reaches the hub through a proxy that
+//! removes its features.
 
 use std::io;
 
 use actors::options::{BackendConfig, HttpBackend};
-use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
+use actors::{Credentials, Options, ProviderConfig, Registrar, Secret, Transport};
 use hub::{
     DataDir, Hub, HubHandle, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy, Role,
 };
@@ -46,16 +46,17 @@ impl Rig {
         let port = hub.addr().port();
         let token = hub.mint_token("member", Role::Member).await.unwrap();
         let mut registrars = Vec::new();
-        for route in [Route::Upload, Route::Chunks, Route::Classic] {
+        for route in [Route::Link, Route::Chunks, Route::Classic] {
             let hub_port = match route {
-                Route::Chunks => without("result-stream", "no-such-thing", port).await,
                 Route::Classic => without("x-virtual-llm-features", "x-virtual-llm-nothings", port).await,
                 _ => port,
             };
+            let transport = if route == Route::Link { Transport::Link } else { Transport::Classic };
             let providers = Kind::ALL.map(|kind| provider(&backend, route, kind)).to_vec();
             let credentials =
                 Credentials::new(format!("http://127.0.0.1:{hub_port}"), Secret::new(token.clone()));
-            let registrar = Registrar::start(Options::new(credentials, providers)).unwrap();
+            let options = Options { transport, ..Options::new(credentials, providers) };
+            let registrar = Registrar::start(options).unwrap();
             registrar.ready().await.unwrap();
             registrars.push(registrar);
         }

@@ -12,8 +12,6 @@ pub const SESSION_HEADER: &str = "x-mcpctl-provider-session";
 pub enum Feature {
     /// The hub sends `event: cancel` when a caller disconnects.
     Cancel,
-    /// A streamed answer is sent as one chunked upload.
-    ResultStream,
     /// Chunk POSTs are numbered.
     ChunkSeq,
     /// Heartbeats carry the stream's id and each provider's state.
@@ -26,9 +24,8 @@ pub enum Feature {
     Guard,
 }
 
-const ALL: [(Feature, &str); 7] = [
+const ALL: [(Feature, &str); 6] = [
     (Feature::Cancel, "cancel"),
-    (Feature::ResultStream, "result-stream"),
     (Feature::ChunkSeq, "chunk-seq"),
     (Feature::Status, "status"),
     (Feature::Drain, "drain"),
@@ -44,7 +41,7 @@ impl Features {
     /// No feature: the protocol of section 3.
     pub const CLASSIC: Self = Self(0);
     /// All features of this version.
-    pub const ALL: Self = Self(0b111_1111);
+    pub const ALL: Self = Self(0b11_1111);
 
     /// Adds `feature` to the set.
     #[must_use]
@@ -63,11 +60,10 @@ impl Features {
         self.0 & 1 << feature as u8 != 0
     }
 
-    /// Features that both sides name; `result-stream` requires `cancel`.
+    /// Features that both sides name.
     #[must_use]
     pub const fn negotiated(self, other: Self) -> Self {
-        let both = Self(self.0 & other.0);
-        if both.has(Feature::Cancel) { both } else { both.without(Feature::ResultStream) }
+        Self(self.0 & other.0)
     }
 
     /// Parses a header value such as `cancel, status`. Unknown names are ignored.
@@ -131,10 +127,7 @@ mod tests {
 
     #[test]
     fn the_header_names_features_in_the_order_of_the_specification() {
-        assert_eq!(
-            Features::ALL.header_value(),
-            "cancel, result-stream, chunk-seq, status, drain, endpoints, guard"
-        );
+        assert_eq!(Features::ALL.header_value(), "cancel, chunk-seq, status, drain, endpoints, guard");
         assert_eq!(Features::parse(&Features::ALL.header_value()), Features::ALL);
     }
 
@@ -158,11 +151,5 @@ mod tests {
         for classic in ["", "{}", "null", "[]", "\"hi\"", "{\"features\":null}", "{\"features\":[1]}"] {
             assert_eq!(Hello::parse(classic).features(), Features::CLASSIC, "{classic}");
         }
-    }
-
-    #[test]
-    fn result_stream_without_cancel_is_off() {
-        let peer = Features::CLASSIC.with(Feature::ResultStream).with(Feature::Drain);
-        assert_eq!(Features::ALL.negotiated(peer), Features::CLASSIC.with(Feature::Drain));
     }
 }

@@ -22,11 +22,13 @@ use crate::uplink::{Posted, Uplink};
 #[derive(Default)]
 pub(crate) struct PostedResults {
     pub(crate) posts: RefCell<Vec<(String, Value)>>,
-    /// The task and the data of all events of each upload.
-    pub(crate) uploads: RefCell<Vec<(String, Vec<String>)>>,
+    /// Whether streams go over a link.
+    pub(crate) has_link: Cell<bool>,
+    /// The task and the data of all events of each stream over the link.
+    pub(crate) streams: RefCell<Vec<(String, Vec<String>)>>,
     /// Prepared answers to POSTs; after them, every POST is answered `Taken`.
     pub(crate) answers: RefCell<VecDeque<Posted>>,
-    /// POSTs that are not answered yet, if `hold` is set. Uploads are not read while `hold` is set.
+    /// POSTs that are not answered yet, if `hold` is set. Streams are not read while `hold` is set.
     pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
     pub(crate) hold: Cell<bool>,
 }
@@ -63,9 +65,13 @@ impl Uplink for FakeUplink {
         async move { answer }.boxed_local()
     }
 
-    fn upload(&self, task: &TaskId, mut body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
+    fn send_stream(
+        &self,
+        task: &TaskId,
+        mut body: mpsc::Receiver<Bytes>,
+    ) -> Option<LocalBoxFuture<'static, Posted>> {
         let (results, task) = (Rc::clone(&self.0), task.to_string());
-        async move {
+        let sending = async move {
             if results.hold.get() {
                 std::future::pending::<()>().await;
             }
@@ -74,10 +80,10 @@ impl Uplink for FakeUplink {
                 decoder.feed(&bytes);
                 events.extend(std::iter::from_fn(|| decoder.next_event()).map(|event| event.data));
             }
-            results.uploads.borrow_mut().push((task, events));
+            results.streams.borrow_mut().push((task, events));
             Posted::Taken
-        }
-        .boxed_local()
+        };
+        self.0.has_link.get().then(|| sending.boxed_local())
     }
 }
 

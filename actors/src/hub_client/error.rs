@@ -95,11 +95,6 @@ impl HubError {
         Self::Unreachable { call, reason: "the hub did not answer in time".to_owned(), nothing_taken: false }
     }
 
-    pub(super) fn broken(call: &'static str) -> Self {
-        let reason = "the connection broke before the hub answered".to_owned();
-        Self::Unreachable { call, reason, nothing_taken: false }
-    }
-
     pub(super) fn unconnected(call: &'static str, error: &std::io::Error) -> Self {
         if let Some(error) = proxy::inside(error) {
             return Self::Proxy { call, error: error.clone() };

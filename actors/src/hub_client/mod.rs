@@ -1,17 +1,16 @@
 //! The client of the hub (SPEC.md sections 3 and 4).
 //!
-//! Control calls, results and uploads have connections of their own, so that none waits for another.
+//! Control calls and results have connections of their own, so that none waits for another.
 
 mod address;
 mod channel_body;
-mod connections;
+mod connection;
 mod control_channel;
 mod error;
 mod link;
 mod response;
 mod results;
 mod token;
-mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +41,6 @@ use crate::options::{Credentials, Transport};
 use address::HubAddress;
 pub(crate) use address::InvalidHub;
 pub(crate) use channel_body::ChannelBody;
-use connections::Connections;
 pub(crate) use control_channel::ControlChannel;
 use control_channel::STREAM_CALL;
 pub(crate) use error::{HubError, HubErrorKind};
@@ -51,7 +49,7 @@ use link::{LinkPolicy, LinkState};
 use response::HubResponse;
 use token::Token;
 
-/// Limit of each call, except channel and upload (SPEC.md section 3).
+/// Limit of each call, except the channel (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest response, in bytes. A register response lists rows of up to some 4 KiB; no other response is near it.
@@ -78,7 +76,6 @@ pub(crate) struct HubClient {
     proxy: Option<Proxy>,
     control: Client,
     results: Client,
-    uploads: Connections,
     transport: Transport,
     link: Rc<LinkState>,
     link_policy: Rc<RefCell<LinkPolicy>>,
@@ -101,7 +98,6 @@ impl HubClient {
             results: http::client(tls.clone(), proxy.as_ref()),
             tls,
             proxy,
-            uploads: Connections::default(),
             transport: Transport::Auto,
             link: Rc::default(),
             link_policy: Rc::default(),

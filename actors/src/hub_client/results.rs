@@ -1,4 +1,4 @@
-//! The [`Uplink`] of the [`HubClient`]: posts results and uploads streams.
+//! The [`Uplink`] of the [`HubClient`]: sends results and streams over the link, or posts results and chunks.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -14,27 +14,40 @@ impl Uplink for HubClient {
     fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
         async move {
             failpoint::reach("before result");
-            if self.link.is_active() {
-                let posted = self.link.send_result(task, body).await;
-                failpoint::reach("after result");
-                return posted;
-            }
-            let path = format!("_provider-task/{}/result", task.encoded());
-            let result = self.post(&self.results, "provider-task", &path, body).await;
+            let posted = if self.link.is_active() {
+                self.link.send_result(task, body).await
+            } else {
+                self.post_body(task, body).await
+            };
             failpoint::reach("after result");
-            posted(result.map(|_| ()))
+            posted
         }
         .boxed_local()
     }
 
-    fn upload<'a>(&'a self, task: &'a TaskId, body: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'a, Posted> {
+    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
         async move {
-            if self.link.is_active() {
-                return self.link.send_stream(task, body).await;
-            }
-            posted(self.send_upload(task, body).await)
+            failpoint::reach("before result");
+            let posted = self.post_body(task, body).await;
+            failpoint::reach("after result");
+            posted
         }
         .boxed_local()
+    }
+
+    fn send_stream<'a>(
+        &'a self,
+        task: &'a TaskId,
+        body: mpsc::Receiver<Bytes>,
+    ) -> Option<LocalBoxFuture<'a, Posted>> {
+        self.link.is_active().then(|| self.link.send_stream(task, body).boxed_local())
+    }
+}
+
+impl HubClient {
+    async fn post_body(&self, task: &TaskId, body: Bytes) -> Posted {
+        let path = format!("_provider-task/{}/result", task.encoded());
+        posted(self.post(&self.results, "provider-task", &path, body).await.map(|_| ()))
     }
 }
 

@@ -18,6 +18,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use wire::result::TaskResult;
@@ -141,7 +143,7 @@ impl Outbox {
         self.inner.finish(ticket.complete(), result);
     }
 
-    /// Ends a task without a result: it was uploaded as a stream, or the caller has left.
+    /// Ends a task without a result: it was sent as a stream, or the caller has left.
     pub(crate) fn close(&self, ticket: Ticket) {
         self.inner.end(&ticket.complete(), None);
     }
@@ -180,15 +182,20 @@ impl Outbox {
         if self.is_disowned(id) {
             return Posted::Gone;
         }
-        self.inner.uplink.post_result(id, body).await
+        self.inner.uplink.post_chunk(id, body).await
     }
 
-    /// Uploads the answer of an open task as one stream, unless the task is [`disowned`](Self::is_disowned).
-    pub(crate) async fn upload(&self, id: &TaskId, body: mpsc::Receiver<Bytes>) -> Posted {
+    /// Sends the answer of an open task as one stream over the link, unless the task is [`disowned`](Self::is_disowned).
+    /// `None` if there is no link.
+    pub(crate) fn send_stream<'a>(
+        &'a self,
+        id: &'a TaskId,
+        body: mpsc::Receiver<Bytes>,
+    ) -> Option<LocalBoxFuture<'a, Posted>> {
         if self.is_disowned(id) {
-            return Posted::Gone;
+            return Some(ready(Posted::Gone).boxed_local());
         }
-        self.inner.uplink.upload(id, body).await
+        self.inner.uplink.send_stream(id, body)
     }
 }
 

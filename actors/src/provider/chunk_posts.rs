@@ -1,11 +1,13 @@
-//! Posts a streamed reply one chunk at a time, for a hub without the feature `result-stream`.
+//! Posts a streamed reply one chunk at a time, without a link.
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep};
+use wire::merge::MergedChunk;
 use wire::result::TaskResult;
 use wire::{Feature, Features, TaskId};
 
@@ -19,7 +21,7 @@ use crate::uplink::Posted;
 const MAX_UNSENT: usize = 256;
 /// Most bytes of the waiting chunks: a few thousand tokens, or one large chunk.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
-/// Most bytes of a merged chunk: some hundred tokens, because each merge parses the chunk again.
+/// Most bytes of a merged chunk: some thousand tokens. A hub processes larger ones away from its serving thread.
 const MAX_MERGED: usize = 16 << 10;
 
 /// Posts `first` and the rest of `reply`, one chunk at a time. Also returns the number of chunks.
@@ -52,6 +54,13 @@ pub(super) async fn post_chunks(
                 Either::Left((posted, _)) => break posted,
                 Either::Right((chunk, pending)) => {
                     chunks.push(chunk);
+                    // `next_chunk` above registers the waker.
+                    while chunks.end.is_none()
+                        && !chunks.is_full()
+                        && let Poll::Ready(chunk) = reply.ready_chunk()
+                    {
+                        chunks.push(chunk);
+                    }
                     posting = pending;
                 }
             }
@@ -85,6 +94,44 @@ async fn post(outbox: &Outbox, id: &TaskId, numbered: bool, body: Bytes) -> Resu
     }
 }
 
+/// A chunk that waits.
+#[derive(Debug)]
+enum Unsent {
+    /// As it came.
+    One(String),
+    /// With the text of others behind it.
+    Merged(MergedChunk),
+}
+
+impl Unsent {
+    fn size(&self) -> usize {
+        match self {
+            Self::One(data) => data.len(),
+            Self::Merged(chunk) => chunk.size(),
+        }
+    }
+
+    /// Takes up `next`, if it differs only in its text and the merged chunk is not large.
+    fn merge(&mut self, next: &str) -> bool {
+        if let Self::One(data) = self
+            && let Some(chunk) = MergedChunk::new(data)
+        {
+            *self = Self::Merged(chunk);
+        }
+        match self {
+            Self::Merged(chunk) => chunk.size() < MAX_MERGED && chunk.push(next),
+            Self::One(_) => false,
+        }
+    }
+
+    fn into_data(self) -> String {
+        match self {
+            Self::One(data) => data,
+            Self::Merged(chunk) => chunk.into_text(),
+        }
+    }
+}
+
 /// The chunks that wait behind a POST. Pure.
 #[derive(Debug, Default)]
 struct UnsentChunks {
@@ -93,7 +140,7 @@ struct UnsentChunks {
     seq: u64,
     /// Number of chunks received from the backend.
     received: u64,
-    unsent: VecDeque<String>,
+    unsent: VecDeque<Unsent>,
     /// Bytes of `unsent`.
     size: usize,
     /// How the reply ended.
@@ -106,29 +153,24 @@ impl UnsentChunks {
     }
 
     fn pop(&mut self) -> Option<String> {
-        let data = self.unsent.pop_front()?;
-        self.size -= data.len();
-        Some(data)
+        let chunk = self.unsent.pop_front()?;
+        self.size -= chunk.size();
+        Some(chunk.into_data())
     }
 
     fn push(&mut self, chunk: NextChunk) {
         match chunk {
             Some(Ok(data)) => {
                 self.received += 1;
-                // Numbered chunks are never merged.
-                let merged = match self.unsent.back_mut() {
-                    Some(last) if !self.numbered && last.len() < MAX_MERGED => {
-                        wire::merge::merged(last, &data).map(|merged| {
-                            self.size = self.size - last.len() + merged.len();
-                            *last = merged;
-                        })
+                if let Some(last) = self.unsent.back_mut() {
+                    let size = last.size();
+                    if last.merge(&data) {
+                        self.size += last.size() - size;
+                        return;
                     }
-                    _ => None,
-                };
-                if merged.is_none() {
-                    self.size += data.len();
-                    self.unsent.push_back(data);
                 }
+                self.size += data.len();
+                self.unsent.push_back(Unsent::One(data));
             }
             Some(Err(error)) => self.end = Some(Err(error)),
             None => self.end = Some(Ok(())),
@@ -165,7 +207,7 @@ mod tests {
                     }
                     _ => drop(chunks.pop()),
                 }
-                let size: usize = chunks.unsent.iter().map(String::len).sum();
+                let size: usize = chunks.unsent.iter().map(Unsent::size).sum();
                 prop_assert_eq!(chunks.size, size);
                 prop_assert!(size < MAX_UNSENT_BYTES + 400_100);
             }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use actix::Recipient;
 use futures_util::future::{Either, select};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use wire::result::TaskResult;
 use wire::task::{Endpoint, InferTask};
-use wire::{Feature, Features, TaskId, openai, texts};
+use wire::{Features, TaskId, openai, texts};
 
 use super::backend_call::{BackendCall, NextChunk, ReplyHead};
 use super::chunk_posts::post_chunks;
 use super::health::BackendState;
-use super::stream_upload::upload;
+use super::link_stream::{STREAM_DEPTH, send_events};
 use crate::backend::{Backend, BackendError, BackendRequest, offload_stream_events};
 use crate::failed::{self, Code};
 use crate::options::{OnAbort, ProviderConfig};
@@ -173,10 +173,10 @@ impl Job {
 
     /// Delivers a streamed reply. Also returns the number of chunks.
     async fn deliver(&self, id: &TaskId, first: NextChunk, reply: &BackendCall) -> (TaskEnding, u64) {
-        if self.features.has(Feature::ResultStream) {
-            upload(&self.outbox, id, first, reply).await
-        } else {
-            post_chunks(&self.outbox, id, self.features, first, reply).await
+        let (sender, body) = mpsc::channel(STREAM_DEPTH);
+        match self.outbox.send_stream(id, body) {
+            Some(sending) => send_events(sender, sending, first, reply).await,
+            None => post_chunks(&self.outbox, id, self.features, first, reply).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! `ProviderActor`: one published LLM. At most `maxConcurrency` inferences run, the others wait in a bounded queue.
 //!
-//! The way of one inference through the registrar, from the control channel to the upload:
+//! The way of one inference through the registrar, from the control channel to the hub:
 //!
 //! ```text
 //! read      StreamActor::channel_event   stream/mod.rs            decodes the SSE events of the control channel
@@ -12,10 +12,10 @@
 //! call      Job::call                    provider/job.rs          wakes the backend if it sleeps, and calls it
 //!           BackendCall::head            provider/backend_call.rs waits for a whole reply or the begin of a stream
 //! read      AnswerStream::poll_next      crate backend            decodes, checks and redacts the events of a stream
-//! stream    upload                       provider/stream_upload.rs  writes chunks as SSE into one upload
-//!           post_chunks                  provider/chunk_posts.rs    or posts them one by one to an older hub
-//! send      Outbox::upload               outbox/mod.rs            drops what a superseded task still sends
-//!           HubClient::send_upload       hub_client/upload.rs     writes the upload to its connection
+//! stream    send_events                  provider/link_stream.rs  writes chunks as SSE into one body over the link
+//!           post_chunks                  provider/chunk_posts.rs  or posts them one by one without a link
+//! send      Outbox::send_stream          outbox/mod.rs            drops what a superseded task still sends
+//!           LinkState::send_stream       hub_client/link/mod.rs   sends the body as far as the hub grants credit
 //! finish    Outbox::finish               outbox/mod.rs            posts a whole result until the hub takes it
 //! free      Handler<JobEnded>            provider/handlers.rs     frees the slot and starts the next task
 //! ```
@@ -30,10 +30,10 @@ mod handlers;
 mod health;
 mod idle;
 mod job;
+mod link_stream;
 pub(crate) mod messages;
 mod refuse;
 mod request;
-mod stream_upload;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The control channel: the `StreamActor` opens it, reads it and routes its tasks to the providers.
 //!
 //! The `SessionActor` gets a report of each loss and decides when to connect again. Streamed answers do not pass through
-//! this module: see `provider/stream_upload.rs`.
+//! this module: see `provider/link_stream.rs`.
 
 mod channel_events;
 mod handlers;

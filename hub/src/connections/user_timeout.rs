@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 
-/// Time without an acknowledged byte after which the system closes a connection: as long as an upload waits for its caller.
+/// Time without an acknowledged byte after which the system closes a connection: as long as a stream waits for its caller.
 const USER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Sets the time-out of a new connection.

@@ -1,4 +1,4 @@
-//! How a dispatch ends: by its publisher, by its caller, or with its session. An upload that is cut off ends it in `upload`.
+//! How a dispatch ends: by its publisher, by its caller, or with its session. A stream that is cut off ends it in `event_stream`.
 
 use std::sync::Arc;
 

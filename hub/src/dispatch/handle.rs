@@ -88,7 +88,7 @@ impl Dispatch {
             channel: channel.clone(),
             started: false,
             next_seq: 0,
-            upload: None,
+            stream: None,
             receipt,
         };
         let id = random::id("task");

@@ -5,9 +5,9 @@
 //! pick      pick_member          chooses the member with the fewest tasks for its capacity, or queues the caller
 //! wake      wake                 starts the backend of a member that sleeps, once for all callers
 //! dispatch  dispatch_to          registers the task in DispatchTable and sends it on the publisher's channel
-//!           The publisher's POSTs arrive at `http/registrar/mod.rs`.
+//!           The publisher's answers arrive at `http/registrar/mod.rs`, or over its link at `http/registrar/link/`.
 //! collect   accept_result        checks one POST of the publisher and writes it to the task's ResponseChannel
-//!           accept_upload        does the same for a streamed upload
+//!           accept_events        does the same for the events of a stream over a link
 //!           UpstreamCall::run    does the same for a public row, which the hub calls itself
 //! respond   respond              turns the pieces into one body or a ResponseStream, whose drop cancels the task
 //! lose      ChannelGuard::drop    has lose_later end the tasks of a session that is not back after 30 s; for one that is
@@ -23,6 +23,7 @@ mod capacity;
 mod commit;
 mod encode;
 mod end;
+mod event_stream;
 mod failure;
 mod handle;
 mod idle_timeout;
@@ -39,7 +40,6 @@ mod responses_api;
 mod result;
 mod run;
 mod table;
-mod upload;
 mod upstream;
 mod upstream_backends;
 mod wake;
@@ -47,6 +47,7 @@ mod wake;
 pub(crate) use call::ActiveCall;
 pub(crate) use capacity::{Capacity, Reservation, run_offers};
 pub(crate) use commit::CommitNotifier;
+pub(crate) use event_stream::accept_events;
 pub(crate) use failure::refusal;
 pub(crate) use handle::Dispatch;
 pub(crate) use pick::TriedMembers;
@@ -60,7 +61,6 @@ pub(crate) use result::{
 };
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
-pub(crate) use upload::accept_upload;
 pub(crate) use wake::WakeTable;
 #[cfg(test)]
 pub(crate) use wake::wake;

@@ -11,7 +11,7 @@ use crate::quota::{ByteQuota, BytesPermit};
 
 /// The channel's slots, 1 MiB in all. A piece larger than one slot reserves several, at most all.
 const SLOTS: usize = 16;
-/// Bytes per slot: the largest read of an upload.
+/// Bytes per slot: the largest piece of a link.
 const SLOT_BYTES: usize = 64 << 10;
 /// Smaller pieces are not counted in the caller's quota: 16 for each of 4,096 calls are 256 MiB. Most tokens are smaller.
 const UNCOUNTED: usize = 4 << 10;

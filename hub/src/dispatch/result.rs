@@ -9,11 +9,11 @@ use wire::task::Endpoint;
 
 use super::commit::{CommitOutcome, CommitReceipt};
 use super::encode;
+use super::event_stream::STREAMED;
 use super::failure::failure;
 use super::piece::ResponsePiece;
 use super::response_body::ResponseBody;
 use super::table::{DispatchEnd, DispatchState, DispatchTable};
-use super::upload::UPLOADED;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::news::news;
@@ -77,8 +77,8 @@ impl ResultSender<'_> {
             None => Err(Rejection::Unknown),
             Some((DispatchEnd::Gone, _)) => Err(Rejection::Gone),
             Some((DispatchEnd::Answered(first), receipt)) if Some(first) == digest => Ok(receipt),
-            // An upload cannot be repeated. Any last result of its publisher asks for the commit instead.
-            Some((DispatchEnd::Answered(UPLOADED), Some(receipt))) if digest.is_some() => Ok(Some(receipt)),
+            // A stream cannot be repeated. Any last result of its publisher asks for the commit instead.
+            Some((DispatchEnd::Answered(STREAMED), Some(receipt))) if digest.is_some() => Ok(Some(receipt)),
             Some((DispatchEnd::Answered(_), _)) => Err(Rejection::Conflict),
         }
     }

@@ -29,12 +29,12 @@ pub(crate) struct DispatchState {
     pub(super) can_cancel: bool,
     /// To the caller.
     pub(super) channel: ResponseChannel,
-    /// Whether a chunk came or an upload was opened: the task cannot be sent again.
+    /// Whether a chunk came or a stream began: the task cannot be sent again.
     pub(super) started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
     pub(super) next_seq: u64,
-    /// Ends the running upload when this record is dropped.
-    pub(super) upload: Option<oneshot::Sender<()>>,
+    /// Ends the stream over a link when this record is dropped.
+    pub(super) stream: Option<oneshot::Sender<()>>,
     /// Of a durable task: resolves when its end is committed.
     pub(super) receipt: Option<CommitReceipt>,
 }
@@ -114,7 +114,7 @@ impl DispatchTable {
             state.session.as_deref() == Some(session)
                 && state.can_cancel
                 && !state.started
-                && state.upload.is_none()
+                && state.stream.is_none()
                 && !is_kept(id)
         };
         self.live.iter().filter(can_resend).map(|(_, state)| state.channel.clone()).collect()

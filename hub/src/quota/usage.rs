@@ -17,7 +17,7 @@ pub(crate) enum ByteKind {
     Outgoing,
     /// Request heads.
     Heads,
-    /// Results, and all other uploads that begin no call.
+    /// Results, and all other bodies that begin no call.
     Results,
     /// Answers that their caller has not read.
     Unread,

@@ -52,7 +52,7 @@ impl Hub {
         self.byte_quota(&self.quotas.requests, user, "requests under way: wait for some to end")
     }
 
-    /// The quota of `user`'s results, and of its other uploads that begin no call.
+    /// The quota of `user`'s results, and of its other bodies that begin no call.
     pub(crate) fn results_of(&self, user: &str) -> ByteQuota {
         self.byte_quota(&self.quotas.results, user, "results under way: wait for some to end")
     }

@@ -35,7 +35,7 @@ limits! {
     Calls: "calls";
     /// Bytes of a user's requests.
     RequestBytes: "request_bytes";
-    /// Bytes of a user's results and other uploads.
+    /// Bytes of a user's results and other bodies that begin no call.
     ResultBytes: "result_bytes";
     /// Bytes of answers that a user has not read.
     UnreadAnswerBytes: "unread_answer_bytes";

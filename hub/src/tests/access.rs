@@ -57,8 +57,6 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/api/v1/llms/_provider-heartbeat", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-drain", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-task/{dispatch}/result", r#"{"error":"no"}"#, MINE),
-    // 409: the dispatch is for a call that does not stream.
-    ("POST", "/api/v1/llms/_provider-task/{dispatch}/stream", "", Allowed(404, 404, 409, 404)),
     ("GET", "/api/v1/llms", "", ALL),
     ("GET", "/api/v1/llms/{llm}", "", SEEN),
     ("GET", "/api/v1/llms/{llm}/members", "", SEEN),
@@ -150,7 +148,7 @@ impl World {
         hub.until_status("open", "inactive").await;
 
         let rows = [private(provider("secret-here")), provider("open-here")];
-        let mut here = Publisher::start(&hub, &alice, &rows, Some("cancel, result-stream")).await;
+        let mut here = Publisher::start(&hub, &alice, &rows, Some("cancel")).await;
         let bobs = Publisher::start(&hub, &bob, &[provider("bobs")], None).await;
         let enqueue = async |llm: &str| {
             let body = json!({ "llm": llm, "request": { "messages": [] } }).to_string();

@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::http::{Ask, PATIENCE, ask};
+use super::link::peer::Peer;
 use super::publisher::{Publisher, provider};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_with};
@@ -223,18 +224,16 @@ async fn a_key_in_azures_header_is_a_token_on_openai_routes() {
 #[actix_rt::test]
 async fn a_broken_off_response_ends_with_response_failed() {
     let hub = hub().await;
-    let mut publisher =
-        Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
     let ask = hub.ask("POST", "/responses").body(chat("a", true));
-    let (mut answer, upload) = futures_util::join!(ask.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+    let (mut answer, task) = futures_util::join!(ask.open(), async {
+        let (task, _) = peer.task().await;
         let created = json!({ "type": "response.created", "sequence_number": 0, "response": { "id": "resp_9", "model": "m" } });
-        upload.write(&format!("data: {created}\n\n")).await;
-        upload
+        peer.events(&task, &format!("data: {created}\n\n")).await;
+        task
     });
     answer.until("resp_9").await;
-    upload.break_off().await;
+    assert_eq!(peer.streams(&task, "").await, 400);
     let rest = answer.rest().await;
     let data = rest.strip_prefix("event: response.failed\ndata: ").unwrap_or_else(|| panic!("{rest}"));
     let event: Value = serde_json::from_str(data.trim_end()).unwrap();

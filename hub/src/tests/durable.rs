@@ -10,10 +10,12 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use wire::link::BodyKind;
 use wire::texts;
 
 use super::http::Ask;
 use super::interceptor::StoreInterceptor;
+use super::link::peer::Peer;
 use super::publisher::{Publisher, chunk, completion, pooled, provider};
 use super::support::{ADMIN, TASKS, TestHub, eventually, hub_on};
 use crate::model::TaskStatus;
@@ -102,14 +104,13 @@ enum End {
     Answer,
     Error,
     Done,
-    Upload,
 }
 
 impl End {
-    const ALL: [Self; 4] = [Self::Answer, Self::Error, Self::Done, Self::Upload];
+    const ALL: [Self; 3] = [Self::Answer, Self::Error, Self::Done];
 
     const fn is_streamed(self) -> bool {
-        matches!(self, Self::Done | Self::Upload)
+        matches!(self, Self::Done)
     }
 
     const fn state(self) -> &'static str {
@@ -126,10 +127,6 @@ impl End {
             Self::Answer => result(json!({ "status": 200, "body": completion("hello") })),
             Self::Error => result(json!({ "error": "it broke" })),
             Self::Done => result(json!({ "chunk": { "data": "[DONE]", "done": true } })),
-            Self::Upload => {
-                let events = format!("data: {}\n\ndata: [DONE]\n\n", chunk("two"));
-                hub.ask("POST", Publisher::upload_path(task)).body(events)
-            }
         }
     }
 }
@@ -151,8 +148,7 @@ async fn a_durable_task_ends_when_its_end_is_committed() {
     for end in End::ALL {
         let store = FaultyStore::new();
         let hub = hub_on(store.clone()).await;
-        let mut publisher =
-            Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+        let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
         let (id, task) = start_task(&hub, &mut publisher, end).await;
         let before = if end.is_streamed() { "running" } else { "claimed" };
         let mut reader = hub.ask("GET", format!("{}/stream", path(&id))).open().await;
@@ -183,15 +179,12 @@ async fn an_end_that_cannot_be_committed_is_retried() {
     for end in End::ALL {
         let store = FaultyStore::new();
         let hub = hub_on(store.clone()).await;
-        let mut publisher =
-            Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+        let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
         let (id, task) = start_task(&hub, &mut publisher, end).await;
         let before = if end.is_streamed() { "running" } else { "claimed" };
         store.set_disk(Disk::Full);
-        // An upload cannot be repeated: its registrar posts an error instead.
-        let again = if matches!(end, End::Upload) { End::Error } else { end };
         let other = if matches!(end, End::Error) { End::Answer } else { End::Error };
-        for end in [end, again, again] {
+        for _ in 0..3 {
             let refused = end.ask(&hub, &task).open().await;
             assert!(
                 refused.status == 503 && refused.head.contains("retry-after: "),
@@ -203,15 +196,10 @@ async fn an_end_that_cannot_be_committed_is_retried() {
             assert!(text.contains(r#""code":"store_unavailable""#), "{text}");
             assert_eq!(status_of(&hub, &id).await, before);
         }
-        if !matches!(end, End::Upload) {
-            assert_eq!(
-                other.ask(&hub, &task).send().await.0,
-                409,
-                "{end:?}: another result is accepted after the first"
-            );
-        }
+        let refused = other.ask(&hub, &task).send().await;
+        assert_eq!(refused.0, 409, "{end:?}: another result is accepted after the first");
         store.set_disk(Disk::Healthy);
-        let taken = again.ask(&hub, &task).send().await;
+        let taken = end.ask(&hub, &task).send().await;
         assert_eq!(taken, (200, r#"{"ok":true,"duplicate":true}"#.to_owned()), "{end:?}");
         let (_, task) = hub.ask("GET", path(&id)).json().await;
         assert_eq!(task["status"], end.state(), "{end:?}: {task}");
@@ -220,6 +208,58 @@ async fn an_end_that_cannot_be_committed_is_retried() {
         }
         hub.stop().await;
     }
+}
+
+/// Begins a durable task over a link. Returns its id and that of the publisher's task.
+async fn start_stream(hub: &TestHub, peer: &mut Peer) -> (String, String) {
+    let id = hub.enqueue(ADMIN, "a", true).await;
+    let (task, _) = peer.task().await;
+    peer.events(&task, &format!("data: {}\n\n", chunk("one"))).await;
+    eventually("the task runs", async || hub.durable_task(&id).await["status"] == "running").await;
+    (id, task)
+}
+
+/// P1: the same for a stream over a link.
+#[actix_rt::test]
+async fn a_stream_over_a_link_is_taken_when_its_end_is_committed() {
+    let store = FaultyStore::new();
+    let hub = hub_on(store.clone()).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
+    let (id, task) = start_stream(&hub, &mut peer).await;
+    store.set_disk(Disk::Hangs);
+    peer.answer(&task, BodyKind::Events, "data: [DONE]\n\n").await;
+    assert!(timeout(MOMENT, peer.taken(&task)).await.is_err(), "taken before the commit");
+    assert_eq!(status_of(&hub, &id).await, "running");
+    store.set_disk(Disk::Healthy);
+    assert_eq!(peer.taken(&task).await, 200);
+    let (_, task) = hub.ask("GET", path(&id)).json().await;
+    assert_eq!(task["status"], "completed", "not ended right after the acknowledgement");
+    hub.stop().await;
+}
+
+/// P1, F63: a stream cannot be repeated. While its end cannot be committed it gets 503, as each result that its registrar
+/// sends in its place; the task completes with the first of these that can be committed.
+#[actix_rt::test]
+async fn a_stream_whose_end_cannot_be_committed_is_ended_by_any_result() {
+    let store = FaultyStore::new();
+    let hub = hub_on(store.clone()).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
+    let (id, task) = start_stream(&hub, &mut peer).await;
+    store.set_disk(Disk::Full);
+    assert_eq!(peer.streams(&task, "data: [DONE]\n\n").await, 503);
+    let error = r#"{"error":"the way to the hub broke"}"#;
+    for (disk, status) in [(Disk::Full, 503), (Disk::Healthy, 200)] {
+        assert_eq!(status_of(&hub, &id).await, "running");
+        store.set_disk(disk);
+        peer.answer(&task, BodyKind::Json, error).await;
+        assert_eq!(peer.taken(&task).await, status);
+    }
+    let (_, task) = hub.ask("GET", path(&id)).json().await;
+    assert_eq!(
+        (&task["status"], task["result"]["chunks"].as_array().unwrap().len()),
+        (&json!("completed"), 1)
+    );
+    hub.stop().await;
 }
 
 /// P1, F66: a hub that dies before the commit has acknowledged no end; the next hub ends the task with the error

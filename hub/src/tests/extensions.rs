@@ -1,6 +1,9 @@
 //! The extensions of SPEC.md section 4, with registrars that name them and registrars that do not.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::http::Ask;
 use super::publisher::{Publisher, chunk, provider, report};
@@ -13,8 +16,8 @@ async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let hub = hub().await;
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     assert_eq!(publisher.open(&hub, None).await, json!({}));
-    let hello = publisher.open(&hub, Some("cancel, nonsense")).await;
-    let all = ["cancel", "result-stream", "chunk-seq", "status", "drain", "endpoints", "guard"];
+    let hello = publisher.open(&hub, Some("cancel, result-stream, nonsense")).await;
+    let all = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard"];
     assert_eq!(hello["features"], json!(all));
     assert!(hello["streamId"].is_string());
     hub.stop().await;
@@ -60,65 +63,53 @@ async fn a_classic_publisher_gets_410_when_the_caller_has_disconnected() {
     hub.stop().await;
 }
 
-/// The caller gets 502 at once, as for a chunk.
+/// An upload of a registrar of a version before is refused like any unknown path, before and after the task has begun.
 #[actix_rt::test]
-async fn an_upload_to_a_call_that_does_not_stream_fails_the_task() {
+async fn the_former_path_of_uploads_is_unknown() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
-    let call = infer(&hub, "a", false);
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let path = |id: &str, what: &str| format!("/api/v1/llms/_provider-task/{id}/{what}");
+    let call = infer(&hub, "a", true);
     let (answer, ()) = futures_util::join!(call.send(), async {
         let task = publisher.task().await;
-        let events = format!("data: {}\n\ndata: [DONE]\n\n", chunk("one"));
-        for expected in [409, 410] {
-            let upload = hub.ask("POST", Publisher::upload_path(&task)).body(events.as_str());
-            assert_eq!(upload.send().await.0, expected);
+        let id = task["taskId"].as_str().unwrap();
+        for text in ["one", "two"] {
+            let unknown = hub.ask("POST", path(id, "nonsense")).body("{}").json().await;
+            assert_eq!((unknown.0, &unknown.1["code"]), (404, &json!("not_found")), "{}", unknown.1);
+            let mut upload = hub.ask("POST", path(id, "stream")).body("data: [DONE]\n\n").json().await;
+            upload.1["error"] = upload.1["error"].as_str().unwrap().replace("stream", "nonsense").into();
+            assert_eq!(upload, unknown);
+            assert_eq!(publisher.chunk(&hub, &task, text).await, 200);
         }
+        publisher.done(&hub, &task).await;
     });
-    assert_eq!(answer.0, 502, "{}", answer.1);
+    assert_eq!(answer.1, format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk("one"), chunk("two")));
     hub.stop().await;
 }
 
-/// P3, F34: if an upload breaks off, the caller's stream ends with an error.
+/// F74, P7, A26: a caller that does not read blocks the POSTs of its own answer in bounded memory, and no other answer.
 #[actix_rt::test]
-async fn an_upload_that_breaks_off_fails_the_task() {
+async fn a_caller_that_does_not_read_blocks_the_chunks_of_its_answer_only() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let call = infer(&hub, "a", true);
-    let (mut answer, _, upload) = publisher.begins_upload(&hub, &call, "one").await;
-    drop(upload);
-    assert_eq!(
-        answer.rest().await,
-        "data: {\"error\":\"the publisher's answer broke off\",\"code\":\"upstream_error\"}\n\n"
-    );
-    hub.stop().await;
-}
-
-/// F74, P7, A26: a caller that does not read blocks its own answer in bounded memory, and no other answer.
-#[actix_rt::test]
-async fn a_caller_that_does_not_read_blocks_its_own_upload_only() {
-    let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let call = infer(&hub, "a", true);
-    let (answer, task, mut upload) = publisher.begins_upload(&hub, &call, "one").await;
-    let event = format!("data: {}\n\n", chunk(&"x".repeat(30_000)));
-    let written = upload.write_until_stuck(&event).await;
-    assert!(written < 64 << 20, "{written} bytes are buffered");
-    // Another caller is served, and the blocked upload ends when its caller disconnects.
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, chunk-seq")).await;
+    let (answer, task) = publisher.begins(&hub, &infer(&hub, "a", true), "one").await;
+    let path = format!("/api/v1/llms/_provider-task/{}/result", task["taskId"].as_str().unwrap());
+    let body = json!({ "chunk": { "data": chunk(&"x".repeat(30_000)) } }).to_string();
+    let post = hub.ask("POST", path).body(body.as_str());
+    let mut posted = 0;
+    let waiting = loop {
+        let mut sending = Box::pin(post.send());
+        match timeout(Duration::from_millis(500), &mut sending).await {
+            Ok(answer) => assert_eq!(answer.0, 200),
+            Err(_elapsed) => break sending,
+        }
+        posted += body.len();
+        assert!(posted < 64 << 20, "{posted} bytes are buffered");
+    };
     publisher.serves(&hub, &infer(&hub, "a", false), "hello").await;
     drop(answer);
     assert_eq!(task["taskId"], publisher.cancelled().await);
-    assert_eq!(upload.answer().await.0, 410);
-    hub.stop().await;
-}
-
-#[actix_rt::test]
-async fn an_upload_between_two_chunks_ends_when_its_caller_disconnects() {
-    let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let call = infer(&hub, "a", true);
-    let (answer, _, upload) = publisher.begins_upload(&hub, &call, "one").await;
-    drop(answer);
-    assert_eq!(upload.answer().await.0, 410);
+    assert_eq!(waiting.await.0, 410);
     hub.stop().await;
 }
 

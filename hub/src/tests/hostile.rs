@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::http::ask;
+use super::link::peer::Peer;
 use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, hub};
@@ -11,7 +12,8 @@ use super::support::{ADMIN, hub};
 #[actix_rt::test]
 async fn a_publishers_chunk_is_one_event_or_a_failure() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("b")]).await;
     // Line breaks between JSON tokens are removed; line breaks in a JSON string are escaped already.
     let call = infer(&hub, "a", true);
     let (answer, ()) = futures_util::join!(call.send(), async {
@@ -21,7 +23,7 @@ async fn a_publishers_chunk_is_one_event_or_a_failure() {
         publisher.done(&hub, &task).await;
     });
     assert_eq!(answer.1, "data: {\"a\":\"event: done\\n\\ndata: {}\"}\n\ndata: [DONE]\n\n");
-    // Text that is not JSON reaches no caller, neither from a POST nor from an upload.
+    // Text that is not JSON reaches no caller, neither from a POST nor over a link.
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     for bad in ["hi\n\nevent: done\ndata: {}", "{\"a\":1}{", &deep] {
         let call = infer(&hub, "a", true);
@@ -31,13 +33,11 @@ async fn a_publishers_chunk_is_one_event_or_a_failure() {
             assert_eq!(publisher.done(&hub, &task).await, 410);
         });
         assert_eq!(answer.0, 502, "{}", answer.1);
-        let call = infer(&hub, "a", true);
+        let call = infer(&hub, "b", true);
         let (answer, ()) = futures_util::join!(call.send(), async {
-            let task = publisher.task().await;
-            let upload = hub.ask("POST", Publisher::upload_path(&task));
-            let (status, _) =
-                upload.body(format!("data: {}\n\n", bad.replace('\n', "\ndata: "))).send().await;
-            assert_eq!(status, 400);
+            let (task, _) = peer.task().await;
+            let events = format!("data: {}\n\n", bad.replace('\n', "\ndata: "));
+            assert_eq!(peer.streams(&task, &events).await, 400);
         });
         assert_eq!(answer.0, 502, "{}", answer.1);
     }
@@ -53,8 +53,8 @@ fn code<'a>(path: &str, body: &'a Value) -> &'a Value {
     if path.starts_with("/v1") { &body["error"]["code"] } else { &body["code"] }
 }
 
-fn request_for_any_path(stream: bool) -> String {
-    json!({ "model": "a", "stream": stream, "messages": [], "max_tokens": 9, "input": "x", "query": "x",
+fn request_for_any_path(model: &str, stream: bool) -> String {
+    json!({ "model": model, "stream": stream, "messages": [], "max_tokens": 9, "input": "x", "query": "x",
         "documents": ["x"] })
     .to_string()
 }
@@ -64,14 +64,13 @@ fn request_for_any_path(stream: bool) -> String {
 #[actix_rt::test]
 async fn an_answer_that_is_not_an_object_is_an_error_in_each_dialect() {
     let hub = hub().await;
-    let features = Some("cancel, result-stream, endpoints");
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], features).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
     let paths = ["chat/completions", "completions", "embeddings", "responses", "messages", "rerank"];
     let paths = paths.map(|path| format!("/v1/{path}"));
     for path in paths.iter().map(String::as_str).chain(["/api/v1/llms/a/infer"]) {
         for bad in NON_OBJECTS {
             let body: Value = serde_json::from_str(bad).unwrap();
-            let call = hub.ask("POST", path).body(request_for_any_path(false));
+            let call = hub.ask("POST", path).body(request_for_any_path("a", false));
             let (answer, ()) = futures_util::join!(call.json(), async {
                 let task = publisher.task().await;
                 assert_eq!(publisher.post(&hub, &task, &json!({ "status": 200, "body": body })).await, 400);
@@ -82,22 +81,24 @@ async fn an_answer_that_is_not_an_object_is_an_error_in_each_dialect() {
                 continue;
             }
             // An error status is passed on whatever the body is.
-            let call = hub.ask("POST", path).body(request_for_any_path(false));
+            let call = hub.ask("POST", path).body(request_for_any_path("a", false));
             let answer =
                 publisher.post_for(&hub, &call, &json!({ "status": 418, "body": body })).await.json().await;
             assert_eq!((answer.0, code(path, &answer.1)), (418, &json!("backend_error")), "{path} {bad}");
         }
     }
-    for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/a/infer"] {
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("b")]).await;
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/v1/llms/{llm}/infer"] {
         for bad in NON_OBJECTS {
-            for upload in [false, true] {
-                let call = hub.ask("POST", path).body(request_for_any_path(true));
+            for llm in ["a", "b"] {
+                let body = request_for_any_path(llm, true);
+                let call = hub.ask("POST", path.replace("{llm}", llm)).body(body);
                 let (answer, ()) = futures_util::join!(call.json(), async {
-                    let task = publisher.task().await;
-                    let status = if upload {
-                        let upload = hub.ask("POST", Publisher::upload_path(&task));
-                        upload.body(format!("data: {bad}\n\ndata: [DONE]\n\n")).send().await.0
+                    let status = if llm == "b" {
+                        let (task, _) = peer.task().await;
+                        peer.streams(&task, &format!("data: {bad}\n\ndata: [DONE]\n\n")).await
                     } else {
+                        let task = publisher.task().await;
                         publisher.post(&hub, &task, &json!({ "chunk": { "data": bad } })).await
                     };
                     assert_eq!(status, 400);
@@ -111,7 +112,7 @@ async fn an_answer_that_is_not_an_object_is_an_error_in_each_dialect() {
         }
     }
     // After the first chunk, the error ends the stream.
-    let call = hub.ask("POST", "/v1/chat/completions").body(request_for_any_path(true));
+    let call = hub.ask("POST", "/v1/chat/completions").body(request_for_any_path("a", true));
     let (answer, ()) = futures_util::join!(call.send(), async {
         let task = publisher.task().await;
         assert_eq!(publisher.chunk(&hub, &task, "one").await, 200);

@@ -138,16 +138,6 @@ impl Upload {
         self.stream.write_all(chunk.as_bytes()).await.unwrap();
     }
 
-    /// Writes until the server stops reading. Returns the number of bytes.
-    pub(crate) async fn write_until_stuck(&mut self, text: &str) -> usize {
-        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-        let mut written = 0;
-        while timeout(Duration::from_millis(500), self.stream.write_all(chunk.as_bytes())).await.is_ok() {
-            written += text.len();
-        }
-        written
-    }
-
     /// Shuts down without the last chunk. Returns the answer.
     pub(crate) async fn break_off(self) -> String {
         shut_down(self.stream).await
@@ -155,10 +145,6 @@ impl Upload {
 
     pub(crate) async fn finish(mut self) -> (u16, String) {
         self.stream.write_all(b"0\r\n\r\n").await.unwrap();
-        self.answer().await
-    }
-
-    pub(crate) async fn answer(self) -> (u16, String) {
         Answer::of(self.stream).await.text().await
     }
 }

@@ -1,7 +1,8 @@
 //! The hub's end of a link, with a scripted registrar that has the real state of the other end.
 
 mod opening;
-mod peer;
+pub(crate) mod peer;
+mod streams;
 
 use actix_http::ws;
 use bytes::Bytes;
@@ -66,13 +67,13 @@ async fn events_of_a_stream_are_written_as_they_come() {
     let ((), task) = futures_util::join!(opening, serving);
     let mut answer = opened.unwrap();
     assert_eq!(answer.next().await.unwrap(), "data: {\"choices\":[]}\n\n");
-    peer.answer(&task, BodyKind::Events, "ta: {\"a\":1}\n\ndata: [DONE]\n\n").await;
+    peer.answer(&task, BodyKind::Events, "ta: { \"a\" : [1, 2] }\n\ndata: [DONE]\n\n").await;
     assert_eq!(peer.taken(&task).await, 200);
     let mut rest = String::new();
     while let Some(piece) = answer.next().await {
         rest.push_str(&piece);
     }
-    assert_eq!(rest, "data: {\"a\":1}\n\ndata: [DONE]\n\n");
+    assert_eq!(rest, "data: {\"a\":[1,2]}\n\ndata: [DONE]\n\n");
     hub.stop().await;
 }
 

@@ -168,7 +168,7 @@ async fn a_missing_and_a_wrong_token_get_the_same_answer() {
         "/_provider-heartbeat",
         "/_provider-drain",
         "/_provider-task/t/result",
-        "/_provider-task/t/stream",
+        "/_provider-task/t/unknown",
     ];
     let others = [
         "/api/v1/agents",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wire::sse::{Decoder, Event};
 
-use super::http::{Answer, Ask, Upload};
+use super::http::{Answer, Ask};
 use super::support::TestHub;
 
 /// A session of a user and its control channel.
@@ -167,24 +167,6 @@ impl Publisher {
         self.post_for(hub, call, &json!({ "status": 200, "body": completion(text) })).await
     }
 
-    /// Like [`begins`](Self::begins), with the chunk in an upload. Returns the unfinished upload, too.
-    pub(crate) async fn begins_upload(
-        &mut self,
-        hub: &TestHub,
-        call: &Ask,
-        text: &str,
-    ) -> (Answer, Value, Upload) {
-        let (mut answer, (task, upload)) = futures_util::join!(call.open(), async {
-            let task = self.task().await;
-            let ask = hub.ask_as(&self.token, "POST", Self::upload_path(&task));
-            let mut upload = ask.upload().await;
-            upload.write(&format!("data: {}\n\n", chunk(text))).await;
-            (task, upload)
-        });
-        answer.until(text).await;
-        (answer, task, upload)
-    }
-
     /// Sends the streaming `call` and posts a first chunk. Returns the caller's answer, read up to the chunk, and the task.
     pub(crate) async fn begins(&mut self, hub: &TestHub, call: &Ask, text: &str) -> (Answer, Value) {
         let (mut answer, task) = futures_util::join!(call.open(), async {
@@ -212,10 +194,6 @@ impl Publisher {
         body["providerSessionId"] = self.session.as_str().into();
         let ask = hub.ask_as(&self.token, "POST", "/api/v1/llms/_provider-heartbeat");
         ask.body(body.to_string()).send().await.0
-    }
-
-    pub(crate) fn upload_path(task: &Value) -> String {
-        format!("/api/v1/llms/_provider-task/{}/stream", task["taskId"].as_str().unwrap())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
+use super::link::peer::Peer;
 use super::publisher::{Publisher, provider};
 use super::road::infer;
 use super::support::{ADMIN, TASKS, TestHub, eventually, hub_with};
@@ -60,16 +61,16 @@ async fn until_ended(hub: &TestHub, token: &str, id: &str) {
 async fn a_connection_that_does_not_read_holds_a_part_of_the_answer() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
     let id = hub.enqueue(&bob, "a", true).await;
     let path = format!("{TASKS}/{id}/stream");
     let read = |from: usize| hub.ask_as(&bob, "GET", path.as_str()).header("last-event-id", from.to_string());
     let chunks = chunks();
-    let task = publisher.task().await;
-    let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
+    let (task, _) = peer.task().await;
     let mut unread_while_it_comes = Vec::new();
     for (n, some) in chunks.chunks(8000).enumerate() {
-        upload.write(&format!("data: {}\n\n", some.join("\n\ndata: "))).await;
+        peer.events(&task, &format!("data: {}\n\n", some.join("\n\ndata: "))).await;
+        peer.until_sent(&task).await;
         if n == 1 {
             for _ in 0..READERS / 2 {
                 unread_while_it_comes.push(read(0).open().await);
@@ -89,8 +90,7 @@ async fn a_connection_that_does_not_read_holds_a_part_of_the_answer() {
     })
     .await;
     assert!(unread(&hub).taken_by("bob") <= (READERS / 2 + 1) * MAX_HELD, "{}", unread(&hub).taken_by("bob"));
-    upload.write("data: [DONE]\n\n").await;
-    assert_eq!(upload.finish().await.0, 200);
+    assert_eq!(peer.streams(&task, "data: [DONE]\n\n").await, 200);
     until_ended(&hub, &bob, &id).await;
     eventually("the chunks in memory are freed", async || hub.core().quotas.unfinished.taken_by("bob") == 0)
         .await;
@@ -111,7 +111,7 @@ async fn a_connection_that_does_not_read_holds_a_part_of_the_answer() {
     // Another user is served.
     let carol = hub.member("carol").await;
     let call = hub.ask_as(&carol, "POST", "/v1/chat/completions").body(r#"{"model":"a","messages":[]}"#);
-    publisher.serves(&hub, &call, "hello").await;
+    peer.serves(&call, "hello").await;
     drop((unread_while_it_comes, unread_afterwards, reader));
     eventually("the bytes are freed", async || unread(&hub).taken_by("bob") == 0).await;
     hub.stop().await;
@@ -188,20 +188,19 @@ async fn a_large_result_breaks_off_when_the_token_is_revoked() {
 async fn a_large_chunk_of_an_answer_is_sent_whole() {
     let hub = hub_with(|options| options.limits.bytes = 32 << 20).await;
     let bob = hub.member("bob").await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
     let id = hub.enqueue(&bob, "a", true).await;
     let path = format!("{TASKS}/{id}/stream");
     let sizes = [1, 1 << 20, 2, 200_000, 2 << 20, 3];
     let chunks: Vec<String> =
         sizes.iter().map(|size| json!({ "t": "é\\".repeat(*size) }).to_string()).collect();
-    let task = publisher.task().await;
-    let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
-    upload.write(&format!("data: {}\n\n", chunks.join("\n\ndata: "))).await;
+    let (task, _) = peer.task().await;
+    peer.events(&task, &format!("data: {}\n\n", chunks.join("\n\ndata: "))).await;
+    peer.until_sent(&task).await;
     let mut reader = hub.ask_as(&bob, "GET", path.as_str()).open().await;
     let last = format!("id: 6\ndata: {}\n\n", chunks[5]);
     assert!(reader.until(&last).await == events(&chunks, 0), "while the task runs");
-    upload.write("data: [DONE]\n\n").await;
-    assert_eq!(upload.finish().await.0, 200);
+    assert_eq!(peer.streams(&task, "data: [DONE]\n\n").await, 200);
     assert_eq!(reader.rest().await, "id: 7\ndata: [DONE]\n\n");
     until_ended(&hub, &bob, &id).await;
     for from in 0..6 {

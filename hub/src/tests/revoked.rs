@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use wire::row::Timestamp;
 
 use super::http::PATIENCE;
-use super::publisher::{Publisher, chunk, provider, report};
+use super::publisher::{Publisher, provider, report};
 use super::road::chat;
 use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
 use crate::model::{DurableTask, TaskStatus, Token};

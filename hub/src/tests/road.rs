@@ -60,27 +60,6 @@ async fn chunks_are_passed_on_at_once_and_the_stream_ends_with_done() {
 }
 
 #[actix_rt::test]
-async fn one_upload_carries_a_whole_streamed_answer() {
-    let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
-    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
-    let (mut answer, mut upload) = futures_util::join!(ask.open(), async {
-        let task = publisher.task().await;
-        let mut upload = hub.ask("POST", Publisher::upload_path(&task)).upload().await;
-        upload.write(&format!("data: {}\n\nda", chunk("one"))).await;
-        upload
-    });
-    assert_eq!(answer.until("one").await, format!("data: {}\n\n", chunk("one")));
-    upload.write(&format!("ta: {{ \"a\" : [1, 2] }}\n\ndata: {}\n\n", chunk("three"))).await;
-    let text = answer.until("three").await;
-    assert_eq!(text, format!("data: {{\"a\":[1,2]}}\n\ndata: {}\n\n", chunk("three")));
-    upload.write("data: [DONE]\n\n").await;
-    assert_eq!(answer.rest().await, "data: [DONE]\n\n");
-    assert_eq!(upload.finish().await.0, 200);
-    hub.stop().await;
-}
-
-#[actix_rt::test]
 async fn rows_and_models_are_listed() {
     let hub = hub().await;
     let mut pooled = provider("a");

@@ -49,16 +49,16 @@ async fn errors_have_the_format_of_their_api() {
 #[actix_rt::test]
 async fn streams_of_messages_and_responses_have_event_names_and_no_done() {
     let hub = hub().await;
-    let mut publisher =
-        Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel, result-stream")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints, cancel")).await;
     for path in ["messages", "responses"] {
         let ask = hub.ask("POST", format!("/v1/{path}")).body(chat("a", true));
         let (answer, ()) = futures_util::join!(ask.send(), async {
             let task = publisher.task().await;
             assert_eq!(task["endpoint"], path);
-            let upload = hub.ask("POST", Publisher::upload_path(&task));
-            let body = "data: {\"type\":\"message_start\"}\n\ndata: {\"type\":\"a\\nb\"}\n\ndata: [DONE]\n\n";
-            assert_eq!(upload.body(body).send().await.0, 200);
+            for data in [r#"{"type":"message_start"}"#, r#"{"type":"a\nb"}"#] {
+                assert_eq!(publisher.post(&hub, &task, &json!({ "chunk": { "data": data } })).await, 200);
+            }
+            assert_eq!(publisher.done(&hub, &task).await, 200);
         });
         let expected =
             "event: message_start\ndata: {\"type\":\"message_start\"}\n\ndata: {\"type\":\"a\\nb\"}\n\n";

@@ -5,6 +5,7 @@ mod hostile_json;
 use serde_json::{Value, json};
 use wire::sse::{Decoder, Event};
 
+use super::link::peer::Peer;
 use super::publisher::{Publisher, provider};
 use super::road::{chat, infer};
 use super::support::{ADMIN, hub};
@@ -99,11 +100,12 @@ async fn an_invalid_name_is_refused_and_free_text_is_stored_unchanged() {
     hub.stop().await;
 }
 
-/// A19, A22: each chunk becomes one event with the same value, by POST and by upload, whatever its strings contain.
+/// A19, A22: each chunk becomes one event with the same value, by POST and over a link, whatever its strings contain.
 #[actix_rt::test]
 async fn each_chunk_becomes_one_event_with_the_same_value() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("b")]).await;
     let chunks: Vec<Value> = HOSTILE_TEXTS
         .iter()
         .map(|text| {
@@ -111,17 +113,17 @@ async fn each_chunk_becomes_one_event_with_the_same_value() {
                 { "index": 0, "delta": { "role": text, "content": text }, "finish_reason": text } ] })
         })
         .collect();
-    for upload in [false, true] {
-        let call = infer(&hub, "a", true);
+    for llm in ["a", "b"] {
+        let call = infer(&hub, llm, true);
         let (mut answer, ()) = futures_util::join!(call.open(), async {
-            let task = publisher.task().await;
-            if upload {
+            if llm == "b" {
+                let (task, _) = peer.task().await;
                 let events: Vec<_> = chunks.iter().map(|chunk| format!("id: 7\ndata: {chunk}\n\n")).collect();
                 let mut body = events.concat();
                 body.push_str("data: [DONE]\n\n");
-                let upload = hub.ask("POST", Publisher::upload_path(&task)).body(body);
-                assert_eq!(upload.send().await.0, 200);
+                assert_eq!(peer.streams(&task, &body).await, 200);
             } else {
+                let task = publisher.task().await;
                 for chunk in &chunks {
                     let result = json!({ "chunk": { "data": chunk.to_string() } });
                     assert_eq!(publisher.post(&hub, &task, &result).await, 200);
@@ -149,20 +151,22 @@ async fn each_chunk_becomes_one_event_with_the_same_value() {
 #[actix_rt::test]
 async fn an_errors_text_reaches_the_caller_as_one_json_string() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("b")]).await;
     for text in HOSTILE_TEXTS {
         let call = infer(&hub, "a", false);
         let answer = publisher.post_for(&hub, &call, &json!({ "error": text })).await.json().await;
         assert_eq!((answer.0, &answer.1["error"]), (502, &json!(text)));
-        for upload in [false, true] {
-            let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
+        for llm in ["a", "b"] {
+            let call = hub.ask("POST", "/v1/chat/completions").body(chat(llm, true));
             let (answer, ()) = futures_util::join!(call.send(), async {
-                let task = publisher.task().await;
-                if upload {
+                if llm == "b" {
+                    let (task, _) = peer.task().await;
                     let error = json!({ "error": text });
                     let body = format!("data: {{\"a\":1}}\n\nevent: error\ndata: {error}\n\n");
-                    hub.ask("POST", Publisher::upload_path(&task)).body(body).send().await;
+                    assert_eq!(peer.streams(&task, &body).await, 200);
                 } else {
+                    let task = publisher.task().await;
                     publisher.chunk(&hub, &task, "one").await;
                     publisher.post(&hub, &task, &json!({ "error": text })).await;
                 }
@@ -182,14 +186,13 @@ async fn an_errors_text_reaches_the_caller_as_one_json_string() {
 #[actix_rt::test]
 async fn an_error_body_that_is_too_long_is_not_parsed() {
     let hub = hub().await;
-    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel, result-stream")).await;
+    let mut peer = Peer::start(&hub, ADMIN, &[provider("a")]).await;
     for (length, is_parsed) in [(100 << 10, true), (300 << 10, false)] {
         let error = format!(r#"{{"error":{{"message":"the words","x":[{}0]}}}}"#, "0,".repeat(length / 2));
         let call = hub.ask("POST", "/v1/chat/completions").body(chat("a", true));
         let (answer, ()) = futures_util::join!(call.send(), async {
-            let task = publisher.task().await;
-            let body = format!("event: error\ndata: {error}\n\n");
-            hub.ask("POST", Publisher::upload_path(&task)).body(body).send().await;
+            let (task, _) = peer.task().await;
+            assert_eq!(peer.streams(&task, &format!("event: error\ndata: {error}\n\n")).await, 200);
         });
         assert_eq!(answer.1.contains("the words"), is_parsed, "{length}");
         assert_eq!(answer.1.contains("too great a length"), !is_parsed, "{length}");

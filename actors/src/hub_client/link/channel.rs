@@ -15,7 +15,7 @@ use wire::Features;
 use wire::link::{Frame, Hello, Link, MAX_FRAME, Piece, Received, Resume};
 
 use super::LinkState;
-use crate::hub_client::connections::Io;
+use crate::hub_client::connection::Io;
 use crate::uplink::Posted;
 
 /// Time in which the hub has to say hello.

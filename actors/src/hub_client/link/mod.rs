@@ -7,6 +7,10 @@ mod channel;
 mod open;
 mod policy;
 mod requests;
+mod response;
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

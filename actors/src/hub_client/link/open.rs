@@ -21,9 +21,9 @@ use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::link::SUBPROTOCOL;
 use wire::{Features, SessionId};
 
+use super::response::{read_head, read_rest};
 use crate::http;
-use crate::hub_client::connections::{Io, connect};
-use crate::hub_client::upload::{read_head, read_rest};
+use crate::hub_client::connection::{Io, connect};
 use crate::hub_client::{CALL_TIMEOUT, ChannelBody, HubClient, HubError, HubResponse, STREAM_CALL};
 
 /// What came of a request for a link.
@@ -91,7 +91,7 @@ impl HubClient {
             return Ok(Ok(Opened::Link { connection: parts.io, input: parts.read_buf }));
         }
         if head.status != StatusCode::OK {
-            return Ok(Ok(Opened::Response(read_rest(framed, &head).await.0)));
+            return Ok(Ok(Opened::Response(read_rest(framed, &head).await)));
         }
         // actix-web announces chunks in the response to an upgrade, and writes none.
         if header(CONNECTION).is_some_and(|value| value.eq_ignore_ascii_case(b"close")) {

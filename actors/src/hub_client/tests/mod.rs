@@ -9,7 +9,6 @@ use wire::TaskId;
 mod faults;
 mod proxy;
 mod token;
-mod upload;
 
 use super::address::HubAddress;
 use super::*;

@@ -2,7 +2,6 @@
 
 use testkit::certificate::Certificate;
 use testkit::connect_proxy::{Answer, ConnectProxy};
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::http::proxy::{ProxyError, ProxyFault};
@@ -17,19 +16,12 @@ fn client_through(url: &str, hub: &ClassicHub, ca_file: Option<std::path::PathBu
     HubClient::new(&credentials).unwrap()
 }
 
-/// Opens the channel, and sends a heartbeat, a result and an upload.
+/// Opens the channel, and sends a heartbeat, a result and a chunk.
 async fn call_all(client: &HubClient) {
     client.open_channel(session()).await.unwrap();
     client.heartbeat(beat()).await.unwrap();
     assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
-    let (pieces, body) = mpsc::channel(1);
-    let task = id("t");
-    let feeding = async {
-        pieces.send(Bytes::from_static(b"data: {}\n\n")).await.unwrap();
-        drop(pieces);
-    };
-    let (posted, ()) = futures_util::join!(client.upload(&task, body), feeding);
-    assert_eq!(posted, Posted::Taken);
+    assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
 }
 
 #[actix::test]
@@ -75,9 +67,7 @@ async fn a_proxy_that_refuses_is_a_refusal_and_loses_no_result() {
         assert!(error.to_string().contains(&format!("the proxy 127.0.0.1:{}", proxy.port())), "{error}");
         let failed = Posted::Failed { retry_after: None, nothing_taken: true };
         assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, failed);
-        let (pieces, body) = mpsc::channel(1);
-        drop(pieces);
-        assert_eq!(client.upload(&id("t"), body).await, failed);
+        assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, failed);
     }
     assert_eq!(hub.connections(), 0);
 }

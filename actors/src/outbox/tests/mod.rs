@@ -38,10 +38,6 @@ impl Uplink for FakeHub {
         let answer = self.answers.borrow_mut().pop_front().unwrap_or(Posted::Taken);
         async move { answer }.boxed_local()
     }
-
-    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
-        unreachable!("the outbox posts")
-    }
 }
 
 fn failed() -> Posted {
@@ -111,10 +107,10 @@ async fn a_task_sent_twice_runs_once() {
 #[actix::test]
 async fn a_streamed_task_sent_again_gets_an_error() {
     let (hub, outbox) = setup([]);
-    outbox.close(outbox.accept(&id("uploaded"), 0).unwrap());
+    outbox.close(outbox.accept(&id("streamed"), 0).unwrap());
     outbox.finish(outbox.accept(&id("posted"), 0).unwrap(), &TaskResult::done(None));
     outbox.settled().await;
-    for ended in ["uploaded", "posted"] {
+    for ended in ["streamed", "posted"] {
         assert!(outbox.accept(&id(ended), 0).is_none());
         outbox.inner.changed.notified().await;
         assert_eq!(hub.bodies().last().unwrap(), r#"{"error":"task already answered"}"#);

@@ -13,30 +13,34 @@ async fn a_backend_request_names_the_model_and_keeps_large_integers() {
     );
 }
 
-/// F28: chunks are posted in order, one POST at a time.
+/// F28: chunks are posted in order, one POST at a time. With `chunk-seq`, each POST has the next number.
 #[actix::test]
 async fn chunks_that_wait_behind_a_post_are_merged() {
     let setup = start(config());
     setup.results.hold.set(true);
-    let pieces = setup.stream("t1", Features::CLASSIC).await;
-    for text in ["a", "b", "c"] {
-        pieces.send(Ok(piece(text))).unwrap();
-        run_ready_tasks().await;
-    }
-    drop(pieces);
-    for _ in 0..3 {
-        run_ready_tasks().await;
-        let held = setup.results.held.borrow_mut().drain(..).collect::<Vec<_>>();
-        assert_eq!(held.len(), 1, "POSTs do not overlap");
-        for post in held {
-            post.send(Posted::Taken).unwrap();
+    for (id, features, numbers) in [
+        ("t1", Features::CLASSIC, [Value::Null, Value::Null, Value::Null]),
+        ("t2", Features::ALL, [0, 1, 2].map(Value::from)),
+    ] {
+        let pieces = setup.stream(id, features).await;
+        for text in ["a", "b", "c"] {
+            pieces.send(Ok(piece(text))).unwrap();
+            run_ready_tasks().await;
         }
+        drop(pieces);
+        for _ in 0..3 {
+            run_ready_tasks().await;
+            let held = setup.results.held.borrow_mut().drain(..).collect::<Vec<_>>();
+            assert_eq!(held.len(), 1, "POSTs do not overlap");
+            for post in held {
+                post.send(Posted::Taken).unwrap();
+            }
+        }
+        run_ready_tasks().await;
+        let data = setup.results.chunk_fields(id, "data");
+        assert_eq!(data, [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]);
+        assert_eq!(setup.results.chunk_fields(id, "seq"), numbers);
     }
-    run_ready_tasks().await;
-    assert_eq!(
-        setup.results.chunk_fields("t1", "data"),
-        [json!(piece("a")), json!(piece("bc")), json!("[DONE]")]
-    );
 }
 
 /// Starts a stream whose first POST fails.
@@ -82,8 +86,9 @@ async fn without_chunk_seq_a_chunk_the_hub_does_not_have_is_repeated() {
 }
 
 #[actix::test]
-async fn with_result_stream_one_upload_has_the_whole_answer() {
+async fn over_a_link_one_stream_has_the_whole_answer() {
     let setup = start(config());
+    setup.results.has_link.set(true);
     let pieces = setup.stream("t1", Features::ALL).await;
     for text in ["a", "b"] {
         pieces.send(Ok(piece(text))).unwrap();
@@ -92,34 +97,52 @@ async fn with_result_stream_one_upload_has_the_whole_answer() {
     drop(pieces);
     run_ready_tasks().await;
     let expected = vec![piece("a"), piece("b"), "[DONE]".to_owned()];
-    assert_eq!(*setup.results.uploads.borrow(), [("t1".to_owned(), expected)]);
+    assert_eq!(*setup.results.streams.borrow(), [("t1".to_owned(), expected)]);
     assert!(setup.results.of("t1").is_empty());
     assert_eq!(setup.outbox.open(), 0);
 }
 
-/// P3, F38: a broken backend stream is an error in an upload and in chunk POSTs.
+/// An answer whose first chunk was posted is posted to its end, because a task has one body on a link.
+#[actix::test]
+async fn an_answer_that_began_by_posts_ends_by_posts() {
+    let setup = start(config());
+    let pieces = setup.stream("t1", Features::ALL).await;
+    pieces.send(Ok(piece("a"))).unwrap();
+    run_ready_tasks().await;
+    setup.results.has_link.set(true);
+    pieces.send(Ok(piece("b"))).unwrap();
+    drop(pieces);
+    run_ready_tasks().await;
+    let data = setup.results.chunk_fields("t1", "data");
+    assert_eq!(data, [json!(piece("a")), json!(piece("b")), json!("[DONE]")]);
+    assert!(setup.results.streams.borrow().is_empty());
+}
+
+/// P3, F38: a broken backend stream is an error over a link and in chunk POSTs.
 #[actix::test]
 async fn a_broken_backend_stream_ends_with_an_error_and_no_end_mark() {
     let setup = start(config());
-    for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC)] {
-        let pieces = setup.stream(id, features).await;
+    for (id, has_link) in [("t1", true), ("t2", false)] {
+        setup.results.has_link.set(has_link);
+        let pieces = setup.stream(id, Features::ALL).await;
         pieces.send(Ok(piece("a"))).unwrap();
         pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
         run_ready_tasks().await;
     }
-    let uploads = setup.results.uploads.borrow();
-    assert_eq!(uploads[0].1, [piece("a"), r#"{"error":"broke off"}"#.to_owned()]);
+    let streams = setup.results.streams.borrow();
+    assert_eq!(streams[0].1, [piece("a"), r#"{"error":"broke off"}"#.to_owned()]);
     assert_eq!(setup.results.error_of("t2").as_deref(), Some("broke off"));
 }
 
 #[actix::test]
 async fn a_failure_before_the_first_chunk_is_a_plain_result() {
     let setup = start(config());
+    setup.results.has_link.set(true);
     let pieces = setup.stream("t1", Features::ALL).await;
     pieces.send(Err(BackendError::Failed("broke off".into()))).unwrap();
     run_ready_tasks().await;
     assert_eq!(setup.results.error_of("t1").as_deref(), Some("broke off"));
-    assert!(setup.results.uploads.borrow().is_empty());
+    assert!(setup.results.streams.borrow().is_empty());
 }
 
 #[actix::test]
@@ -167,17 +190,22 @@ async fn an_unknown_endpoint_is_refused_without_calling_the_backend() {
 #[actix::test]
 async fn a_stopped_stream_ends_with_the_error_of_the_stop() {
     let setup = start(config());
-    let upload = setup.stream("t1", Features::ALL).await;
-    let posts = setup.stream("t2", Features::CLASSIC).await;
-    for pieces in [&upload, &posts] {
+    let mut open = Vec::new();
+    for (id, has_link) in [("t1", true), ("t2", false)] {
+        setup.results.has_link.set(has_link);
+        let pieces = setup.stream(id, Features::ALL).await;
         pieces.send(Ok(piece("a"))).unwrap();
+        run_ready_tasks().await;
+        open.push(pieces);
     }
-    run_ready_tasks().await;
     setup.actor.do_send(Abort);
     run_ready_tasks().await;
-    assert!(upload.is_closed() && posts.is_closed(), "the backend requests are dropped");
+    assert!(
+        open.iter().all(tokio::sync::mpsc::UnboundedSender::is_closed),
+        "the backend requests are dropped"
+    );
     let error = json!({ "error": "publisher shutting down" });
-    assert_eq!(setup.results.uploads.borrow()[0].1, [piece("a"), error.to_string()]);
+    assert_eq!(setup.results.streams.borrow()[0].1, [piece("a"), error.to_string()]);
     assert!(setup.results.of("t1").is_empty());
     assert_eq!(setup.results.of("t2")[1..], [error]);
 }
@@ -218,22 +246,25 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
 /// F74, P7: an unsent reply takes bounded memory.
 #[actix::test]
 async fn a_backend_is_read_no_faster_than_the_hub_takes_it() {
+    const TEXT: &str =
+        "a text that is longer than the rest of its chunk; a text that is longer than the rest of its chunk";
     let setup = start(config());
     setup.results.hold.set(true);
-    for (id, features) in [("t1", Features::ALL), ("t2", Features::CLASSIC.with(wire::Feature::ChunkSeq))] {
-        setup.send(id, true, features);
+    for (id, has_link, most) in [("t1", true, 256 << 10), ("t2", false, 1100 << 10)] {
+        setup.results.has_link.set(has_link);
+        setup.send(id, true, Features::ALL);
         run_ready_tasks().await;
         let read = Rc::new(Cell::new(0));
         let reads = Rc::clone(&read);
         setup.backend.next().streams(futures_util::stream::repeat_with(move || {
             reads.set(reads.get() + 1);
-            Ok(piece("x"))
+            Ok(piece(TEXT))
         }));
         sleep(Duration::from_secs(1)).await;
-        let held = read.get() * piece("x").len();
-        assert!((1..256 << 10).contains(&held), "{held} bytes are held");
+        let held = read.get() * TEXT.len();
+        assert!((1..most).contains(&held), "{held} bytes are held");
         sleep(Duration::from_secs(20)).await;
-        assert_eq!(read.get() * piece("x").len(), held);
+        assert_eq!(read.get() * TEXT.len(), held);
     }
 }
 

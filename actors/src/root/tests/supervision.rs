@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use testkit::classic_hub::ClassicHub;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, pause};
 use wire::register::{Heartbeat, RegisterRequest};
 use wire::{SessionId, TaskId};
@@ -58,10 +58,6 @@ impl Uplink for Posts {
     fn post_result(&self, _: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
         self.0.borrow_mut().push(String::from_utf8(body.to_vec()).unwrap());
         Box::pin(async { Posted::Taken })
-    }
-
-    fn upload(&self, _: &TaskId, _: mpsc::Receiver<Bytes>) -> LocalBoxFuture<'static, Posted> {
-        unreachable!("a classic hub")
     }
 }
 

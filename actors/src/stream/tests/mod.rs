@@ -48,14 +48,6 @@ impl Uplink for Posts {
         self.0.borrow_mut().push((task.to_string(), body));
         Box::pin(async { Posted::Taken })
     }
-
-    fn upload(
-        &self,
-        _: &wire::TaskId,
-        _: tokio::sync::mpsc::Receiver<bytes::Bytes>,
-    ) -> futures_util::future::LocalBoxFuture<'static, Posted> {
-        unreachable!("these tests upload nothing")
-    }
 }
 
 /// Starts a `StreamActor` with a session and a route to provider `a`.

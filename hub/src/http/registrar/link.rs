@@ -69,7 +69,7 @@ pub(super) fn accept(
     }
     let stream_id = random::id("stream");
     let link = hub.links.of(session);
-    let (connection, hello) = link.connect(&stream_id);
+    let (connection, hello) = link.connect(&stream_id, features);
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);

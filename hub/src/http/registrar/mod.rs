@@ -11,11 +11,10 @@ use wire::register::{Heartbeat, RegisterRequest};
 use wire::row::{AgentRow, LlmRow};
 
 use super::change::ChangeTurn;
-use super::decode::coding;
 use super::list::{ok_json, pages};
 use super::{body, naming};
 use crate::dispatch::{
-    Accepted, PostedResult, Rejection, ResultSender, accept_result, accept_upload, reject_result, unwanted,
+    Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
 };
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
@@ -180,7 +179,6 @@ async fn route(
     let is_post = req.method() == Method::POST;
     match rest.and_then(|rest| rest.split_once('/')).filter(|(id, _)| is_post && !id.is_empty()) {
         Some((id, "result")) => result(hub, caller, &req, id, payload).await,
-        Some((id, "stream")) => stream(hub, caller, &req, id, payload).await,
         _ => Ok(HttpResponse::NotFound().finish()),
     }
 }
@@ -193,7 +191,7 @@ async fn result(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(req, &caller, id);
-    // A result that is too large ends its task. One whose upload broke off may be sent again.
+    // A result that is too large ends its task. One whose body broke off may be sent again.
     let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
             reject_result(&hub, from, &error.message);
@@ -226,25 +224,6 @@ async fn submit(
         held.shrink(size);
     }
     respond(accept_result(hub, from, result, digest, held).await)
-}
-
-async fn stream(
-    hub: HubData,
-    caller: Caller,
-    req: &HttpRequest,
-    id: &str,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    if coding(req.headers())?.is_some() {
-        let text = "an answer that is uploaded piece by piece has no Content-Encoding";
-        return Err(ApiError::new(ErrorKind::UnsupportedMedia, text));
-    }
-    // A revoked token ends an upload under way; its task fails.
-    tokio::select! {
-        biased;
-        () = hub.tokens.ended(&caller) => Err(ApiError::revoked()),
-        submitted = accept_upload(&hub, sender(req, &caller, id), payload) => respond(submitted),
-    }
 }
 
 /// The user that sends a result, and its session if the request names one.

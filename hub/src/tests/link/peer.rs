@@ -10,24 +10,28 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::link::{BodyKind, Frame, Hello, Link, MAX_FRAME, Received, Resume, SUBPROTOCOL};
 
-use crate::tests::http::PATIENCE;
+use crate::tests::http::{Answer, Ask, PATIENCE};
+use crate::tests::publisher::{Publisher, chunk, completion};
 use crate::tests::support::{ADMIN, TestHub};
 
+/// The features that a peer names, with one of an older version.
+const FEATURES: &str = "cancel, result-stream, status, endpoints";
+
 /// One connection of a link.
-pub(super) struct Peer {
-    pub(super) socket: TcpStream,
-    pub(super) input: BytesMut,
-    pub(super) codec: ws::Codec,
-    pub(super) link: Link,
-    pub(super) hello: Hello,
+pub(crate) struct Peer {
+    pub(crate) socket: TcpStream,
+    pub(crate) input: BytesMut,
+    pub(crate) codec: ws::Codec,
+    pub(crate) link: Link,
+    pub(crate) hello: Hello,
 }
 
 /// The head of the answer to a request for a link of `session`.
-pub(super) async fn upgrade(hub: &TestHub, token: &str, session: &str) -> (TcpStream, String, BytesMut) {
+pub(crate) async fn upgrade(hub: &TestHub, token: &str, session: &str) -> (TcpStream, String, BytesMut) {
     let mut socket = TcpStream::connect(hub.addr).await.unwrap();
     let request = format!(
         "GET /api/v1/llms/_provider-stream HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\n\
-         x-mcpctl-provider-session: {session}\r\nx-virtual-llm-features: cancel, status\r\n\
+         x-mcpctl-provider-session: {session}\r\nx-virtual-llm-features: {FEATURES}\r\n\
          connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n"
     );
@@ -44,9 +48,19 @@ pub(super) async fn upgrade(hub: &TestHub, token: &str, session: &str) -> (TcpSt
 }
 
 impl Peer {
+    /// Registers `providers` with `token`, and opens a link.
+    pub(crate) async fn start(hub: &TestHub, token: &str, providers: &[Value]) -> Self {
+        let session = Publisher::register(hub, token, None, providers).await.session;
+        Self::open_as(hub, token, &session, Link::default()).await
+    }
+
     /// Opens a link for `session`, with the state that an earlier one left.
-    pub(super) async fn open(hub: &TestHub, session: &str, link: Link) -> Self {
-        let mut peer = Self::connect(hub, session, link).await;
+    pub(crate) async fn open(hub: &TestHub, session: &str, link: Link) -> Self {
+        Self::open_as(hub, ADMIN, session, link).await
+    }
+
+    async fn open_as(hub: &TestHub, token: &str, session: &str, link: Link) -> Self {
+        let mut peer = Self::connect_as(hub, token, session, link).await;
         let hello = peer.next_frame().await.unwrap();
         let Some(Frame::Hello(json)) = Frame::decode(&hello).unwrap() else { panic!("{hello:?}") };
         peer.hello = Hello::parse(&json).unwrap();
@@ -56,15 +70,20 @@ impl Peer {
         peer.flush().await;
         let beat = json!({ "providerSessionId": session, "streamId": peer.hello.stream_id }).to_string();
         eventually("the hub has the resume", async || {
-            hub.ask("POST", "/api/v1/llms/_provider-heartbeat").body(beat.clone()).json().await.0 == 200
+            let ask = hub.ask_as(token, "POST", "/api/v1/llms/_provider-heartbeat");
+            ask.body(beat.clone()).json().await.0 == 200
         })
         .await;
         peer
     }
 
     /// Opens the connection, and leaves the hello unread.
-    pub(super) async fn connect(hub: &TestHub, session: &str, link: Link) -> Self {
-        let (socket, head, input) = upgrade(hub, ADMIN, session).await;
+    pub(crate) async fn connect(hub: &TestHub, session: &str, link: Link) -> Self {
+        Self::connect_as(hub, ADMIN, session, link).await
+    }
+
+    async fn connect_as(hub: &TestHub, token: &str, session: &str, link: Link) -> Self {
+        let (socket, head, input) = upgrade(hub, token, session).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         let head = head.to_ascii_lowercase();
         assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "RFC 6455 section 1.3");
@@ -73,21 +92,21 @@ impl Peer {
         Self { socket, input, codec, link, hello: Hello::default() }
     }
 
-    pub(super) async fn write(&mut self, frame: Bytes) {
+    pub(crate) async fn write(&mut self, frame: Bytes) {
         let mut out = BytesMut::new();
         ws::Codec::new().client_mode().encode(ws::Message::Binary(frame), &mut out).unwrap();
         self.socket.write_all(&out).await.unwrap();
     }
 
     /// Writes what the link has to send.
-    pub(super) async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         while let Some(frame) = self.link.next_frame() {
             self.write(frame).await;
         }
     }
 
     /// The next binary message; `None` at the end of the connection.
-    pub(super) async fn next_frame(&mut self) -> Option<Bytes> {
+    pub(crate) async fn next_frame(&mut self) -> Option<Bytes> {
         loop {
             match self.codec.decode(&mut self.input).unwrap() {
                 Some(ws::Frame::Binary(bytes)) => return Some(bytes),
@@ -105,13 +124,13 @@ impl Peer {
     }
 
     /// What the next frame means; `None` at the end of the connection.
-    pub(super) async fn received(&mut self) -> Option<Received> {
+    pub(crate) async fn received(&mut self) -> Option<Received> {
         let bytes = self.next_frame().await?;
         Some(self.link.receive(Frame::decode(&bytes).unwrap().unwrap()).unwrap())
     }
 
     /// The next task: its id and its data. Grants credit as it reads.
-    pub(super) async fn task(&mut self) -> (String, Value) {
+    pub(crate) async fn task(&mut self) -> (String, Value) {
         let mut data = Vec::new();
         loop {
             let Received::Piece { task, piece, .. } = self.received().await.unwrap() else { continue };
@@ -124,17 +143,69 @@ impl Peer {
         }
     }
 
-    pub(super) async fn answer(&mut self, task: &str, kind: BodyKind, body: &str) {
+    pub(crate) async fn answer(&mut self, task: &str, kind: BodyKind, body: &str) {
         self.link.push(task, kind, Bytes::copy_from_slice(body.as_bytes()));
         self.link.finish(task);
         self.flush().await;
     }
 
-    /// The status with which the hub takes the answer of `task`.
-    pub(super) async fn taken(&mut self, task: &str) -> u16 {
+    /// Sends a part of a stream.
+    pub(crate) async fn events(&mut self, task: &str, text: &str) {
+        self.link.push(task, BodyKind::Events, Bytes::copy_from_slice(text.as_bytes()));
+        self.flush().await;
+    }
+
+    /// Sends what waits for credit, until all of it is sent.
+    pub(crate) async fn until_sent(&mut self, task: &str) {
+        while self.link.pending_bytes(task) > 0 {
+            self.received().await.expect("the link ended");
+            self.flush().await;
+        }
+    }
+
+    /// Sends a whole stream. Returns the status with which the hub takes it.
+    pub(crate) async fn streams(&mut self, task: &str, text: &str) -> u16 {
+        self.answer(task, BodyKind::Events, text).await;
+        self.taken(task).await
+    }
+
+    /// Sends `call` and answers its task with `text`. Checks that call and answer have status 200.
+    pub(crate) async fn serves(&mut self, call: &Ask, text: &str) {
+        let ((status, answer), taken) = futures_util::join!(call.send(), async {
+            let (task, _) = self.task().await;
+            let result = json!({ "status": 200, "body": completion(text) }).to_string();
+            self.answer(&task, BodyKind::Json, &result).await;
+            self.taken(&task).await
+        });
+        assert_eq!((status, taken), (200, 200), "{answer}");
+    }
+
+    /// Sends the streaming `call` and a first chunk. Returns the caller's answer, read up to the chunk, and the task's id.
+    pub(crate) async fn begins(&mut self, call: &Ask, text: &str) -> (Answer, String) {
+        let (mut answer, task) = futures_util::join!(call.open(), async {
+            let (task, _) = self.task().await;
+            self.events(&task, &format!("data: {}\n\n", chunk(text))).await;
+            task
+        });
+        answer.until(text).await;
+        (answer, task)
+    }
+
+    /// Waits until the hub cancels a task. Returns its id.
+    pub(crate) async fn cancelled(&mut self) -> String {
         loop {
-            match self.received().await.unwrap() {
+            if let Received::Cancelled(task) = self.received().await.expect("the link ended") {
+                return task.to_string();
+            }
+        }
+    }
+
+    /// The status with which the hub takes the answer of `task`. Sends what waits for credit.
+    pub(crate) async fn taken(&mut self, task: &str) -> u16 {
+        loop {
+            match self.received().await.expect("the link ended") {
                 Received::Taken { task: of, status } if *of == *task => return status,
+                Received::Credit(_) => self.flush().await,
                 _ => (),
             }
         }

@@ -1,6 +1,5 @@
 //! Passes the answers that come over a link to their callers.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use wire::link::BodyKind;
 
-use crate::dispatch::{ResultSender, accept_upload, reject_result, unwanted};
+use crate::dispatch::{ResultSender, accept_events, reject_result, unwanted};
 use crate::error::ApiError;
 use crate::http::body;
 use crate::http::registrar::{respond, submit};
@@ -24,7 +23,7 @@ pub(super) async fn pass_on(hub: Arc<Hub>, user: UserId, session: String, kind: 
     let (link, task) = (pieces.link.clone(), pieces.task.clone());
     let from = ResultSender { user: &user, session: Some(&session), id: &task };
     let answered = match kind {
-        BodyKind::Events => respond(accept_upload(&hub, from, pieces).await),
+        BodyKind::Events => respond(accept_events(&hub, from, pieces).await),
         BodyKind::Json => match assemble(&hub, from, pieces).await {
             Some(answered) => answered,
             None => return,
@@ -55,7 +54,7 @@ impl Pieces {
 }
 
 impl Stream for Pieces {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(length) = self.passed.take() {
@@ -68,7 +67,7 @@ impl Stream for Pieces {
             let CountedPiece { piece, .. } = piece?;
             self.passed = Some(piece.bytes.len());
             self.is_whole = piece.is_last;
-            Some(Ok(piece.bytes))
+            Some(piece.bytes)
         })
     }
 }
@@ -85,7 +84,7 @@ async fn assemble(
     }
     let mut result = Vec::new();
     let mut held = hub.results_of(from.user).empty();
-    while let Some(Ok(bytes)) = pieces.next().await {
+    while let Some(bytes) = pieces.next().await {
         if result.len() + bytes.len() > body::RESULT.bytes() {
             let error = body::RESULT.too_large();
             reject_result(hub, from, &error.message);

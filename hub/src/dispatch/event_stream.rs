@@ -1,4 +1,4 @@
-//! `POST /_provider-task/{id}/stream`: a whole streamed response as one upload (feature `result-stream`).
+//! A whole streamed response as the events of one body, over a link (SPEC.md section 4.1).
 //!
 //! The fast path. Each read is decoded without a copy, checked and encoded once, and sent to the caller as one piece.
 
@@ -31,12 +31,12 @@ fn message_of(data: &str) -> String {
     error_message(data).unwrap_or_else(|| FAILED.to_owned())
 }
 
-/// The state of an upload after a read.
-enum UploadState {
+/// The state of a stream after a read.
+enum StreamState {
     Open,
     /// The last piece came.
     Ended(ResponsePiece),
-    /// The upload is malformed, for this reason.
+    /// The stream is malformed, for this reason.
     Broken(&'static str),
 }
 
@@ -46,16 +46,16 @@ const FAILED_AT_LENGTH: &str = "the publisher's answer failed, and its reason wa
 const BROKE_OFF: &str = "the publisher's answer broke off";
 /// A caller that reads nothing for so long is given up: its publisher has others to serve.
 const STALLED: Duration = Duration::from_mins(5);
-/// How long to drain the request body after the end mark.
+/// How long to drain the body after the end mark.
 const DRAIN: Duration = Duration::from_secs(1);
-/// The digest recorded for an upload, which cannot be repeated.
-pub(super) const UPLOADED: u64 = 0;
+/// The digest recorded for a stream, which cannot be repeated.
+pub(super) const STREAMED: u64 = 0;
 
-/// Passes an upload to its caller.
-pub(crate) async fn accept_upload<E>(
+/// Passes the events of a stream to its caller.
+pub(crate) async fn accept_events(
     hub: &Hub,
     from: ResultSender<'_>,
-    mut payload: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    mut body: impl Stream<Item = Bytes> + Unpin,
 ) -> Result<Accepted, Rejection> {
     let (alive, mut gone) = oneshot::channel::<()>();
     let found = {
@@ -63,11 +63,11 @@ pub(crate) async fn accept_upload<E>(
         let Some(state) = from.live(&mut dispatches) else {
             return from.ended(&dispatches, None).map(|_| Accepted::Duplicate);
         };
-        if state.upload.is_some() {
+        if state.stream.is_some() {
             return Err(Rejection::Conflict);
         }
         if state.streaming {
-            state.upload = Some(alive);
+            state.stream = Some(alive);
             state.started = true;
         }
         state.streaming.then(|| (state.channel.clone(), state.endpoint))
@@ -77,15 +77,15 @@ pub(crate) async fn accept_upload<E>(
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = UploadReader::new(from.user, endpoint, hub.results_of(from.user).empty());
+    let mut reader = EventReader::new(from.user, endpoint, hub.results_of(from.user).empty());
     let last = loop {
         let read = tokio::select! {
             biased;
             // The hub ended the task: cancelled, or its session was lost.
             _ = &mut gone => return Err(Rejection::Gone),
-            read = payload.next() => read,
+            read = body.next() => read,
         };
-        let Some(Ok(read)) = read else { break Err(BROKE_OFF) };
+        let Some(read) = read else { break Err(BROKE_OFF) };
         let (piece, state) = reader.read(&read).await;
         if let Some(piece) = piece
             && !send(&channel, piece, &mut reader, &mut gone).await
@@ -93,18 +93,18 @@ pub(crate) async fn accept_upload<E>(
             return Err(Rejection::Gone);
         }
         match state {
-            UploadState::Open => (),
-            UploadState::Ended(piece) => break Ok(piece),
-            UploadState::Broken(message) => break Err(message),
+            StreamState::Open => (),
+            StreamState::Ended(piece) => break Ok(piece),
+            StreamState::Broken(message) => break Err(message),
         }
     };
     guard.armed = false;
     match last {
         Ok(piece) => {
-            let state = hub.end_dispatch(from.id, DispatchEnd::Answered(UPLOADED)).ok_or(Rejection::Gone)?;
+            let state = hub.end_dispatch(from.id, DispatchEnd::Answered(STREAMED)).ok_or(Rejection::Gone)?;
             state.channel.deliver(vec![piece]);
-            // Bytes after the end mark are ignored; reading them keeps the connection usable.
-            let rest = async { while let Some(Ok(_)) = payload.next().await {} };
+            // Bytes after the end mark are ignored, and read before the answer is taken: later they would begin another one.
+            let rest = async { while body.next().await.is_some() {} };
             let _ = timeout(DRAIN, rest).await;
             committed(state.receipt, Accepted::First).await
         }
@@ -118,7 +118,7 @@ pub(crate) async fn accept_upload<E>(
 async fn send(
     channel: &ResponseChannel,
     piece: ResponsePiece,
-    reader: &mut UploadReader<'_>,
+    reader: &mut EventReader<'_>,
     gone: &mut oneshot::Receiver<()>,
 ) -> bool {
     let size = piece.size();
@@ -133,7 +133,7 @@ async fn send(
     }
 }
 
-/// Fails the task when the route's future is dropped: the publisher's connection was lost.
+/// Fails the task when the future is dropped, which a panic does.
 struct Guard<'a> {
     hub: &'a Hub,
     id: &'a str,
@@ -148,13 +148,13 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Bytes of an incomplete event that are not counted: 16 MiB for 4,096 uploads.
+/// Bytes of an incomplete event that are not counted: 16 MiB for 4,096 streams.
 const UNCOUNTED: usize = 4 << 10;
 /// Bytes of a piece that are not counted while it waits for its caller: of one read, most are no larger.
 const UNCOUNTED_PIECE: usize = 16 << 10;
 
-/// Decodes the events of an upload and encodes them anew.
-struct UploadReader<'a> {
+/// Decodes the events of a stream and encodes them anew.
+struct EventReader<'a> {
     /// The publisher.
     user: &'a str,
     decoder: Decoder,
@@ -165,7 +165,7 @@ struct UploadReader<'a> {
     empty: BytesPermit,
 }
 
-impl<'a> UploadReader<'a> {
+impl<'a> EventReader<'a> {
     fn new(user: &'a str, endpoint: Endpoint, empty: BytesPermit) -> Self {
         Self { user, decoder: Decoder::new(), endpoint, held: BytesPermit::default(), empty }
     }
@@ -186,7 +186,7 @@ impl<'a> UploadReader<'a> {
     }
 
     /// Counts a piece of `size` bytes for its caller in place of its publisher; `None` when the caller's quota is exhausted.
-    /// One count gives way to the other: uploads that each held one and waited for the other would wait for each other.
+    /// One count gives way to the other: streams that each held one and waited for the other would wait for each other.
     fn hand_over(&mut self, channel: &ResponseChannel, size: usize) -> Option<BytesPermit> {
         let held = self.held.size();
         if held > 0 {
@@ -200,37 +200,37 @@ impl<'a> UploadReader<'a> {
         counted
     }
 
-    /// The events that a read completes, as one piece, and the state of the upload.
-    async fn read(&mut self, mut read: &[u8]) -> (Option<ResponsePiece>, UploadState) {
+    /// The events that a read completes, as one piece, and the state of the stream.
+    async fn read(&mut self, mut read: &[u8]) -> (Option<ResponsePiece>, StreamState) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
         let mut usage = None;
-        let mut state = UploadState::Open;
+        let mut state = StreamState::Open;
         while let Some(frame) = self.decoder.decode(&mut read) {
             match frame.event.as_deref() {
                 Some("error") => {
-                    state = UploadState::Ended(ResponsePiece::Error(failure(message_of(&frame.data))));
+                    state = StreamState::Ended(ResponsePiece::Error(failure(message_of(&frame.data))));
                     break;
                 }
                 None if frame.data == DONE => {
-                    state = UploadState::Ended(ResponsePiece::Done);
+                    state = StreamState::Ended(ResponsePiece::Done);
                     break;
                 }
                 Some(_) | None => {
                     let Ok(found) =
                         encode::write_chunk_for(self.user, self.endpoint, frame.data, &mut bytes).await
                     else {
-                        state = UploadState::Broken(NO_OBJECT);
+                        state = StreamState::Broken(NO_OBJECT);
                         break;
                     };
                     usage = found.or(usage);
                 }
             }
         }
-        if !matches!(state, UploadState::Broken(_)) && self.count(bytes.capacity()).is_err() {
-            (bytes, state) = (Vec::new(), UploadState::Broken(NO_ROOM));
+        if !matches!(state, StreamState::Broken(_)) && self.count(bytes.capacity()).is_err() {
+            (bytes, state) = (Vec::new(), StreamState::Broken(NO_ROOM));
         }
         if self.decoder.discarded() > 0 {
-            state = UploadState::Broken("the publisher sent a chunk that is too large");
+            state = StreamState::Broken("the publisher sent a chunk that is too large");
         }
         let piece = (!bytes.is_empty()).then(|| ResponsePiece::Events {
             bytes: bytes.into(),
@@ -261,7 +261,7 @@ mod tests {
         let [results, unread] =
             quotas.each_ref().map(|quota| ByteQuota::new(quota, "alice", usize::MAX, "bytes"));
         let (channel, _pieces) = ResponseChannel::new(unread);
-        let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, results.empty());
+        let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, results.empty());
         reader.count(SIZE).unwrap();
         memory.take(64 << 20);
         assert!(channel.count(SIZE).is_none(), "the piece is counted twice");
@@ -273,13 +273,13 @@ mod tests {
         /// A24, P7: a piece that waits for its caller and the incomplete event after it count together; when the piece is sent,
         /// the incomplete event counts alone.
         #[test]
-        fn what_an_upload_holds_counts_for_its_publisher(
+        fn what_a_stream_holds_counts_for_its_publisher(
             sizes in proptest::collection::vec(1_usize..100_000, 1..5),
             reads in proptest::collection::vec(1_usize..60_000, 1..9),
             most in prop_oneof![Just(usize::MAX), 10_000_usize..200_000],
         ) {
             let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", most, "results");
-            let mut reader = UploadReader::new("alice", Endpoint::ChatCompletions, quota.empty());
+            let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, quota.empty());
             let unread = ByteQuota::new(&Arc::<Quota>::default(), "bob", usize::MAX, "answers");
             let (channel, _pieces) = ResponseChannel::new(unread);
             let event = |size: &usize| format!("data: {{\"a\":\"{}\"}}\n\n", "x".repeat(*size));
@@ -293,7 +293,7 @@ mod tests {
                 let (piece, state) = runtime.block_on(reader.read(read));
                 let piece = piece.map_or(0, |piece| piece.size());
                 let half = reader.decoder.buffered_bytes();
-                if matches!(state, UploadState::Broken(_)) {
+                if matches!(state, StreamState::Broken(_)) {
                     prop_assert!(piece == 0 && most < usize::MAX);
                     break;
                 }

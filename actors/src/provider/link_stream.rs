@@ -1,33 +1,31 @@
-//! Uploads a streamed reply as one request (feature `result-stream`).
+//! Sends a streamed reply as SSE events over the link (SPEC.md section 4.1).
 
 use std::pin::pin;
 use std::task::Poll;
 
-use bytes::BytesMut;
-use futures_util::future::{Either, select};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use tokio::sync::mpsc;
-use wire::TaskId;
 use wire::result::DONE;
 use wire::sse::{write_data, write_event};
 
 use super::backend_call::{BackendCall, NextChunk};
 use super::job::{TaskEnding, UPLINK_BROKEN};
-use crate::outbox::Outbox;
 use crate::uplink::Posted;
 
-/// Number of writes in the channel to the socket: one is sent while the next one is filled.
-const UPLOAD_DEPTH: usize = 2;
+/// Number of writes in the channel to the link: one is sent while the next one is filled.
+pub(super) const STREAM_DEPTH: usize = 2;
 /// Most bytes of one write. A larger write takes longer to fill and is not faster: a token has about 200 bytes.
 const MAX_WRITE: usize = 32 << 10;
 
-/// Uploads `first` and the rest of `reply`. Also returns the number of chunks.
-pub(super) async fn upload(
-    outbox: &Outbox,
-    id: &TaskId,
+/// Feeds `first` and the rest of `reply` to `sending`, the future that reads the other end of `sender`. Also returns the
+/// number of chunks.
+pub(super) async fn send_events(
+    sender: mpsc::Sender<Bytes>,
+    sending: LocalBoxFuture<'_, Posted>,
     first: NextChunk,
     reply: &BackendCall,
 ) -> (TaskEnding, u64) {
-    let (sender, receiver) = mpsc::channel(UPLOAD_DEPTH);
     let mut chunks = 0;
     let feed = async {
         let mut next = first;
@@ -45,7 +43,7 @@ pub(super) async fn upload(
                     Poll::Pending => break,
                 }
             }
-            // The receiver is dropped when the hub answers before the end of the upload.
+            // The receiver is dropped when the hub decides before the end of the answer.
             if sender.send(write.freeze()).await.is_err() || ended {
                 break;
             }
@@ -53,8 +51,8 @@ pub(super) async fn upload(
         }
         drop(sender);
     };
-    let posted = match select(pin!(feed), pin!(outbox.upload(id, receiver))).await {
-        Either::Left(((), uploading)) => uploading.await,
+    let posted = match select(pin!(feed), sending).await {
+        Either::Left(((), sending)) => sending.await,
         Either::Right((posted, _)) => posted,
     };
     let ending = match posted {
