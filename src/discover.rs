@@ -70,11 +70,10 @@ fn found(server: ServerType, url: &str, models: Vec<String>, wanted: Option<&str
     let mut seen = HashSet::new();
     let mut models: Vec<_> = models.into_iter().filter(|model| seen.insert(model.clone())).collect();
     if models.len() > MOST_MODELS {
-        let left_out = models.len() - MOST_MODELS;
-        log::warn!(
-            "{url} has {} models: {left_out} of them are left out; --model MODEL names one",
-            models.len()
-        );
+        if wanted.is_none() {
+            let (all, left_out) = (models.len(), models.len() - MOST_MODELS);
+            log::warn!("{url} has {all} models: {left_out} of them are left out; --model MODEL names one");
+        }
         let beyond = models.split_off(MOST_MODELS);
         models.extend(beyond.into_iter().find(|model| Some(model.as_str()) == wanted));
     }
@@ -104,7 +103,7 @@ pub(crate) async fn backend_state(provider: &ProviderConfig) -> Result<BackendSt
         BackendConfig::Mock(_) | BackendConfig::Custom(_) => return Ok(BackendState::BuiltIn),
         BackendConfig::Anthropic(_) => return Ok(BackendState::Unknown),
     };
-    let client = client::for_backend(url.reveal())?;
+    let client = actors::backend::client_of(provider, &client::for_backend(url.reveal())?);
     Ok(match models(&client, url.reveal(), api_key.as_ref()).await {
         Ok(models) if models.is_empty() || models.contains(&provider.model) => BackendState::HasModel,
         Ok(models) => BackendState::LacksModel(models),
@@ -138,15 +137,20 @@ pub(crate) fn name(model: &str, names: &mut TakenNames) -> Option<WireName> {
 
 #[cfg(test)]
 mod tests {
+    use testkit::captured_log;
+
     use super::*;
 
     #[test]
     fn a_long_list_of_models_is_cut_but_keeps_the_wanted_one() {
         let models: Vec<_> = (0..10_000).map(|n| format!("m{n}")).collect();
+        captured_log::listen(module_path!().trim_end_matches("::tests"));
+        let warnings = || captured_log::lines_with("are left out").len();
         let offered = |wanted: Option<&str>| found(OPENAI, "http://127.0.0.1:1/v1", models.clone(), wanted);
-        assert_eq!(offered(None).len(), MOST_MODELS);
+        assert_eq!((offered(None).len(), warnings()), (MOST_MODELS, 1));
         assert_eq!(offered(Some("m5")).len(), MOST_MODELS);
         let wanted = offered(Some("m9999"));
+        assert_eq!(warnings(), 1, "of a list from which a model is named");
         assert_eq!((wanted.len(), wanted.last().unwrap().model.as_str()), (MOST_MODELS + 1, "m9999"));
         let same = vec!["m".to_owned(); 10_000];
         assert_eq!(found(OPENAI, "http://127.0.0.1:1/v1", same, None).len(), 1);

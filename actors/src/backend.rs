@@ -13,6 +13,7 @@ pub use backend::{
     OpenAiBackend, Refusal, Reply, offload_stream_events,
 };
 
+use crate::http::proxy::Dialer;
 use crate::options::{BackendConfig, ProviderConfig};
 
 /// Limit of [`Backend::available`]: above the 2 s of the built-in backends.
@@ -20,9 +21,17 @@ const AVAILABLE_LIMIT: Duration = Duration::from_secs(3);
 /// Limit of [`Backend::health`]: three intervals of the health check.
 const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 
-/// Makes the backend of a provider. Its HTTP calls use `http`.
+/// The client for a provider's backend: `http`, or one with its TLS that goes through the provider's proxy.
+pub fn client_of(config: &ProviderConfig, http: &Client) -> Client {
+    match &config.proxy {
+        Some(proxy) => http.through(Rc::new(Dialer::new(proxy, &config.name))),
+        None => http.clone(),
+    }
+}
+
+/// Makes the backend of a provider. Its HTTP calls use `http`, through the provider's proxy if there is one.
 pub(crate) fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
-    let (http, availability) = (http.clone(), config.availability.clone());
+    let (http, availability) = (client_of(config, http), config.availability.clone());
     match &config.backend {
         BackendConfig::OpenAi(backend) => {
             Rc::new(OpenAiBackend::new(http, backend, config.timeout, availability))

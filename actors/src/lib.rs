@@ -26,6 +26,7 @@ mod supervise;
 mod tls_reason;
 mod uplink;
 mod wake;
+pub mod way;
 
 pub use ::backend::Secret;
 pub use ended::Ended;

@@ -135,6 +135,8 @@ pub struct ProviderConfig {
     pub model: String,
     /// The backend that runs the model.
     pub backend: BackendConfig,
+    /// The proxy on the way to the backend; for the backend's calls and its availability check, not for recipes.
+    pub proxy: Option<Proxy>,
     /// Speed and quality class, for callers.
     pub tier: Option<Tier>,
     /// Description for people.
@@ -172,6 +174,7 @@ impl ProviderConfig {
             hub_type: "openai".to_owned(),
             model: model.into(),
             backend,
+            proxy: None,
             tier: None,
             description: None,
             pool_name: None,

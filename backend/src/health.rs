@@ -106,6 +106,7 @@ fn unanswered(error: SendError) -> BackendHealth {
         SendError::Silent => BackendHealth::Silent("it does not answer in time"),
         SendError::Unresolved => BackendHealth::Silent("its name could not be resolved in time"),
         SendError::Unreachable => BackendHealth::Away("nobody takes connections there"),
+        SendError::Proxy => BackendHealth::Away("the proxy on the way to it opens no connection"),
         SendError::Broken => BackendHealth::Away("it breaks connections off"),
         SendError::Malformed => BackendHealth::Away("it does not speak HTTP"),
         SendError::Tls => BackendHealth::Away("its TLS handshake fails"),

@@ -98,7 +98,7 @@ fn connect_reason(url: &str, error: &ConnectError) -> String {
     }
 }
 
-pub(super) fn io_reason(error: &io::Error) -> String {
+fn io_reason(error: &io::Error) -> String {
     match tls_reason(error) {
         Some(reason) => reason,
         None if error.kind() == io::ErrorKind::ConnectionRefused => {

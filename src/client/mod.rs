@@ -1,7 +1,6 @@
 //! Calls to a hub, and the client for backends.
 
 mod error;
-mod proxy_steps;
 
 use std::time::Duration;
 
@@ -18,7 +17,6 @@ use tokio::time::timeout;
 use crate::exit::Failure;
 
 pub(crate) use error::{CallError, reason};
-pub(crate) use proxy_steps::proxy_steps;
 
 /// Time-out of one call, to the end of its answer (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use actors::{
     ProviderConfig,
     options::{Action, BackendConfig},
+    way::{self, Finding, Level},
 };
 use own_files::{Doubt, OwnFile};
 use serde_json::Value;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::hub_findings;
 use crate::{
     cli::Global,
-    client::{HubClient, proxy_steps},
+    client::HubClient,
     config::{self, Paths, Published, Report},
     discover::{self, BackendState},
     exit::{Code, Failure, Outcome},
@@ -52,6 +53,19 @@ impl Printer {
     fn error(&mut self, text: &str) -> Outcome {
         self.has_error = true;
         Self::print(RED, "error", text)
+    }
+
+    /// Prints a finding about the way to the hub, with its advice below it.
+    fn finding(&mut self, finding: &Finding) -> Outcome {
+        match finding.level {
+            Level::Ok => Self::ok(&finding.text)?,
+            Level::Warning => Self::warn(&finding.text)?,
+            Level::Error => self.error(&finding.text)?,
+        }
+        finding
+            .advice
+            .iter()
+            .try_for_each(|advice| output::line(format!("       {}", output::printable(advice))))
     }
 
     /// Prints the findings about a file.
@@ -124,12 +138,12 @@ async fn hub(global: &Global, paths: &Paths, printer: &mut Printer) -> Result<Op
     if credentials.file.is_some() && warnings.is_empty() {
         Printer::ok(&format!("{file}: readable by its owner only"))?;
     }
-    let (done, outcome) = proxy_steps(&credentials).await;
-    done.iter().try_for_each(|text| Printer::ok(text))?;
-    if let Err(error) = outcome {
-        return printer.error(&error).map(|()| None);
+    let findings = way::connection(&credentials).await;
+    findings.iter().try_for_each(|finding| printer.finding(finding))?;
+    if findings.iter().any(|finding| finding.level == Level::Error) {
+        return Ok(None);
     }
-    let client = HubClient::new(credentials);
+    let client = HubClient::new(credentials.clone());
     let client = match client {
         Ok(client) => client,
         Err(failure) => {
@@ -139,14 +153,33 @@ async fn hub(global: &Global, paths: &Paths, printer: &mut Printer) -> Result<Op
     match client.llms().await {
         Ok(llms) => {
             Printer::ok(&format!("{}: the hub answers and accepts the token", client.url()))?;
+            // A classic hub has no such path.
+            if let Ok(Some(caller)) = client.find("/api/v1/whoami").await {
+                Printer::ok(&identity(&caller))?;
+            }
+            let findings = way::web_socket(&credentials).await;
+            findings.iter().try_for_each(|finding| printer.finding(finding))?;
             Ok(Some(llms))
         }
         Err(error) => printer.error(&error.to_string()).map(|()| None),
     }
 }
 
+/// The user of the token, and the version of the hub: from `caller`, the answer of `whoami`.
+fn identity(caller: &Value) -> String {
+    let text = |key: &str| caller[key].as_str().unwrap_or("?");
+    let version = caller["version"].as_str().map(|version| format!("; the hub is version {version}"));
+    format!("the token is of {} ({}){}", text("user"), text("role"), version.unwrap_or_default())
+}
+
 async fn backend(provider: &ProviderConfig, printer: &mut Printer) -> Outcome {
     let (name, model, url) = (&provider.name, &provider.model, url(provider));
+    if let Some(finding) = way::backend_proxy(provider, url).await {
+        printer.finding(&finding)?;
+        if finding.level == Level::Error {
+            return Ok(());
+        }
+    }
     match discover::backend_state(provider).await? {
         BackendState::BuiltIn => Printer::ok(&format!("{name}: built in")),
         BackendState::Unknown => Printer::ok(&format!("{name}: not asked: a key would be spent")),

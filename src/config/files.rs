@@ -60,14 +60,16 @@ pub(super) fn json(path: &Path) -> Result<Option<JsonFile>, Failure> {
     Ok(Some(JsonFile { value, file }))
 }
 
-/// Replaces a JSON file atomically, with mode 0600. Refused in a folder where others can create files or links.
+/// Replaces a JSON file atomically, with mode 0600. Fails if others can create files or links in its folder.
 pub(super) fn write_secret(path: &Path, value: &Value) -> Outcome {
     write(path, value, |_| true)
 }
 
-/// Reads a JSON file, changes it and replaces it as [`write_secret`] does, except that a link is followed and a shared
-/// folder accepted unless others could have created the link. A lock keeps other commands out meanwhile. A missing file is
-/// an empty object. After an error of `change`, and without a change, the file stays as it is.
+/// Reads a JSON file, changes it and replaces it atomically, with mode 0600. A missing file is an empty object. The file is
+/// written only if `change` succeeds and changes something. A lock file keeps other commands out meanwhile.
+///
+/// Unlike [`write_secret`], it writes in a folder where others can create files: the file was read there before. It fails
+/// if the path is a link in such a folder, since others could have created the link.
 pub(crate) async fn update<T>(
     path: &Path,
     change: impl FnOnce(&mut Value) -> Result<T, Failure>,
@@ -221,11 +223,7 @@ mod tests {
             symlink(&own, folder.join("link")).unwrap();
         }
         if !nix::unistd::geteuid().is_root() {
-            assert!(
-                std::env::var_os("REQUIRE_TOOLS").is_none_or(|value| value != "1"),
-                "this test needs root"
-            );
-            return eprintln!("skipped: only root can create a link of another user");
+            return testkit::skipped("a link of another user, which only root can create");
         }
         std::os::unix::fs::lchown(shared.join("link"), Some(65534), None).unwrap();
         let refused = write_public(&shared.join("link"), b"x").unwrap_err();

@@ -114,6 +114,11 @@ pub(super) const PROVIDER: &[Key] = &[
     ),
     key("apiKey", ValueType::Text, "the server's key"),
     key("apiKeyEnv", ValueType::Text, "the environment variable that holds the server's key"),
+    key(
+        "proxy",
+        ValueType::Text,
+        "the HTTP proxy on the way to the server, `http://[USER:PASSWORD@]HOST:PORT`; each connection is a tunnel (`CONNECT`)",
+    ),
     key("publish", ValueType::Flag, "whether it is offered"),
     key("visibility", VISIBILITY, "who sees and uses it: its owner, or everybody with a token"),
     key(

@@ -132,11 +132,14 @@ pub(crate) fn inspect(path: &Path) -> Result<(Published, Report), Failure> {
     if let Some(doubt) = file.file.doubt() {
         report_doubt(&published, &providers, doubt, &mut report);
     }
-    if file.file.others_can_read() && providers.iter().any(|provider| provider.get("apiKey").is_some()) {
-        report.warn(
-            "",
-            format!("it holds an apiKey and others can read it: run `chmod 600 {}`", path.display()),
-        );
+    let secret = providers.iter().find_map(|provider| {
+        let has_password = provider["proxy"].as_str().is_some_and(|proxy| proxy.contains('@'));
+        let has_key = provider.get("apiKey").is_some();
+        has_key.then_some("an apiKey").or_else(|| has_password.then_some("a proxy's password"))
+    });
+    if let Some(secret) = secret.filter(|_| file.file.others_can_read()) {
+        let shown = path.display();
+        report.warn("", format!("it holds {secret} and others can read it: run `chmod 600 {shown}`"));
     }
     Ok((published, report))
 }

@@ -2,6 +2,7 @@
 
 use actors::{
     ProviderConfig, Secret,
+    http::{Proxy, proxy::is_remote},
     options::{Availability, BackendConfig, HttpBackend, MockConfig, OnAbort},
 };
 use serde_json::Value;
@@ -55,6 +56,7 @@ pub(super) fn read(
         (Api::Mock, None) => Some("mock"),
         _ => object.required_text("model", report),
     };
+    let proxy = backend.as_ref().and_then(|backend| proxy(&object, backend, report));
     let wake = recipe::wake(&object, context.secret_variables, report);
     let sleep = recipe::sleep(&object, context.secret_variables, report);
     if sleep.is_some() && object.get("wake").is_none() {
@@ -66,6 +68,7 @@ pub(super) fn read(
         hub_type: server.hub_type.to_owned(),
         model: model.unwrap_or_default().to_owned(),
         backend: backend?,
+        proxy,
         tier: object.word("tier", &[("fast", Tier::Fast), ("heavy", Tier::Heavy)], report),
         description: object.any_text("description", report).map(str::to_owned),
         pool_name: object.text("poolName", report).map(str::to_owned),
@@ -183,6 +186,20 @@ fn api_key(object: &ObjectReader<'_>, context: &Context<'_>, report: &mut Report
         return None;
     }
     Some(Secret::new(key.to_owned()))
+}
+
+/// The proxy on the way to `backend`. One on this machine is called directly, as the hub is.
+fn proxy(object: &ObjectReader<'_>, backend: &BackendConfig, report: &mut Report) -> Option<Proxy> {
+    let text = object.text("proxy", report)?;
+    let (BackendConfig::OpenAi(http) | BackendConfig::Anthropic(http)) = backend else { return None };
+    let key = object.path_of("proxy");
+    // The error does not quote the text, which may contain a password.
+    let proxy = Proxy::parse(text, &key).map_err(|error| report.error(key.clone(), error.reason())).ok()?;
+    if !is_remote(http.url.reveal()) {
+        report.warn(key, "not used: a backend on this machine is called directly");
+        return None;
+    }
+    Some(proxy)
 }
 
 fn mock(object: &ObjectReader<'_>, report: &mut Report) -> MockConfig {

@@ -127,6 +127,25 @@ fn an_unknown_type_is_openai_with_a_url_and_skipped_without_one() {
 }
 
 #[test]
+fn a_providers_proxy_is_read_and_never_quoted() {
+    let at = |url: &str, proxy: &str| with(&json!({ "type": "vllm", "url": url, "proxy": proxy }));
+    let value = at("http://gpu.example:8000", "http://user:canary@proxy.example:3128");
+    let proxy = read_plain(&value).0.providers[0].proxy.clone().unwrap();
+    assert_eq!(proxy.address(), "proxy.example:3128");
+    assert!(!format!("{proxy:?}").contains("canary"));
+    let value = at("http://localhost:8000", "http://proxy.example:3128");
+    assert_eq!(read_plain(&value).0.providers[0].proxy, None);
+    assert_eq!(
+        warnings(&value),
+        ["llm.providers[0].proxy: not used: a backend on this machine is called directly"]
+    );
+    let value = at("http://gpu.example:8000", "socks5://user:canary@proxy.example");
+    let errors = errors(&value);
+    assert!(errors.len() == 1 && errors[0].contains("SOCKS proxy is not supported"), "{errors:?}");
+    assert!(!errors[0].contains("canary"), "{errors:?}");
+}
+
+#[test]
 fn published_providers_are_read_at_the_top_level_and_under_llm() {
     let provider = |name: &str, publish: bool| json!({ "name": name, "type": "mock", "publish": publish });
     let value = json!({

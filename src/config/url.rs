@@ -1,6 +1,7 @@
 //! Checks of URLs in files and options.
 
 use actix_web::http::Uri;
+use backend::http::is_loopback;
 
 /// Parses an http or https URL; a slash at its end is removed.
 pub(crate) fn http(text: &str) -> Result<String, &'static str> {
@@ -41,12 +42,6 @@ pub(crate) fn api_base(text: &str) -> Result<String, &'static str> {
 pub(crate) fn is_plain_and_remote(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return true };
     uri.scheme_str() != Some("https") && !uri.host().is_some_and(is_loopback)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use testkit::certificate::Certificate;
 use testkit::connect_proxy::{Answer, ConnectProxy};
 use testkit::http::Http;
 use testkit::process::{Home, Killed, Outcome, Process};
-use testkit::team::{ADMIN, start_hub_with};
+use testkit::team::{ADMIN, connected_registrar, listening_hub, start_hub_with};
 use testkit::wait::{eventually, wait_until};
 use testkit::{free_port, skipped};
 
@@ -167,13 +167,23 @@ async fn an_https_hub_is_reached_with_its_own_certificate_through_the_proxy() {
     let asked = office.run(&environment, &["chat-llm", "local", "-m", "hi", "--ca-file", &ca]).await;
     assert_eq!(pieces(&asked.stdout), "t0 t1 t2", "{asked:?}");
     let checked = office.run(&environment, &["check", "--ca-file", &ca]).await;
-    for step in ["accepts connections", "opens a tunnel to", "has a valid certificate", "accepts the token"] {
+    for step in [
+        "accepts connections",
+        "opens a tunnel to",
+        "has a valid certificate",
+        &format!("its certificate is for {NAME}, from '"),
+        "accepts the token",
+        "the token is of admin (admin); the hub is version",
+        "opens (101)",
+        "1 MB up in",
+    ] {
         assert!(checked.stdout.contains(step), "{step}: {checked:?}");
     }
     let distrusted = office.run(&environment, &["check"]).await;
     assert!(distrusted.stdout.contains("opens a tunnel to"), "{distrusted:?}");
     let reason = format!("through the proxy 127.0.0.1:{}: its certificate is not accepted", proxy.port());
     assert!(distrusted.stdout.contains(&reason), "{distrusted:?}");
+    assert!(distrusted.stdout.contains(&format!("(it is for {NAME}, from '")), "{distrusted:?}");
 }
 
 #[actix_rt::test]
@@ -241,8 +251,8 @@ fn failures(proxy: &ConnectProxy) -> [(Answer, Vec<String>); 7] {
         (Answer::TunnelFor(BASIC.to_owned()), words(&["user and a password (407)", "http_proxy"])),
         (Answer::Bytes(negotiate), words(&["407", "Basic"])),
         (status(403), words(&["answered 403", "port 443 only"])),
-        (status(502), words(&["answered 502", "cannot reach the hub"])),
-        (status(504), words(&["answered 504", "cannot reach the hub"])),
+        (status(502), words(&["answered 502", "cannot reach that host"])),
+        (status(504), words(&["answered 504", "cannot reach that host"])),
         (Answer::Closed, words(&["closed the connection"])),
         (Answer::Bytes("220 mail.example ESMTP\r\n\r\n".to_owned()), words(&["is not HTTP"])),
     ]
@@ -300,6 +310,89 @@ async fn a_proxy_that_fails_for_a_while_is_tried_again_at_once() {
     registrar.logs("control channel open").await;
 }
 
+/// A hub on this machine, and a home whose provider's backend only `proxy` reaches.
+async fn hub_and_remote_backend(proxy: &str) -> (Home, Process, FakeBackend) {
+    let (home, hub, port) = listening_hub().await;
+    let backend = FakeBackend::start();
+    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
+    let url = format!("http://{NAME}:{}/v1", backend.port());
+    home.providers(&json!([
+        { "name": "local", "type": "openai", "model": "fake-model", "url": url, "publish": true, "proxy": proxy }
+    ]));
+    (home, hub, backend)
+}
+
+/// Starts a registrar, and waits until its LLM may be called: a row is active a moment after its channel is open.
+async fn serving_registrar(home: &Home) -> Process {
+    let registrar = connected_registrar(home).await;
+    eventually("the row is active", async || {
+        home.run(&["get", "llm", "local", "-o", "json"]).await.stdout.contains("\"active\"")
+    })
+    .await;
+    registrar
+}
+
+#[actix_rt::test]
+async fn a_backend_is_reached_through_its_providers_proxy_alone() {
+    let proxy = ConnectProxy::start();
+    proxy.answers(Answer::TunnelFor(BASIC.to_owned()));
+    let url = format!("http://user:pass%20word@127.0.0.1:{}", proxy.port());
+    let (home, _hub, backend) = hub_and_remote_backend(&url).await;
+    let registrar = serving_registrar(&home).await;
+    backend.script(|script| script.pace = Duration::from_millis(50));
+    let asked = home.run(&["chat-llm", "local", "-m", "hi"]).await;
+    assert_eq!((asked.code(), pieces(&asked.stdout).as_str()), (0, "t0 t1 t2"), "{asked:?}");
+    let check = home.run(&["check"]).await;
+    assert_eq!(check.code(), 0, "{check:?}");
+    let named = format!("the proxy 127.0.0.1:{} opens a tunnel to the backend", proxy.port());
+    assert!(
+        check.stdout.contains(&named) && check.stdout.contains("answers and has fake-model"),
+        "{check:?}"
+    );
+    let target = format!("{NAME}:{}", backend.port());
+    let requests = proxy.requests();
+    assert!(!requests.is_empty());
+    assert!(requests.iter().all(|request| request.method == "CONNECT" && request.target == target));
+    for text in [&asked.stderr, &check.stdout, &registrar.stderr()] {
+        assert!(!text.contains("pass") && !text.contains(BASIC), "{text}");
+    }
+}
+
+/// F91: of a provider's proxy.
+#[actix_rt::test]
+async fn a_failing_proxy_of_a_provider_is_named_without_its_backend() {
+    let proxy = ConnectProxy::start();
+    proxy.answers(Answer::TunnelFor(BASIC.to_owned()));
+    let url = format!("http://user:canary@127.0.0.1:{}", proxy.port());
+    let (home, _hub, _backend) = hub_and_remote_backend(&url).await;
+    let registrar = connected_registrar(&home).await;
+    registrar.logs("does not accept the user and password in llm.providers[0].proxy (407)").await;
+    let asked = home.run(&["chat-llm", "local", "-m", "hi"]).await;
+    assert_eq!(asked.code(), 1, "{asked:?}");
+    let check = home.run(&["check"]).await;
+    assert_eq!(check.code(), 1, "{check:?}");
+    assert!(check.stdout.contains("error  local: the proxy 127.0.0.1:"), "{check:?}");
+    for text in [&asked.stderr, &check.stdout, &registrar.stderr()] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    assert!(!registrar.stderr().contains(NAME) && !asked.stderr.contains(NAME), "{asked:?}");
+}
+
+#[actix_rt::test]
+async fn squid_opens_tunnels_to_a_backend() {
+    if !Path::new("/usr/sbin/squid").exists() {
+        return skipped("a backend behind Squid, which is not here");
+    }
+    let (folder, port) = (readable_folder(), free_port());
+    let _squid = squid(folder.path(), port, "");
+    eventually("Squid listens", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let (home, _hub, backend) = hub_and_remote_backend(&format!("http://127.0.0.1:{port}")).await;
+    let _registrar = serving_registrar(&home).await;
+    backend.script(|script| script.pace = Duration::from_millis(50));
+    let asked = home.run(&["chat-llm", "local", "-m", "hi"]).await;
+    assert_eq!((asked.code(), pieces(&asked.stdout).as_str()), (0, "t0 t1 t2"), "{asked:?}");
+}
+
 /// Squid, the usual proxy of offices, on this port. It knows the hub's name from a file.
 fn squid(folder: &Path, port: u16, more: &str) -> Killed {
     std::fs::write(folder.join("hosts"), format!("127.0.0.1 {NAME}\n")).unwrap();
@@ -343,5 +436,49 @@ async fn squid_opens_tunnels_for_a_registrar_and_its_commands() {
     let asked = office.run(&environment, &["chat-llm", "local", "-m", "hi", "--ca-file", &ca]).await;
     assert_eq!(pieces(&asked.stdout), "t0 t1 t2", "{asked:?}");
     let check = office.run(&environment, &["check", "--ca-file", &ca]).await;
-    assert!(check.stdout.contains("accepts the token"), "{check:?}");
+    assert!(check.stdout.contains("accepts the token") && check.stdout.contains("1 MB up in"), "{check:?}");
+}
+
+/// tinyproxy on this port, with a password. It asks a proxy at `upstream` that knows the hub's name.
+fn tinyproxy(folder: &Path, port: u16, upstream: u16) -> Option<Killed> {
+    let config = format!(
+        "Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 600\nMaxClients 100\nLogLevel Error\n\
+         BasicAuth user password\nUpstream http 127.0.0.1:{upstream}\n"
+    );
+    let file = folder.join("tinyproxy.conf");
+    std::fs::write(&file, config).unwrap();
+    let program =
+        ["/usr/bin/tinyproxy", "/usr/sbin/tinyproxy"].into_iter().find(|path| Path::new(path).exists());
+    let Some(program) = program else {
+        skipped("a hub behind tinyproxy, which is not here");
+        return None;
+    };
+    let mut command = std::process::Command::new(program);
+    command.arg("-d").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    Some(Killed::spawn(&mut command))
+}
+
+#[actix_rt::test]
+async fn tinyproxy_carries_a_link_by_connect() {
+    let (folder, port, upstream) = (readable_folder(), free_port(), ConnectProxy::start());
+    let Some(_tinyproxy) = tinyproxy(folder.path(), port, upstream.port()) else { return };
+    eventually("tinyproxy listens", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let office = Office::new(None).await;
+    let url = format!("http://user:password@127.0.0.1:{port}");
+    let environment = [("http_proxy", url.as_str())];
+    let registrar = office.publish(&environment, &[]);
+    registrar.logs("control channel open").await;
+    let status = office.run(&[], &["status"]).await;
+    assert!(status.stdout.contains("link: one WebSocket"), "{status:?}");
+    office.backend.script(|script| script.pace = Duration::from_millis(50));
+    let asked = office.run(&environment, &["chat-llm", "local", "-m", "hi"]).await;
+    assert_eq!((asked.code(), pieces(&asked.stdout).as_str()), (0, "t0 t1 t2"), "{asked:?}");
+    let check = office.run(&environment, &["check"]).await;
+    assert!(
+        check.stdout.contains("with user and password") && check.stdout.contains("1 MB up in"),
+        "{check:?}"
+    );
+    let without = format!("http://127.0.0.1:{port}");
+    let refused = office.run(&[("http_proxy", &without)], &["check"]).await;
+    assert!(refused.code() == 1 && refused.stdout.contains("(407)"), "{refused:?}");
 }

@@ -12,7 +12,7 @@ use testkit::client::ask_on;
 use testkit::http::Http;
 use testkit::process::Process;
 use testkit::team::{ADMIN, Plan, Team};
-use testkit::wait::{wait_for, wait_until};
+use testkit::wait::{eventually, wait_for, wait_until};
 use testkit::{free_port, skipped};
 use tokio::net::TcpSocket;
 use tokio::process::Command;
@@ -169,6 +169,8 @@ impl Kind {
             ..Plan::default()
         })
         .await;
+        // A row is active a moment after its channel is open.
+        eventually("the row is active", async || team.row().await["status"] == "active").await;
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
         Some(Proxied { team, http, port, proxy, _folder: folder })
     }
@@ -231,6 +233,13 @@ impl Proxied {
         assert!(left.elapsed() < CANCELLED, "{:?}", left.elapsed());
     }
 
+    /// The output of `check`, which succeeds.
+    async fn check(&self) -> String {
+        let outcome = self.team.home.run(&["check"]).await;
+        assert_eq!(outcome.code(), 0, "{outcome:?}\n{}", self.proxy.stderr());
+        outcome.stdout
+    }
+
     /// Checks that a request of 4 MB and an answer of 2 MB arrive whole.
     async fn passes_large_bodies(&self) {
         let text = "a".repeat(2_000_000);
@@ -260,6 +269,8 @@ async fn carries_a_link(kind: &Kind) {
         proxied.cancels(true).await;
     }
     proxied.passes_large_bodies().await;
+    let check = proxied.check().await;
+    assert!(check.contains("opens (101)") && check.contains("1 MB up in"), "{check}");
     assert_eq!(proxied.transport().await, "link: one WebSocket");
     assert_eq!(
         proxied.team.registrar.stderr().matches("control channel open").count(),
@@ -277,6 +288,13 @@ async fn plain_nginx_carries_sse_and_posts() {
     let (text, times) = proxied.timed_stream().await;
     assert!(text.trim_end().ends_with("data: [DONE]"), "{text}\n{}", proxied.proxy.stderr());
     assert_eq!(times.len(), TOKENS);
+    let check = proxied.check().await;
+    assert!(check.contains("removes the upgrade ('nginx/"), "{check}");
+    assert!(
+        check.contains("proxy_set_header Upgrade $http_upgrade;") && !check.contains("ProxyPass"),
+        "{check}"
+    );
+    assert_eq!(proxied.team.registrar.stderr().matches("control channel open").count(), 1);
 }
 
 #[actix_rt::test]

@@ -10,7 +10,7 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Host};
 use futures_util::future::LocalBoxFuture;
 use rustls::ClientConfig;
 
-use super::proxy::is_loopback;
+use super::proxy::is_exempt;
 use super::{Proxy, Stream};
 
 /// Connects through `proxy`, except to loopback hosts, or with `tcp`. Turns Nagle's algorithm off, which delays a small write
@@ -37,7 +37,7 @@ where
     actix_service::forward_ready!(tcp);
 
     fn call(&self, target: ConnectInfo<R>) -> Self::Future {
-        let Some(proxy) = self.proxy.clone().filter(|_| !is_loopback(target.hostname())) else {
+        let Some(proxy) = self.proxy.clone().filter(|_| !is_exempt(target.hostname())) else {
             let literal = target.hostname().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
             let target = match literal.and_then(|host| host.parse::<IpAddr>().ok()) {
                 Some(ip) => {

@@ -20,7 +20,8 @@ use awc::{Client, Connector};
 use rustls::ClientConfig;
 
 pub use backend::http::{
-    BodyError, CONNECT_TIMEOUT, KEEP_ALIVE, TlsError, USER_AGENT, read_body, retry_after, tls_config,
+    BodyError, CONNECT_TIMEOUT, KEEP_ALIVE, TlsError, USER_AGENT, is_loopback, read_body, retry_after,
+    tls_config,
 };
 use connector::HubConnector;
 pub use proxy::{Proxy, ProxyError};
@@ -68,7 +69,7 @@ pub(crate) async fn connect(
     host: &str,
     port: u16,
 ) -> io::Result<Stream> {
-    if let Some(proxy) = proxy.filter(|_| !proxy::is_loopback(host)) {
+    if let Some(proxy) = proxy.filter(|_| !proxy::is_exempt(host)) {
         return Ok(proxy.tunnel(tls, host, port).await?);
     }
     let socket = TcpStream::connect((host, port)).await?;

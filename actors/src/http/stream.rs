@@ -18,7 +18,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &TcpStream {
+    pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Tcp(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,

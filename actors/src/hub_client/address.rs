@@ -1,10 +1,8 @@
 //! The URL of the hub, checked once.
 
-use std::net::IpAddr;
-
 use awc::http::Uri;
 
-use crate::http::TlsError;
+use crate::http::{TlsError, is_loopback};
 
 /// Why credentials are not usable.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +27,7 @@ pub(crate) enum InvalidHub {
 }
 
 #[derive(Debug)]
-pub(super) struct HubAddress {
+pub(crate) struct HubAddress {
     base: String,
     https: bool,
     host: String,
@@ -40,7 +38,7 @@ pub(super) struct HubAddress {
 
 impl HubAddress {
     /// Checks `url`. Plain http is allowed to loopback only, unless `allow_insecure`.
-    pub(super) fn parse(url: &str, allow_insecure: bool) -> Result<Self, InvalidHub> {
+    pub(crate) fn parse(url: &str, allow_insecure: bool) -> Result<Self, InvalidHub> {
         let invalid = |expected| InvalidHub::Url { url: without_user(url), expected };
         let uri: Uri = url.trim().parse().map_err(|_| invalid("expected http:// or https:// and a host"))?;
         let https = match uri.scheme_str() {
@@ -72,20 +70,20 @@ impl HubAddress {
         })
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.https
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.base
     }
 
     /// The host to connect to. An IPv6 address has no brackets.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
@@ -101,11 +99,6 @@ impl HubAddress {
     pub(super) fn route(&self, path: &str) -> String {
         format!("{}/api/v1/llms/{path}", self.base)
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    literal.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn without_user(url: &str) -> String {

@@ -19,7 +19,7 @@ use crate::tls_reason::connect_reason;
 pub(super) const STREAM_CALL: &str = "provider-stream";
 
 /// Statuses with which proxies answer an upgrade that they do not support.
-const BLOCKED: [u16; 6] = [400, 403, 405, 426, 501, 502];
+pub(super) const BLOCKED: [u16; 6] = [400, 403, 405, 426, 501, 502];
 
 const NOT_UPGRADED: &str = "the hub, or a proxy before it, does not upgrade to WebSocket";
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use awc::ClientResponse;
 use awc::http::StatusCode;
-use awc::http::header::RETRY_AFTER;
+use awc::http::header::{HeaderMap, RETRY_AFTER, SERVER, VIA};
 use bytes::Bytes;
 
 use super::{CALL_TIMEOUT, HubError, MAX_RESPONSE, error};
@@ -16,6 +16,17 @@ pub(super) struct HubResponse {
     pub(super) retry_after: Option<Duration>,
     /// Target of a redirect, without path and query, which must not be logged.
     pub(super) redirects_to: Option<String>,
+    /// The program that answered, where it names itself: its `Server` header, else `Via`.
+    pub(super) server: Option<String>,
+}
+
+/// Longest name of a program, in characters.
+const MAX_SERVER: usize = 64;
+
+/// The program that answered.
+pub(super) fn server(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(SERVER).or_else(|| headers.get(VIA))?.to_str().ok()?;
+    Some(value.chars().take(MAX_SERVER).collect())
 }
 
 impl HubResponse {
@@ -30,11 +41,12 @@ impl HubResponse {
         let status = response.status();
         let redirects_to =
             status.is_redirection().then(|| error::redirect_target(response.headers())).flatten();
+        let server = server(response.headers());
         match http::read_body(&mut response, MAX_RESPONSE, CALL_TIMEOUT).await {
-            Ok(body) => Ok(Self { status, body, retry_after, redirects_to }),
+            Ok(body) => Ok(Self { status, body, retry_after, redirects_to, server }),
             // The status of a refusal is enough.
             Err(_) if !status.is_success() => {
-                Ok(Self { status, body: Bytes::new(), retry_after, redirects_to })
+                Ok(Self { status, body: Bytes::new(), retry_after, redirects_to, server })
             }
             Err(error) => Err(HubError::Invalid { call, reason: error.to_string() }),
         }

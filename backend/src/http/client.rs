@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,14 @@ use hyper::{Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::body::Body;
 use super::connection::{Connection, Socket};
+use super::dial::{self, Dial};
 use super::resolver::{LookupUser, Resolver};
 use super::send_error::{SendError, connect_error};
 
@@ -44,6 +46,7 @@ pub struct Client(Rc<Inner>);
 
 struct Inner {
     resolver: Resolver,
+    tls: Option<Arc<ClientConfig>>,
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have sent unsolicited bytes. The next time such bytes may come after another caller's request and be taken
@@ -56,6 +59,11 @@ struct Inner {
 enum Connector {
     Plain(HttpConnector<Resolver>),
     Tls(HttpsConnector<HttpConnector<Resolver>>),
+    /// The dialer's peer resolves the name.
+    Dialed {
+        dial: Rc<dyn Dial>,
+        tls: Option<TlsConnector>,
+    },
 }
 
 /// `scheme://host:port`.
@@ -92,12 +100,24 @@ impl Client {
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.enforce_http(false);
-        let connector = match tls {
-            Some(config) => Connector::Tls(HttpsConnector::from((http, config))),
+        let connector = match &tls {
+            Some(config) => Connector::Tls(HttpsConnector::from((http, Arc::clone(config)))),
             None => Connector::Plain(http),
         };
+        Self::with_connector(resolver, tls, connector)
+    }
+
+    /// Creates a client with the same TLS and connections of its own, which `dial` opens.
+    pub fn through(&self, dial: Rc<dyn Dial>) -> Self {
+        let (resolver, tls) = (self.0.resolver.clone(), self.0.tls.clone());
+        let connector = Connector::Dialed { dial, tls: tls.clone().map(TlsConnector::from) };
+        Self::with_connector(resolver, tls, connector)
+    }
+
+    fn with_connector(resolver: Resolver, tls: Option<Arc<ClientConfig>>, connector: Connector) -> Self {
         Self(Rc::new(Inner {
             resolver,
+            tls,
             connector,
             idle: RefCell::default(),
             unasked: RefCell::default(),
@@ -151,6 +171,10 @@ impl Client {
     }
 
     async fn connect(&self, url: &Uri, user: &str) -> Result<Connection, SendError> {
+        if let Connector::Dialed { dial, tls } = &self.0.connector {
+            let socket = dial::connect(&**dial, tls.as_ref(), url).await?;
+            return Connection::start(socket).await.map_err(|_| SendError::Broken);
+        }
         if url.scheme() == Some(&Scheme::HTTPS) && matches!(self.0.connector, Connector::Plain(_)) {
             return Err(SendError::NoTls);
         }
@@ -173,13 +197,22 @@ impl Client {
                 let socket = socket.map_err(|_elapsed| SendError::Unreachable)?;
                 Box::new(socket.map_err(|error| connect_error(&*error))?)
             }
+            Connector::Dialed { .. } => return Err(SendError::Proxy),
         };
         Connection::start(socket).await.map_err(|_| SendError::Broken)
     }
 
-    /// The addresses of `host`, the host of a URL, with port 0.
-    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<SocketAddr>, SendError> {
-        Ok(self.0.resolver.resolve(host, "").await?)
+    /// Opens a connection to the server of `url`, without its TLS, and closes it.
+    pub(crate) async fn touch(&self, url: &Uri) -> Result<(), SendError> {
+        let (host, port) = dial::target(url).ok_or(SendError::Invalid)?;
+        if let Connector::Dialed { dial, .. } = &self.0.connector {
+            return dial.dial(host, port).await.map(drop).map_err(|_named| SendError::Proxy);
+        }
+        let mut addresses = self.0.resolver.resolve(host, "").await?;
+        for address in &mut addresses {
+            address.set_port(port);
+        }
+        TcpStream::connect(&*addresses).await.map(drop).map_err(|_| SendError::Unreachable)
     }
 
     fn take(&self, origin: &Origin) -> Option<Connection> {

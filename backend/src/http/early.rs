@@ -82,13 +82,18 @@ pub(super) enum UnreadBytes {
     Other,
 }
 
+/// Reports unread bytes of a socket as application data.
+pub(super) fn peek(socket: &TcpStream) -> UnreadBytes {
+    match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(1..) => UnreadBytes::Words,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => UnreadBytes::Nothing,
+        Ok(0) | Err(_) => UnreadBytes::Other,
+    }
+}
+
 impl PeekSocket for TokioIo<TcpStream> {
     fn unread(&self) -> UnreadBytes {
-        match SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(1..) => UnreadBytes::Words,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => UnreadBytes::Nothing,
-            Ok(0) | Err(_) => UnreadBytes::Other,
-        }
+        peek(self.inner())
     }
 }
 

@@ -6,10 +6,13 @@
 //! because hand-written servers leave that body unread.
 
 mod body;
+mod certificate;
 mod client;
 mod connection;
 mod decode;
+mod dial;
 mod early;
+mod loopback;
 mod pinned;
 mod resolver;
 mod retry_after;
@@ -22,12 +25,15 @@ mod tests;
 
 pub(crate) use body::read_reserved;
 pub use body::{Body, BodyError, read_body};
+pub use certificate::{CertificateInfo, SeenCertificate};
 pub use client::{CONNECT_TIMEOUT, Client, KEEP_ALIVE};
 pub use decode::{DecodeError, decode};
+pub use dial::{Dial, Transport};
+pub use loopback::is_loopback;
 pub(crate) use resolver::LookupUser;
 pub use retry_after::retry_after;
 pub use send_error::SendError;
-pub use tls::{TlsError, tls_config};
+pub use tls::{TlsError, noting_tls_config, tls_config};
 
 /// Value of the `User-Agent` header.
 pub const USER_AGENT: &str = concat!("virtual-llm/", env!("CARGO_PKG_VERSION"));

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::certificate::SeenCertificate;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -18,6 +19,8 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 pub(super) struct WithPinned {
     pub(super) usual: Arc<WebPkiServerVerifier>,
     pub(super) pinned: Vec<CertificateDer<'static>>,
+    /// Gets each server's certificate before it is checked.
+    pub(super) seen: Option<SeenCertificate>,
 }
 
 impl ServerCertVerifier for WithPinned {
@@ -29,6 +32,9 @@ impl ServerCertVerifier for WithPinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(seen) = &self.seen {
+            seen.set(end_entity);
+        }
         let usual = self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if usual.is_ok() || !self.pinned.iter().any(|pinned| pinned.as_ref() == end_entity.as_ref()) {
             return usual;
@@ -96,7 +102,9 @@ mod tests {
         // 2026-01-01.
         let now = UnixTime::since_unix_epoch(Duration::from_hours(490_896));
         let name = ServerName::try_from(name).unwrap();
-        WithPinned { usual, pinned }.verify_server_cert(&certificate, &[], &name, &[], now).map(|_| ())
+        WithPinned { usual, pinned, seen: None }
+            .verify_server_cert(&certificate, &[], &name, &[], now)
+            .map(|_| ())
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub enum SendError {
     /// The name is unknown, or the connection failed.
     #[error("nobody answers at that address")]
     Unreachable,
+    /// The proxy on the way to the server opened no connection to it.
+    #[error("the proxy on the way to it opens no connection")]
+    Proxy,
     /// The TLS handshake failed, usually because the certificate is not trusted.
     #[error("the TLS handshake failed")]
     Tls,

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::certificate::SeenCertificate;
 use super::pinned::WithPinned;
 
 /// Largest CA file in bytes: ten times all root certificates of a system.
@@ -44,14 +45,22 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
     match (ca_file, SYSTEM.get()) {
         (None, Some(config)) => Ok(Arc::clone(config)),
         (None, None) => {
-            let config = read(None)?;
+            let config = read(None, None)?;
             Ok(Arc::clone(SYSTEM.get_or_init(|| config)))
         }
-        (Some(_), _) => read(ca_file),
+        (Some(_), _) => read(ca_file, None),
     }
 }
 
-fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+/// As [`tls_config`], and notes the certificate of each server in `seen` before it is checked.
+pub fn noting_tls_config(
+    ca_file: Option<&Path>,
+    seen: &SeenCertificate,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    read(ca_file, Some(seen.clone()))
+}
+
+fn read(ca_file: Option<&Path>, seen: Option<SeenCertificate>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     // Unreadable certificates are skipped; usually one odd file among many is the cause.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -70,7 +79,7 @@ fn read(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(WithPinned { usual, pinned }))
+        .with_custom_certificate_verifier(Arc::new(WithPinned { usual, pinned, seen }))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -20,9 +20,7 @@ use futures_util::{FutureExt, StreamExt};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
-use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Uri};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
 use wire::task::Endpoint;
@@ -244,7 +242,7 @@ impl Inner {
                 failed("backend broke off before it answered")
             }
             SendError::Unresolved => BackendError::Unresolved,
-            SendError::Unreachable | SendError::Broken => BackendError::Unavailable,
+            SendError::Unreachable | SendError::Proxy | SendError::Broken => BackendError::Unavailable,
         }
     }
 
@@ -281,15 +279,7 @@ fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, 
 /// Whether a server accepts connections at `url`, or does not refuse them within [`LISTENS`].
 async fn listens(http: &Client, url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else { return true };
-    let port = url.port_u16().unwrap_or(if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
-    let connecting = async {
-        let mut addresses = http.addresses(url.host().unwrap_or_default()).await?;
-        for address in &mut addresses {
-            address.set_port(port);
-        }
-        TcpStream::connect(&*addresses).await.map_err(|_| SendError::Unreachable)
-    };
-    !matches!(timeout(LISTENS, connecting).await, Ok(Err(_)))
+    !matches!(timeout(LISTENS, http.touch(&url)).await, Ok(Err(_)))
 }
 
 fn failed(text: impl Into<String>) -> BackendError {

@@ -85,6 +85,8 @@ kinds! {
     LongPath: 414, "path_too_long", "invalid_request_error", "invalid_request_error";
     /// The request's body has an unsupported encoding.
     UnsupportedMedia: 415, "unsupported_media_type", "invalid_request_error", "invalid_request_error";
+    /// The path is that of a WebSocket, and the request asks for none.
+    UpgradeRequired: 426, "upgrade_required", "invalid_request_error", "invalid_request_error";
     /// The user or the address exceeds a limit.
     Busy: 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error";
     /// The publisher's queue is full.

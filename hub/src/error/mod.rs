@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use wire::json::JsonError;
 use wire::{json, openai};
@@ -182,6 +182,9 @@ impl ApiError {
         }
         if self.kind == ErrorKind::UnsupportedMedia {
             response.insert_header((ACCEPT_ENCODING, "gzip, deflate, zstd"));
+        }
+        if self.kind == ErrorKind::UpgradeRequired {
+            response.insert_header((UPGRADE, "websocket"));
         }
         if let Some(seconds) = retry_after(self.status().as_u16(), self.retry_after) {
             response.insert_header((RETRY_AFTER, seconds));

@@ -109,14 +109,16 @@ struct Whoami<'a> {
     user: &'a str,
     role: &'static str,
     hub_url: Option<&'a str>,
+    version: &'static str,
 }
 
-/// The caller's user and role, and the address of the hub (`hub --public-url`).
+/// The caller's user and role, and the address (`hub --public-url`) and version of the hub.
 async fn whoami(hub: HubData, caller: Caller) -> HttpResponse {
     HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(Whoami {
         user: &caller.user,
         role: caller.role.as_str(),
         hub_url: hub.options.public_url.as_deref(),
+        version: env!("CARGO_PKG_VERSION"),
     })
 }
 

@@ -11,6 +11,7 @@ pub(crate) struct UserQuotas {
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) calls: Arc<Quota>,
     pub(crate) searches: Arc<Quota>,
+    pub(crate) echoes: Arc<Quota>,
     pub(crate) requests: Arc<Quota>,
     pub(crate) results: Arc<Quota>,
     pub(crate) unread: Arc<Quota>,
@@ -26,6 +27,7 @@ impl UserQuotas {
         Self {
             calls: Arc::default(),
             searches: Arc::default(),
+            echoes: Arc::default(),
             requests: Quota::of_bytes(&memory, ByteKind::Requests),
             results: Quota::of_bytes(&memory, ByteKind::Results),
             unread: Quota::of_bytes(&memory, ByteKind::Unread),

@@ -53,6 +53,8 @@ limits! {
     Searches: "searches";
     /// Watchers of `/api/v1/events`, of a user or of all users.
     Watchers: "watchers";
+    /// Echoes of a user.
+    Echoes: "echoes";
     /// Wrong tokens from an address.
     WrongTokens: "wrong_tokens";
     /// Duration and bytes of a TLS handshake.

@@ -54,6 +54,8 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
         Allowed(201, 201, 201, 201),
     ),
     ("GET", "/api/v1/llms/_provider-stream", "", MINE),
+    // 426: without an upgrade.
+    ("GET", "/api/v1/llms/_provider-echo", "", Allowed(426, 426, 426, 426)),
     ("POST", "/api/v1/llms/_provider-heartbeat", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-drain", r#"{"providerSessionId":"{session}"}"#, MINE),
     ("POST", "/api/v1/llms/_provider-task/{dispatch}/result", r#"{"error":"no"}"#, MINE),

@@ -11,6 +11,7 @@ mod clients;
 mod connections;
 mod console;
 mod durable;
+mod echo;
 mod extensions;
 mod hostile;
 pub(crate) mod http;

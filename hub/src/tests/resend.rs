@@ -261,11 +261,7 @@ async fn tasks_of_a_former_owner_do_not_count_on_the_row_of_the_new_one() {
         old.send(),
         async {
             // Begins when the row is dave's.
-            eventually("the row is dave's", async || {
-                let (_, row) = hub.ask("GET", "/api/v1/llms/b").json().await;
-                row["ownerId"] == "dave" && row["status"] == "active"
-            })
-            .await;
+            hub.until_owned("b", "dave", "active").await;
             new.send().await
         },
         async {

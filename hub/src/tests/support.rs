@@ -123,6 +123,15 @@ impl TestHub {
         eventually(&format!("{name} is {status}"), async || self.row(name).await["status"] == status).await;
     }
 
+    /// Waits until the row is `owner`'s and has this status.
+    pub(crate) async fn until_owned(&self, name: &str, owner: &str, status: &str) {
+        eventually(&format!("{name} is {status}, and {owner}'s"), async || {
+            let row = self.row(name).await;
+            row["ownerId"] == owner && row["status"] == status
+        })
+        .await;
+    }
+
     /// Revokes every token of a user.
     pub(crate) async fn revoke(&self, user: &str) {
         let tokens = &self.handle.core().tokens;

@@ -49,11 +49,7 @@ async fn the_wake_of_a_former_owner_is_none_of_the_new_owner() {
         let (_, answer, ()) = futures_util::join!(
             first.send(),
             async {
-                eventually("the row is bob's", async || {
-                    let (_, row) = hub.ask("GET", "/api/v1/llms/a").json().await;
-                    row["ownerId"] == "bob" && row["status"] == "hibernating"
-                })
-                .await;
+                hub.until_owned("a", "bob", "hibernating").await;
                 second.send().await
             },
             async {

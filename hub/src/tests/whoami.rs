@@ -10,7 +10,9 @@ async fn whoami_has_the_user_and_role_of_the_token() {
     let zoe = hub.member("zoe").await;
     for (token, user, role) in [(zoe.as_str(), "zoe", "member"), (ADMIN, "admin", "admin")] {
         let (status, body) = hub.ask_as(token, "GET", "/api/v1/whoami").json().await;
-        assert_eq!((status, body), (200, json!({ "user": user, "role": role, "hubUrl": null })));
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = json!({ "user": user, "role": role, "hubUrl": null, "version": version });
+        assert_eq!((status, body), (200, expected));
     }
     assert_eq!(hub.ask_as("vlt_unknown", "GET", "/api/v1/whoami").send().await.0, 401);
     let wrong = hub.ask("POST", "/api/v1/whoami").body("{}").open().await;

@@ -11,6 +11,13 @@ pub struct InvalidProxy {
     pub(super) expected: &'static str,
 }
 
+impl InvalidProxy {
+    /// What was expected, without the setting.
+    pub fn reason(&self) -> &'static str {
+        self.expected
+    }
+}
+
 /// A connection that a proxy did not make.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.text())]
@@ -19,7 +26,9 @@ pub struct ProxyError {
     pub proxy: String,
     /// The setting that the proxy comes from.
     pub setting: String,
-    /// `HOST:PORT` of the hub.
+    /// Whether the setting says `https://`.
+    pub is_tls: bool,
+    /// `HOST:PORT` of the hub or the backend.
     pub target: String,
     /// What went wrong.
     pub fault: ProxyFault,
@@ -58,8 +67,9 @@ pub enum ProxyFault {
 
 impl ProxyError {
     pub(super) fn new(proxy: &Proxy, target: &str, fault: ProxyFault) -> Self {
+        let proxys_tls = proxy.is_tls();
         let (proxy, setting) = (proxy.address(), proxy.source().to_owned());
-        Self { proxy, setting, target: target.to_owned(), fault }
+        Self { proxy, setting, is_tls: proxys_tls, target: target.to_owned(), fault }
     }
 
     /// Whether a later try fails until a person has changed something.
@@ -71,7 +81,8 @@ impl ProxyError {
     }
 
     fn text(&self) -> String {
-        let Self { proxy, setting, target, fault } = self;
+        let Self { proxy, setting, is_tls, target, fault } = self;
+        let scheme = if *is_tls { "https" } else { "http" };
         match fault {
             ProxyFault::Unconnected { reason } => {
                 format!("cannot connect to the proxy {proxy} (of {setting}): {reason}")
@@ -83,7 +94,12 @@ impl ProxyError {
                 format!("the proxy {proxy} closed the connection before it answered CONNECT {target}")
             }
             ProxyFault::NotHttp => {
-                format!("the answer of the proxy {proxy} (of {setting}) is not HTTP; is it an HTTP proxy?")
+                let hint = if *is_tls {
+                    "is it an HTTP proxy?"
+                } else {
+                    "is it an HTTP proxy, or one with https://?"
+                };
+                format!("the answer of the proxy {proxy} (of {setting}) is not HTTP; {hint}")
             }
             ProxyFault::Unauthorized { accepts_basic: false, .. } => format!(
                 "the proxy {proxy} wants credentials (407), but does not accept user and password (Basic), \
@@ -94,14 +110,14 @@ impl ProxyError {
             }
             ProxyFault::Unauthorized { has_user: false, .. } => format!(
                 "the proxy {proxy} wants a user and a password (407): \
-                 give http://USER:PASSWORD@{proxy} in {setting}"
+                 give {scheme}://USER:PASSWORD@{proxy} in {setting}"
             ),
             ProxyFault::Status { status: status @ (403 | 405) } => format!(
                 "the proxy {proxy} answered {status} to CONNECT {target}: it does not allow this host or this port \
                  (many proxies allow port 443 only)"
             ),
             ProxyFault::Status { status: status @ (500 | 502..=504) } => format!(
-                "the proxy {proxy} answered {status} to CONNECT {target}: it cannot reach the hub, or does not know its name"
+                "the proxy {proxy} answered {status} to CONNECT {target}: it cannot reach that host, or does not know its name"
             ),
             ProxyFault::Status { status } => {
                 format!("the proxy {proxy} answered {status} to CONNECT {target}")

@@ -1,8 +1,9 @@
-//! The HTTP proxy between this machine and the hub.
+//! The HTTP proxy between this machine and the hub, or between it and the backend of a provider that names one.
 //!
-//! Every connection through a proxy is a tunnel (`CONNECT`), also to a hub at plain http: a proxy that handles requests one
-//! by one may buffer a stream. Only calls to the hub use a proxy. Loopback hosts are always connected to directly.
+//! Every connection through a proxy is a tunnel (`CONNECT`), also to a server at plain http: a proxy that handles requests
+//! one by one may buffer a stream. Loopback hosts are always connected to directly.
 
+mod dialer;
 mod error;
 mod no_proxy;
 mod settings;
@@ -17,9 +18,11 @@ use backend::Secret;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use percent_encoding::percent_decode_str;
 
+use crate::http::is_loopback;
+
+pub(crate) use dialer::Dialer;
 pub use error::{InvalidProxy, ProxyError, ProxyFault, inside};
-pub(crate) use settings::is_remote;
-pub use settings::{explicit, from_environment};
+pub use settings::{explicit, from_environment, is_remote};
 
 /// Port of an `http://` proxy whose URL names none, as curl has it.
 const HTTP_PORT: u16 = 1080;
@@ -81,6 +84,11 @@ impl Proxy {
         self.is_tls
     }
 
+    /// Whether the setting has a user.
+    pub fn has_user(&self) -> bool {
+        self.authorization.is_some()
+    }
+
     /// `HOST:PORT`, for people.
     pub fn address(&self) -> String {
         authority(&self.host, self.port)
@@ -138,14 +146,12 @@ pub(super) fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether `host` is this machine: a loopback or unspecified address, `localhost` or a name under it.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let host = unbracketed(host);
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        let ip = ip.to_canonical();
-        return ip.is_loopback() || ip.is_unspecified();
+/// Whether no proxy is used for `host`: it is loopback, an unspecified address or a name under `localhost`.
+pub(crate) fn is_exempt(host: &str) -> bool {
+    let bare = unbracketed(host);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return is_loopback(host) || ip.to_canonical().is_unspecified();
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let label = name.rsplit('.').next().unwrap_or_default();
-    label.eq_ignore_ascii_case("localhost")
+    let name = bare.strip_suffix('.').unwrap_or(bare);
+    is_loopback(name.rsplit('.').next().unwrap_or_default())
 }

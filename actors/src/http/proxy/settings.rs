@@ -5,7 +5,7 @@
 
 use awc::http::Uri;
 
-use super::{InvalidProxy, Proxy, is_loopback, no_proxy};
+use super::{InvalidProxy, Proxy, is_exempt, no_proxy};
 
 /// The proxy of a setting, which overrides the environment including `NO_PROXY`. An empty `text` means no proxy. `source`
 /// names the setting in errors.
@@ -39,14 +39,14 @@ pub fn from_environment(
     Proxy::parse(&text, name).map(Some)
 }
 
-/// Whether the hub's host is not loopback.
-pub(crate) fn is_remote(hub_url: &str) -> bool {
-    target(hub_url).is_some()
+/// Whether the server at `url` is reached through a proxy, if there is one: its host is not this machine.
+pub fn is_remote(url: &str) -> bool {
+    target(url).is_some()
 }
 
 /// Whether the hub's URL is https, and its host; `None` for a loopback host.
 fn target(hub_url: &str) -> Option<(bool, String)> {
     let uri: Uri = hub_url.trim().parse().ok()?;
-    let host = uri.host().filter(|host| !is_loopback(host))?.to_owned();
+    let host = uri.host().filter(|host| !is_exempt(host))?.to_owned();
     Some((uri.scheme_str() == Some("https"), host))
 }

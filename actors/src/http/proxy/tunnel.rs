@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{Proxy, ProxyError, ProxyFault, authority, unbracketed};
 use crate::http::{CONNECT_TIMEOUT, Stream, USER_AGENT, handshake};
+use crate::tls_reason::proxy_connect_reason;
 
 /// Longest head of an answer to `CONNECT`, in bytes: that of hyper-util.
 const MAX_HEAD: usize = 8 << 10;
@@ -42,7 +43,7 @@ impl Proxy {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await;
         let socket = connecting
             .map_err(|_| error(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|io| error(crate::tls_reason::connect_reason(&io)))?;
+            .map_err(|io| error(proxy_connect_reason(&io)))?;
         // Nagle's algorithm would delay each token until the delayed ACK of the peer, 40 ms.
         let _ = socket.set_nodelay(true);
         let tls = match tls {
@@ -53,7 +54,7 @@ impl Proxy {
         let shaken = timeout(CONNECT_TIMEOUT, handshake(tls, &self.host, socket)).await;
         let stream = shaken
             .map_err(|_| error(format!("no TLS within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|io| error(crate::tls_reason::connect_reason(&io)))?;
+            .map_err(|io| error(proxy_connect_reason(&io)))?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 

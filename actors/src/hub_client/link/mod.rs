@@ -27,7 +27,7 @@ use wire::link::{BodyKind, Link};
 use crate::uplink::Posted;
 
 pub(crate) use channel::{LinkChannel, LinkEvent};
-pub(super) use open::Opened;
+pub(super) use open::{Opened, Wanted};
 pub(super) use policy::LinkPolicy;
 use requests::Requests;
 

@@ -1,4 +1,4 @@
-//! Opens a link: the request for the control channel, with an upgrade to WebSocket (RFC 6455 section 4.1).
+//! Opens a link, or an echo: a request with an upgrade to WebSocket (RFC 6455 section 4.1).
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +17,7 @@ use futures_util::future::poll_fn;
 use futures_util::stream;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
+use wire::echo;
 use wire::features::{FEATURES_HEADER, SESSION_HEADER};
 use wire::link::SUBPROTOCOL;
 use wire::{Features, SessionId};
@@ -26,7 +27,29 @@ use crate::http;
 use crate::hub_client::connection::{Io, connect};
 use crate::hub_client::{CALL_TIMEOUT, ChannelBody, HubClient, HubError, HubResponse, STREAM_CALL};
 
-/// What came of a request for a link.
+/// What an upgrade asks for.
+pub(in crate::hub_client) struct Wanted {
+    /// Path behind `/api/v1/llms/`.
+    path: &'static str,
+    protocol: &'static str,
+    /// Further lines of the request's head.
+    headers: String,
+}
+
+impl Wanted {
+    fn link(session: &SessionId) -> Self {
+        let (session, features) = (session.as_str(), Features::ALL.header_value());
+        let headers = format!("{SESSION_HEADER}: {session}\r\n{FEATURES_HEADER}: {features}\r\n");
+        Self { path: "_provider-stream", protocol: SUBPROTOCOL, headers }
+    }
+
+    /// An echo, which names no session.
+    pub(in crate::hub_client) fn echo() -> Self {
+        Self { path: echo::PATH, protocol: echo::SUBPROTOCOL, headers: String::new() }
+    }
+}
+
+/// What came of a request for an upgrade.
 pub(in crate::hub_client) enum Opened {
     /// The connection, with what was read behind the response's head.
     Link { connection: Box<dyn Io>, input: BytesMut },
@@ -43,12 +66,17 @@ pub(in crate::hub_client) enum Opened {
 impl HubClient {
     /// Asks for a link.
     pub(in crate::hub_client) async fn open_link(&self, session: &SessionId) -> Result<Opened, HubError> {
+        self.open_web_socket(&Wanted::link(session)).await
+    }
+
+    /// Asks for an upgrade.
+    pub(in crate::hub_client) async fn open_web_socket(&self, wanted: &Wanted) -> Result<Opened, HubError> {
         let unconnected = |error: io::Error| {
             self.note_unconnected(error.kind());
             self.through_proxy(HubError::unconnected(STREAM_CALL, &error))
         };
         let connection = connect(&self.address, self.tls.as_ref(), self.proxy.as_ref());
-        let upgrading = self.upgrade(connection.await.map_err(unconnected)?, session);
+        let upgrading = self.upgrade(connection.await.map_err(unconnected)?, wanted);
         match timeout(CALL_TIMEOUT, upgrading).await {
             Ok(Err(error)) => Ok(Opened::Broken(error)),
             Ok(Ok(opened)) => opened,
@@ -59,22 +87,20 @@ impl HubClient {
     async fn upgrade(
         &self,
         mut connection: Box<dyn Io>,
-        session: &SessionId,
+        wanted: &Wanted,
     ) -> io::Result<Result<Opened, HubError>> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let key = STANDARD.encode(nonce);
+        let Wanted { path, protocol, headers } = wanted;
         let request = format!(
             "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: {}\r\nauthorization: {}\r\naccept: text/event-stream\r\n\
-             accept-encoding: identity\r\n{SESSION_HEADER}: {}\r\n{FEATURES_HEADER}: {}\r\n\
-             connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\
-             sec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n",
-            self.address.path_of("_provider-stream"),
+             accept-encoding: identity\r\n{headers}connection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\nsec-websocket-protocol: {protocol}\r\n\r\n",
+            self.address.path_of(path),
             self.address.authority(),
             http::USER_AGENT,
             self.token.bearer(),
-            session.as_str(),
-            Features::ALL.header_value(),
         );
         connection.write_all(request.as_bytes()).await?;
         connection.flush().await?;
@@ -82,7 +108,7 @@ impl HubClient {
         let head = read_head(&mut framed).await?;
         let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let is_ours = header(SEC_WEBSOCKET_PROTOCOL) == Some(SUBPROTOCOL.as_bytes())
+            let is_ours = header(SEC_WEBSOCKET_PROTOCOL) == Some(protocol.as_bytes())
                 && header(SEC_WEBSOCKET_ACCEPT) == Some(&hash_key(key.as_bytes())[..]);
             if !is_ours {
                 return Err(io::Error::other("it is to another protocol"));

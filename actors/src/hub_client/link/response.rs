@@ -12,6 +12,7 @@ use futures_util::future::poll_fn;
 use tokio::io::AsyncRead;
 
 use crate::http;
+use crate::hub_client::response::server;
 use crate::hub_client::{HubResponse, MAX_RESPONSE, error};
 
 /// Reads the head of a response.
@@ -30,7 +31,9 @@ pub(super) async fn read_rest<T: AsyncRead + Unpin>(
     let header = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(|value| http::retry_after(value, jiff::Timestamp::now()));
     let redirects_to = head.status.is_redirection().then(|| error::redirect_target(&head.headers)).flatten();
-    let mut response = HubResponse { status: head.status, body: Bytes::new(), retry_after, redirects_to };
+    let server = server(&head.headers);
+    let mut response =
+        HubResponse { status: head.status, body: Bytes::new(), retry_after, redirects_to, server };
     if matches!(framed.codec_ref().message_type(), MessageType::None) {
         return response;
     }

@@ -39,6 +39,7 @@ fn a_token_is_sent_over_plain_http_to_loopback_only() {
         "http://127.0.0.1:1",
         "http://127.9.9.9",
         "http://[::1]:8787",
+        "http://[::ffff:127.0.0.1]:8787",
         "http://localhost",
         "http://LocalHost:1/",
     ];

@@ -26,6 +26,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/api/v1/llms", "GET, HEAD, POST"),
     ("/api/v1/llms/_provider-register", POST),
     ("/api/v1/llms/_provider-stream", GET),
+    ("/api/v1/llms/_provider-echo", GET),
     ("/api/v1/llms/_provider-heartbeat", POST),
     ("/api/v1/llms/_provider-drain", POST),
     ("/api/v1/llms/_provider-task/{id}/result", POST),

@@ -29,6 +29,7 @@ use crate::registry::{
 use crate::telemetry::Limit;
 
 mod channel;
+mod echo;
 mod link;
 
 /// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.
@@ -42,6 +43,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
     config
         .route("/api/v1/llms/_provider-register", post().to(register_llms))
         .route("/api/v1/llms/_provider-stream", get().to(channel::open))
+        .route("/api/v1/llms/_provider-echo", get().to(echo::open))
         .route("/api/v1/llms/_provider-heartbeat", post().to(heartbeat))
         .route("/api/v1/llms/_provider-drain", post().to(drain))
         .route("/api/v1/sessions", get().to(sessions));
