@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_yaml_of_many_unsafe_texts_is_written_in_one_pass() {
+    fn many_unsafe_texts_read_back_from_their_yaml() {
         let rows: Vec<Value> =
             (0..20_000).map(|i| format!("\u{202e}{i}{}", "x".repeat(200)).into()).collect();
         let rows = Value::from(rows);

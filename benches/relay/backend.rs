@@ -43,7 +43,7 @@ impl Backend {
     }
 }
 
-/// Serves until it is ended; prints its port.
+/// Serves on `BENCH_PORT`, or a free port, until it is ended; prints its port.
 pub fn serve() {
     actix_rt::System::new().block_on(async {
         let models = || async { HttpResponse::Ok().json(json!({ "data": [{ "id": "m" }] })) };
@@ -71,7 +71,7 @@ pub fn serve() {
         .tcp_nodelay(true)
         .h1_allow_half_closed(false)
         .disable_signals()
-        .bind("127.0.0.1:0")
+        .bind(format!("127.0.0.1:{}", std::env::var("BENCH_PORT").as_deref().unwrap_or("0")))
         .unwrap();
         println!("{}", server.addrs()[0].port());
         server.run().await.unwrap();

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::caller::{Caller, Target};
 use crate::figures::{Figures, micros, millis, quantile};
-use crate::rig::Rig;
+use crate::floor::Floor;
+use crate::rig::{Relay, Rig};
 
 pub const SMALL: &str =
     r#"{"model":"bench","messages":[{"role":"user","content":"say something short"}],"max_tokens":16}"#;
@@ -14,54 +15,63 @@ pub async fn one_caller(rig: &Rig, figures: &Figures) {
     const CALLS: usize = 3000;
     let mut ways: Vec<_> =
         rig.ways().into_iter().map(|(name, target)| (name, Caller::new(target), Vec::new())).collect();
+    let mut floor = Floor::start().await;
+    let mut floor_times = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
+        floor_times.push(floor.echo().await);
         for (_, caller, times) in &mut ways {
             let start = Instant::now();
             assert_eq!(caller.whole(SMALL).await, 200);
             times.push(start.elapsed());
         }
     }
+    let floor = quantile(&mut floor_times, 0.5);
     let times = ways.into_iter().map(|(name, _, times)| (name, times)).collect();
+    let mut row = vec![(
+        "six crossings",
+        format!("{} (p99 {})", micros(floor), micros(quantile(&mut floor_times, 0.99))),
+    )];
     for (name, median) in latency(figures, "1 caller", times) {
+        if rig.relay(name).is_some() {
+            row.push((name, format!("**{:.2} times**", median.as_secs_f64() / floor.as_secs_f64())));
+        }
         let median = median.as_secs_f64() * 1e6;
         figures.bar("latency.svg", "Small call, 1 caller, median", "µs", "", name, median);
     }
+    figures.row("floor: bare echo over as many processes, 1 caller, median", &row);
 }
 
 /// Latency, rate, and the CPU time of hub and registrar for each call.
 pub async fn many_callers(rig: &Rig, figures: &Figures, callers: usize) {
     let calls = 20_000 / callers;
-    let (mut times, mut rates, mut cpu) = (Vec::new(), Vec::new(), None);
+    let group = format!("{callers} callers");
+    let (mut times, mut rates, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for (name, target) in rig.ways() {
-        let before = rig.cpu();
+        let relay = rig.relay(name);
+        let before = relay.map(Relay::cpu);
         let start = Instant::now();
         times.push((name, load(target, callers, calls).await));
         rates.push((name, (calls * callers) as f64 / start.elapsed().as_secs_f64()));
-        let after = rig.cpu();
-        if name == "relay" {
-            let each = |before: f64, after: f64| (after - before) * 1e6 / (calls * callers) as f64;
-            cpu = Some((each(before.0, after.0), each(before.1, after.1)));
+        let Some((relay, before)) = relay.zip(before) else { continue };
+        let [hub, registrar] = each(before, relay.cpu(), calls * callers);
+        cpu.push((name, format!("{:.1} µs (hub {hub:.1}, registrar {registrar:.1})", hub + registrar)));
+        for (program, value) in [("hub", hub), ("registrar", registrar)] {
+            let group = format!("{group}, {name},");
+            figures.bar("cpu.svg", "CPU time of a small call", "µs", &group, program, value);
         }
     }
-    let group = format!("{callers} callers");
     latency(figures, &group, times);
     for (name, rate) in &rates {
         figures.bar("rate.svg", "Small calls a second", "/s", &format!("{group},"), name, *rate);
     }
     let rates: Vec<_> = rates.into_iter().map(|(name, rate)| (name, format!("{rate:.0}/s"))).collect();
     figures.row(&format!("small calls, {group}: rate"), &rates);
-    let (hub, registrar) = cpu.unwrap();
-    for (name, value) in [("hub", hub), ("registrar", registrar)] {
-        figures.bar("cpu.svg", "CPU time of a small call", "µs", &format!("{group},"), name, value);
-    }
-    figures.row(
-        &format!("small call, {group}: CPU time"),
-        &[
-            ("both", format!("{:.0} µs", hub + registrar)),
-            ("hub", format!("{hub:.0}")),
-            ("registrar", format!("{registrar:.0}")),
-        ],
-    );
+    figures.row(&format!("small call, {group}: CPU time"), &cpu);
+}
+
+/// Microseconds of CPU time for each of `count`, from the seconds before and after.
+pub fn each(before: [f64; 2], after: [f64; 2], count: usize) -> [f64; 2] {
+    [0, 1].map(|at| (after[at] - before[at]) * 1e6 / count as f64)
 }
 
 /// The row of one way after the other; their medians.
@@ -106,16 +116,21 @@ pub async fn large_body(rig: &Rig, figures: &Figures) {
         r#"{{"model":"bench","messages":[{{"role":"user","content":"{}"}}]}}"#,
         "x".repeat(BYTES)
     ));
-    let mut row = Vec::new();
-    for (name, target) in rig.ways() {
-        let caller = Caller::new(target);
-        let mut times = Vec::new();
-        for _ in 0..10 {
+    let mut ways: Vec<_> =
+        rig.ways().into_iter().map(|(name, target)| (name, Caller::new(target), Vec::new())).collect();
+    for _ in 0..10 {
+        for (_, caller, times) in &mut ways {
             let start = Instant::now();
             assert_eq!(caller.whole(body.clone()).await, 200);
             times.push(start.elapsed());
         }
-        row.push((name, millis(quantile(&mut times, 0.5))));
+    }
+    let mut row = Vec::new();
+    let mut direct = None;
+    for (name, _, mut times) in ways {
+        let median = quantile(&mut times, 0.5);
+        let ratio = median.as_secs_f64() / direct.get_or_insert(median).as_secs_f64();
+        row.push((name, format!("{} ({ratio:.1} times)", millis(median))));
     }
     figures.row("call of 20 MB, median", &row);
 }

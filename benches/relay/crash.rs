@@ -17,14 +17,14 @@ pub async fn crash(rig: &Rig, figures: &Figures) {
     actors::install_panic_hook();
     let mock = MockConfig { tokens: Some(1), panic_every: Some(EVERY), ..MockConfig::default() };
     let provider = ProviderConfig::new("crashing".parse().unwrap(), "m", BackendConfig::Mock(mock));
-    let url = format!("http://127.0.0.1:{}", rig.relay.port);
-    let credentials = Credentials::new(url, Secret::new(rig.relay.token.clone()));
+    let url = format!("http://127.0.0.1:{}", rig.linked().target.port);
+    let credentials = Credentials::new(url, Secret::new(rig.linked().target.token.clone()));
     let home = tempfile::tempdir().unwrap();
     let mut options = Options::new(credentials, vec![provider]);
     options.session_file = Some(home.path().join("session"));
     let registrar = Registrar::start(options).unwrap();
     registrar.ready().await.unwrap();
-    let caller = Caller::new(&Target { path: "/v1/chat/completions", ..rig.relay.clone() });
+    let caller = Caller::new(&Target { path: "/v1/chat/completions", ..rig.linked().target.clone() });
     let body = r#"{"model":"crashing","messages":[{"role":"user","content":"hi"}]}"#;
     let mut times = Vec::new();
     let give_up = Instant::now() + Duration::from_secs(30);

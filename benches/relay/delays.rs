@@ -41,7 +41,7 @@ async fn closed(direct: &Target) -> (u64, Duration) {
 
 /// A call to a model that sleeps, beside one to the same model awake: the recipe takes no time, so the rest is ours.
 pub async fn wake(rig: &Rig, figures: &Figures) {
-    let caller = Caller::new(&rig.relay);
+    let caller = Caller::new(&rig.linked().target);
     let body = format!(r#"{{"model":"{SLEEPER}","messages":[{{"role":"user","content":"hi"}}]}}"#);
     let sleep = rig.direct.at("/sleep");
     let (mut asleep, mut awake) = (Vec::new(), Vec::new());
@@ -63,9 +63,9 @@ pub async fn wake(rig: &Rig, figures: &Figures) {
 pub async fn reconnect(rig: &Rig, figures: &Figures) {
     let mut times = Vec::new();
     for _ in 0..7 {
-        rig.restart_hub();
+        rig.linked().restart_hub();
         let start = Instant::now();
-        answered(&rig.relay).await;
+        answered(&rig.linked().target).await;
         times.push(start.elapsed());
     }
     let median = quantile(&mut times, 0.5);

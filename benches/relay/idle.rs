@@ -13,23 +13,23 @@ const PUBLISHERS: usize = 1000;
 
 /// What each costs the hub: registered, its channel open, heartbeats every 30 s.
 pub async fn publishers(rig: &Rig, figures: &Figures) {
-    let before = rig.hub_memory();
+    let before = rig.linked().hub_memory();
     let mut held = Vec::with_capacity(PUBLISHERS);
     for number in 0..PUBLISHERS {
-        held.push(publish(&rig.relay, number).await);
+        held.push(publish(&rig.linked().target, number).await);
     }
-    let (cpu, start) = (rig.cpu().0, Instant::now());
+    let (cpu, start) = (rig.linked().cpu()[0], Instant::now());
     let mut beat = tokio::time::interval(Duration::from_secs(30) / PUBLISHERS as u32);
     let mut next = 0;
-    let heartbeat = Caller::new(&rig.relay.at("/api/v1/llms/_provider-heartbeat"));
+    let heartbeat = Caller::new(&rig.linked().target.at("/api/v1/llms/_provider-heartbeat"));
     while start.elapsed() < Duration::from_secs(10) {
         beat.tick().await;
         let body = format!(r#"{{"providerSessionId":"{}"}}"#, held[next % PUBLISHERS].0);
         assert_eq!(heartbeat.whole(body).await, 200);
         next += 1;
     }
-    let share = (rig.cpu().0 - cpu) / start.elapsed().as_secs_f64();
-    let each = rig.hub_memory().saturating_sub(before) as f64 / PUBLISHERS as f64;
+    let share = (rig.linked().cpu()[0] - cpu) / start.elapsed().as_secs_f64();
+    let each = rig.linked().hub_memory().saturating_sub(before) as f64 / PUBLISHERS as f64;
     figures.row(
         "1,000 idle publishers",
         &[

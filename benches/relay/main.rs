@@ -1,8 +1,9 @@
-//! What the relay costs: every figure beside the same call made directly to the same backend, in one run.
+//! What the relay costs, by a link and classic: every figure beside the same call made directly to the same backend, in one run.
 //!
 //! `cargo bench --bench relay`, or with names to run those parts: `cargo bench --bench relay -- streams delays`. With
-//! `--report` the figures and their charts go to docs/benchmarks.md. `BENCH_PEER='command'` measures a third way: a relay
-//! that listens on `$PORT` before the backend at `$BACKEND`. `BENCH_PROGRAM=path` measures another build of virtual-llm.
+//! `--report` the figures and their charts go to docs/benchmarks.md. `BENCH_PEER='command'` measures another way: a relay
+//! that listens on `$PORT` before the backend at `$BACKEND`. `BENCH_PEER=127.0.0.1:9000 BENCH_PORT=9001` measures a tunnel
+//! that leads from the first port to the second one. `BENCH_PROGRAM=path` measures another build of virtual-llm.
 //! Callers live in this process, the backend is another of the same program; hub and registrar are processes of the
 //! release build, started here and ended by id. Ratios and CPU time are what to read: absolute times are the machine's.
 
@@ -29,6 +30,7 @@ mod crash;
 mod decoding;
 mod delays;
 mod figures;
+mod floor;
 mod idle;
 mod instructions;
 mod report;
@@ -41,18 +43,21 @@ fn main() {
     if wants(backend::ARGUMENT) && !wanted.is_empty() {
         return backend::serve();
     }
+    if wants(floor::ARGUMENT) && !wanted.is_empty() {
+        return floor::serve();
+    }
     let backend = backend::Backend::start();
     let figures = figures::Figures::default();
-    // Takes a minute and valgrind: only when asked for, and then alone.
+    // Takes some minutes and valgrind: only when asked for, and then alone.
     if wanted.iter().any(|name| name == "instructions") {
-        actix_rt::System::new().block_on(instructions::small_call(backend.port, &figures));
+        actix_rt::System::new().block_on(instructions::count(backend.port, &figures));
         return;
     }
     let rig = rig::Rig::start(backend.port);
     actix_rt::System::new().block_on(async {
         rig.ready().await;
         if wants("memory") {
-            rig.memory(&figures).await;
+            rig.linked().memory(&figures).await;
         }
         if wants("calls") {
             calls::one_caller(&rig, &figures).await;

@@ -1,6 +1,8 @@
 //! Hub and registrar as processes of the release build, with tokens, audit and a store on disk.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testkit::free_port;
 use testkit::process::Killed;
-use testkit::procfs::{cpu, resident};
+use testkit::procfs::{ran, resident};
 
 use crate::caller::{Caller, Target};
 use crate::calls::SMALL;
@@ -19,30 +21,81 @@ const TOKEN: &str = "benchmark-admin-token-0123456789abcdef";
 /// The provider that sleeps when the backend is told so, and is woken over HTTP.
 pub const SLEEPER: &str = "sleeper";
 
-/// The LLM of the registrar without a link.
-pub const CLASSIC: &str = "classic";
+/// Hub and registrar on the ways, by the transport between them.
+pub const TRANSPORTS: [&str; 2] = ["link", "classic"];
 
 pub struct Rig {
     pub direct: Target,
-    pub relay: Target,
-    /// What `BENCH_PEER` starts: another relay before the same backend.
+    /// One for each of [`TRANSPORTS`]; the first one alone if `BENCH_PROGRAM` has no `--transport`.
+    pub relays: Vec<Relay>,
+    /// Another relay, or a tunnel, before the same backend (`BENCH_PEER`).
     pub peer: Option<Target>,
+    _peer: Option<Killed>,
+}
+
+/// A hub and a registrar before the backend.
+pub struct Relay {
+    pub target: Target,
     hub: RefCell<Killed>,
     registrar: Killed,
-    _peer: Option<Killed>,
-    hub_port: u16,
     home: TempDir,
+}
+
+fn target(port: u16) -> Target {
+    Target { port, path: "/v1/chat/completions", token: TOKEN.to_owned() }
 }
 
 impl Rig {
     pub fn start(backend: u16) -> Self {
-        Self::start_under(backend, &[])
+        let server = format!("http://127.0.0.1:{backend}");
+        let peer = std::env::var("BENCH_PEER").ok();
+        let address = peer.as_ref().and_then(|peer| peer.parse::<SocketAddr>().ok());
+        let started = peer.filter(|_| address.is_none()).map(|command| {
+            let port = free_port();
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("exec {command}")]);
+            (port, run(shell.env("PORT", port.to_string()).env("BACKEND", &server)))
+        });
+        let port = address.map(|address| address.port()).or(started.as_ref().map(|(port, _)| *port));
+        Self {
+            direct: target(backend),
+            relays: transports().map(|transport| Relay::start(backend, transport, &[])).collect(),
+            peer: port.map(target),
+            _peer: started.map(|(_, running)| running),
+        }
     }
 
-    /// As `start`, with hub and registrar each run by a command, such as `valgrind`; both get a folder of their own.
-    pub fn start_under(backend: u16, runner: &[&str]) -> Self {
+    /// The relay by a link.
+    pub fn linked(&self) -> &Relay {
+        &self.relays[0]
+    }
+
+    /// Every way to the backend, by name.
+    pub fn ways(&self) -> Vec<(&'static str, &Target)> {
+        let relays = TRANSPORTS.into_iter().zip(self.relays.iter().map(|relay| &relay.target));
+        let peer = self.peer.as_ref().map(|peer| ("peer", peer));
+        [("direct", &self.direct)].into_iter().chain(relays).chain(peer).collect()
+    }
+
+    /// The relay of a way that is one.
+    pub fn relay(&self, way: &str) -> Option<&Relay> {
+        TRANSPORTS.iter().position(|transport| *transport == way).and_then(|at| self.relays.get(at))
+    }
+
+    /// Waits until a call is answered on every way.
+    pub async fn ready(&self) {
+        for (name, target) in self.ways() {
+            let answers = tokio::time::timeout(Duration::from_secs(30), answered(target)).await;
+            assert!(answers.is_ok(), "no answer: {name}");
+        }
+    }
+}
+
+impl Relay {
+    /// Starts both, each run by the command `runner`, such as `valgrind`, in a folder of their own.
+    pub fn start(backend: u16, transport: &str, runner: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let hub_port = free_port();
+        let port = free_port();
         let mcpctl = home.path().join(".mcpctl");
         std::fs::create_dir(&mcpctl).unwrap();
         let server = format!("http://127.0.0.1:{backend}");
@@ -57,58 +110,19 @@ impl Rig {
         let config = serde_json::json!({ "llm": { "providers": [provider, sleeper] } });
         std::fs::write(mcpctl.join("config.json"), config.to_string()).unwrap();
         let credentials =
-            serde_json::json!({ "mcpdUrl": format!("http://127.0.0.1:{hub_port}"), "token": TOKEN });
+            serde_json::json!({ "mcpdUrl": format!("http://127.0.0.1:{port}"), "token": TOKEN });
         std::fs::write(mcpctl.join("credentials"), credentials.to_string()).unwrap();
-        let peer = std::env::var("BENCH_PEER").ok().map(|command| {
-            let port = free_port();
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("exec {command}")]);
-            (port, run(shell.env("PORT", port.to_string()).env("BACKEND", &server)))
-        });
-        let target = |port| Target { port, path: "/v1/chat/completions", token: TOKEN.to_owned() };
-        Self {
-            direct: target(backend),
-            relay: target(hub_port),
-            peer: peer.as_ref().map(|(port, _)| target(*port)),
-            hub: RefCell::new(hub(runner, &home, hub_port)),
-            registrar: run(own(runner, &home).args([
-                "publish",
-                "--reconnect-base",
-                "100ms",
-                "--reconnect-max",
-                "200ms",
-            ])),
-            _peer: peer.map(|(_, running)| running),
-            hub_port,
-            home,
+        let reconnect = ["--reconnect-base", "100ms", "--reconnect-max", "200ms"];
+        let mut registrar = own(runner, &home);
+        registrar.arg("publish").args(reconnect);
+        if transport != TRANSPORTS[0] {
+            registrar.args(["--transport", transport]);
         }
-    }
-
-    /// Starts a second registrar, without a link. It publishes the same backend as [`CLASSIC`].
-    pub fn classic(&self) -> Killed {
-        let (home, mcpctl) = (self.home.path().join("classic"), self.home.path().join(".mcpctl"));
-        std::fs::create_dir(&home).unwrap();
-        std::fs::copy(mcpctl.join("credentials"), home.join("credentials")).unwrap();
-        let config = std::fs::read_to_string(mcpctl.join("config.json")).unwrap();
-        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
-        let providers = config["llm"]["providers"].as_array_mut().unwrap();
-        providers.truncate(1);
-        providers[0]["name"] = CLASSIC.into();
-        std::fs::write(home.join("config.json"), config.to_string()).unwrap();
-        run(own(&[], &self.home).arg("--home").arg(home).args(["publish", "--transport", "classic"]))
-    }
-
-    /// Every way to the backend, by name.
-    pub fn ways(&self) -> Vec<(&'static str, &Target)> {
-        let peer = self.peer.as_ref().map(|peer| ("peer", peer));
-        [("direct", &self.direct), ("relay", &self.relay)].into_iter().chain(peer).collect()
-    }
-
-    /// Waits until a call is answered on every way.
-    pub async fn ready(&self) {
-        for (name, target) in self.ways() {
-            let answers = tokio::time::timeout(Duration::from_secs(30), answered(target)).await;
-            assert!(answers.is_ok(), "no answer: {name}");
+        Self {
+            target: target(port),
+            hub: RefCell::new(hub(runner, &home, port)),
+            registrar: run(&mut registrar),
+            home,
         }
     }
 
@@ -118,9 +132,9 @@ impl Rig {
     }
 
     /// CPU time that hub and registrar have used so far, in seconds.
-    pub fn cpu(&self) -> (f64, f64) {
+    pub fn cpu(&self) -> [f64; 2] {
         let (hub, registrar) = self.pids();
-        (cpu(hub).as_secs_f64(), cpu(registrar).as_secs_f64())
+        [hub, registrar].map(|pid| ran(pid).as_secs_f64())
     }
 
     /// Resident memory of the hub, in bytes.
@@ -141,7 +155,7 @@ impl Rig {
     /// Kills the hub and starts it again on its port and data.
     pub fn restart_hub(&self) {
         self.hub.borrow_mut().kill();
-        *self.hub.borrow_mut() = hub(&[], &self.home, self.hub_port);
+        *self.hub.borrow_mut() = hub(&[], &self.home, self.target.port);
     }
 
     /// Ends the registrar, then the hub, by SIGTERM: what they wrote on the way out is complete afterwards.
@@ -162,9 +176,19 @@ pub async fn answered(target: &Target) {
     }
 }
 
+/// The transports that the program has.
+pub fn transports() -> impl Iterator<Item = &'static str> {
+    let help = Command::new(program()).args(["publish", "--help"]).output().unwrap();
+    let has_both = String::from_utf8_lossy(&help.stdout).contains("--transport");
+    TRANSPORTS.into_iter().take(if has_both { 2 } else { 1 })
+}
+
+fn program() -> OsString {
+    std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_virtual-llm").into())
+}
+
 fn own(runner: &[&str], home: &TempDir) -> Command {
-    let program =
-        std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_virtual-llm").into());
+    let program = program();
     let mut command = match runner {
         [] => Command::new(program),
         [runner, arguments @ ..] => {

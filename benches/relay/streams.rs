@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::caller::{Caller, Target};
+use crate::calls::each;
 use crate::figures::{Figures, micros, quantile};
-use crate::rig::{CLASSIC, Rig};
+use crate::rig::{Relay, Rig};
+
+pub const STREAMS: usize = 32;
 
 pub fn request(tokens: usize, pace: u64) -> String {
-    request_to("bench", tokens, pace)
-}
-
-fn request_to(model: &str, tokens: usize, pace: u64) -> String {
     format!(
-        r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"go"}}],"max_tokens":{tokens},"seed":{pace}}}"#
+        r#"{{"model":"bench","stream":true,"messages":[{{"role":"user","content":"go"}}],"max_tokens":{tokens},"seed":{pace}}}"#
     )
 }
 
@@ -48,15 +49,27 @@ pub async fn first_token(rig: &Rig, figures: &Figures) {
 /// 32 streams of 200 tokens as fast as they go.
 pub async fn unpaced(rig: &Rig, figures: &Figures) {
     const ROUNDS: usize = 15;
-    let mut ways: Vec<_> = rig.ways().into_iter().map(|(name, target)| (name, target, Vec::new())).collect();
+    const TOKENS: usize = 200;
+    let mut ways: Vec<_> =
+        rig.ways().into_iter().map(|(name, target)| (name, target, Vec::new(), [0.0; 2])).collect();
     for _ in 0..ROUNDS {
-        for (_, target, rates) in &mut ways {
-            rates.push(rate(target, 200, 0).await.0);
+        for (name, target, rates, cpu) in &mut ways {
+            let relay = rig.relay(name);
+            let before = relay.map(Relay::cpu);
+            rates.push(rate(target, TOKENS, 0).await.0);
+            if let Some((relay, before)) = relay.zip(before) {
+                let used = each(before, relay.cpu(), ROUNDS * STREAMS * TOKENS);
+                *cpu = [0, 1].map(|at| cpu[at] + used[at]);
+            }
         }
     }
-    let mut row = Vec::new();
+    let (mut row, mut cpu_row) = (Vec::new(), Vec::new());
     let mut direct = None;
-    for (name, _, mut rates) in ways {
+    for (name, _, mut rates, [hub, registrar]) in ways {
+        if rig.relay(name).is_some() {
+            cpu_row
+                .push((name, format!("{:.2} µs (hub {hub:.2}, registrar {registrar:.2})", hub + registrar)));
+        }
         rates.sort_by(f64::total_cmp);
         let median = rates[rates.len() / 2];
         let share = median / *direct.get_or_insert(median) * 100.0;
@@ -65,41 +78,32 @@ pub async fn unpaced(rig: &Rig, figures: &Figures) {
         figures.bar("streams.svg", "32 streams, unpaced", "million/s", "tokens,", name, median / 1e6);
     }
     figures.row("32 streams of 200 tokens, unpaced, median", &row);
+    figures.row("the same: CPU time of a token", &cpu_row);
 }
 
-/// One stream as fast as it goes: direct, over the link, and by chunk POSTs (`publish --transport classic`).
+/// One stream as fast as it goes.
 pub async fn one(rig: &Rig, figures: &Figures) {
     const TOKENS: usize = 50_000;
     const ROUNDS: usize = 9;
-    let registrar = rig.classic();
-    let call = async |target: &Target, model: &str| {
-        let (start, mut seen) = (Instant::now(), 0);
-        let body = request_to(model, TOKENS, 0);
-        Caller::new(target)
-            .stream(body, |bytes| seen += memchr::memmem::find_iter(bytes, b" token").count())
-            .await;
-        (seen, start.elapsed())
-    };
-    while Caller::new(&rig.relay).whole(request_to(CLASSIC, 1, 0)).await != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let mut ways =
-        [("direct", "bench"), ("link", "bench"), ("classic", CLASSIC)].map(|way| (way, Vec::new()));
+    let mut ways: Vec<_> = rig.ways().into_iter().map(|(name, target)| (name, target, Vec::new())).collect();
     for _ in 0..ROUNDS {
-        for ((name, model), rates) in &mut ways {
-            let target = if *name == "direct" { &rig.direct } else { &rig.relay };
-            let (seen, took) = call(target, model).await;
+        for (_, target, rates) in &mut ways {
+            let (start, mut seen) = (Instant::now(), 0);
+            let count = |bytes: &Bytes| seen += memchr::memmem::find_iter(bytes, b" token").count();
+            Caller::new(target).stream(request(TOKENS, 0), count).await;
             // A token split between two reads is the one miscount.
             assert!(seen * 100 >= TOKENS * 99, "{seen} of {TOKENS} tokens");
-            rates.push(seen as f64 / took.as_secs_f64());
+            rates.push(seen as f64 / start.elapsed().as_secs_f64());
         }
     }
-    drop(registrar);
-    let row = ways.map(|((name, _), mut rates)| {
+    let median = |(name, _, mut rates): (&'static str, &Target, Vec<f64>)| {
         rates.sort_by(f64::total_cmp);
         (name, format!("{:.0} tokens/s", rates[rates.len() / 2]))
-    });
-    figures.row("one stream of 50,000 tokens, unpaced, median", &row);
+    };
+    figures.row(
+        "one stream of 50,000 tokens, unpaced, median",
+        &ways.into_iter().map(median).collect::<Vec<_>>(),
+    );
 }
 
 /// 32 streams at 50 tokens a second each.
@@ -115,8 +119,8 @@ pub async fn paced(rig: &Rig, figures: &Figures) {
     figures.row("32 streams at 50 tokens a second", &row);
 }
 
-async fn rate(target: &Target, tokens: usize, pace: u64) -> (f64, Vec<Duration>) {
-    const STREAMS: usize = 32;
+/// Tokens a second over all streams, and the gaps between reads with tokens.
+pub async fn rate(target: &Target, tokens: usize, pace: u64) -> (f64, Vec<Duration>) {
     let body = request(tokens, pace);
     let start = Instant::now();
     let streams = (0..STREAMS).map(|_| async {

@@ -15,8 +15,10 @@
 #![allow(clippy::disallowed_methods, reason = "real time is what is measured")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a benchmark is public")]
 
+mod backend;
 mod bodies;
 mod http;
+mod images;
 mod probe;
 mod queue;
 mod rig;
@@ -25,8 +27,13 @@ mod waiters;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let parts: [(&str, fn()); 4] =
-        [("bodies", bodies::run), ("queue", queue::run), ("rows", rows::run), ("waiters", waiters::run)];
+    let parts: [(&str, fn()); 5] = [
+        ("bodies", bodies::run),
+        ("images", images::run),
+        ("queue", queue::run),
+        ("rows", rows::run),
+        ("waiters", waiters::run),
+    ];
     for (name, run) in parts {
         if wanted.is_empty() || wanted.iter().any(|part| part == name) {
             run();

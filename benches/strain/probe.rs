@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+use testkit::procfs::ran;
+
 use crate::http::Http;
 use crate::rig::Hub;
 
@@ -18,29 +20,32 @@ pub struct Probe {
 
 impl Probe {
     pub fn start(port: u16, token: &str, path: &'static str) -> Self {
-        Self::run(port, token, path, None)
+        Self::run(port, token, ["GET", path, ""].map(str::to_owned), None)
+    }
+
+    /// The same with POSTs of `body`.
+    pub fn posting(port: u16, token: &str, path: &str, body: &str) -> Self {
+        Self::run(port, token, ["POST", path, body].map(str::to_owned), None)
     }
 
     /// A call's time is no longer than what the hub worked meanwhile: what other programs took from both does not count.
     pub fn of_work(hub: &Hub, token: &str, path: &'static str) -> Self {
-        Self::run(hub.port, token, path, Some(hub.pid()))
+        Self::run(hub.port, token, ["GET", path, ""].map(str::to_owned), Some(hub.pid()))
     }
 
-    fn run(port: u16, token: &str, path: &'static str, hub: Option<u32>) -> Self {
+    fn run(port: u16, token: &str, request: [String; 3], hub: Option<i32>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let mut http = Http::new(port, token);
         let end = over.clone();
         let thread = spawn(move || {
             let mut times = Vec::new();
             while !end.load(Ordering::Relaxed) {
-                let before = hub.map(worked);
+                let before = hub.map(ran);
                 let start = Instant::now();
-                assert_eq!(http.call("GET", path, "").0, 200);
+                assert_eq!(http.call(&request[0], &request[1], &request[2]).0, 200);
                 let took = start.elapsed();
                 times.push(
-                    before
-                        .zip(hub)
-                        .map_or(took, |(before, hub)| took.min(worked(hub).saturating_sub(before))),
+                    before.zip(hub).map_or(took, |(before, hub)| took.min(ran(hub).saturating_sub(before))),
                 );
                 sleep(PAUSE);
             }
@@ -63,15 +68,6 @@ impl Probe {
         sleep(length);
         probe.stop()
     }
-}
-
-/// What all threads of a process have run so far (`/proc/PID/task/TID/schedstat`, in nanoseconds).
-fn worked(pid: u32) -> Duration {
-    let ran = |thread: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
-        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse().ok()
-    };
-    Duration::from_nanos(std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(ran).sum())
 }
 
 /// The value below which `percent` of the sorted `times` lie.

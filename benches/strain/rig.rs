@@ -39,8 +39,8 @@ impl Hub {
         Self { process, port, _home: home }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.0.id()
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
     }
 
     pub fn admin(&self) -> Http {
@@ -66,11 +66,28 @@ impl Hub {
 
     /// A registrar that publishes the built-in mock as `name`.
     pub fn publish_mock(&self, name: &str) -> Registrar {
+        self.publish(name, json!({ "type": "mock" }))
+    }
+
+    /// A registrar that publishes the model server on `port` as `name`.
+    pub fn publish_server(&self, name: &str, port: u16) -> Registrar {
+        let url = format!("http://127.0.0.1:{port}/v1");
+        self.publish(name, json!({ "type": "openai", "url": url, "maxConcurrency": 64, "maxQueue": 64 }))
+    }
+
+    /// A registrar that publishes `provider` as `name`, once it answers.
+    fn publish(&self, name: &str, mut provider: Value) -> Registrar {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join(".mcpctl");
         std::fs::create_dir(&folder).unwrap();
-        let provider =
-            json!({ "name": name, "type": "mock", "model": "m", "publish": true, "visibility": "public" });
+        for (key, value) in [
+            ("name", name.into()),
+            ("model", "m".into()),
+            ("publish", true.into()),
+            ("visibility", "public".into()),
+        ] {
+            provider[key] = value;
+        }
         std::fs::write(folder.join("config.json"), json!({ "llm": { "providers": [provider] } }).to_string())
             .unwrap();
         let credentials = json!({ "mcpdUrl": format!("http://127.0.0.1:{}", self.port), "token": ADMIN });

@@ -1,5 +1,8 @@
 //! What must hold for any bytes. Each is a fuzz target of its name; `cargo test` runs them over `fuzz/corpus`.
 
+#[path = "link.rs"]
+mod link;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -13,16 +16,19 @@ use wire::sse::{Decoder, write_comment, write_data, write_event};
 use wire::task::Task;
 use wire::{SessionId, TaskId, WireName, openai};
 
+pub use link::link;
+
 /// Panics where the bytes show that something does not hold.
 pub type Property = fn(&[u8]);
 
 /// Each with its target's name.
-pub const ALL: [(&str, Property); 8] = [
+pub const ALL: [(&str, Property); 9] = [
     ("config", config),
     ("decoder", decoder),
     ("encoder", encoder),
     ("frames", frames),
     ("json", json),
+    ("link", link),
     ("names", names),
     ("results", results),
     ("session", session),

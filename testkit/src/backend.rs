@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::WriteHalf;
+use tokio::sync::Barrier;
 use tokio::time::sleep;
 
 use crate::connection::{Connection, Request, SSE, answer, chunked};
@@ -22,6 +23,8 @@ pub struct Script {
     pub echo: Option<u16>,
     /// Pause between two tokens of a streamed answer.
     pub pace: Duration,
+    /// Further pause after the first token of a streamed answer.
+    pub pause: Duration,
     /// Number of tokens in a streamed answer.
     pub tokens: usize,
     /// Pause before the answer begins.
@@ -38,6 +41,8 @@ pub struct Script {
     pub choices: Option<Vec<Value>>,
     /// The models in the backend's list, instead of the default one.
     pub models: Option<Vec<String>>,
+    /// Each request for the list of models waits here for others.
+    pub models_wait: Option<Rc<Barrier>>,
 }
 
 #[derive(Default)]
@@ -116,7 +121,12 @@ async fn converse(connection: &mut Connection, state: &Mutex<State>) -> io::Resu
         let request = connection.request().await?;
         let script = state.lock().script.clone();
         match (request.method.as_str(), request.path()) {
-            ("GET", "/v1/models") => connection.json(200, &models(&script)).await?,
+            ("GET", "/v1/models") => {
+                if let Some(others) = &script.models_wait {
+                    others.wait().await;
+                }
+                connection.json(200, &models(&script)).await?;
+            }
             ("POST", "/v1/chat/completions") => {
                 let body = request.json();
                 {
@@ -179,7 +189,7 @@ async fn stream(to: &mut WriteHalf<'_>, script: &Script) -> io::Result<()> {
         if script.stalls && n == 1 {
             return std::future::pending().await;
         }
-        sleep(script.pace).await;
+        sleep(if n == 1 { script.pace + script.pause } else { script.pace }).await;
         to.write_all(chunked(&format!("data: {event}\n\n")).as_bytes()).await?;
     }
     if script.stalls {

@@ -10,6 +10,16 @@ pub fn cpu(pid: i32) -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
+/// What all threads of a process have run so far, in nanoseconds (`/proc/PID/task/TID/schedstat`). Threads that ended do not
+/// count.
+pub fn ran(pid: i32) -> Duration {
+    let ran = |thread: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse().ok()
+    };
+    Duration::from_nanos(std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(ran).sum())
+}
+
 /// Resident memory in bytes.
 pub fn resident(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -15,19 +15,28 @@ pub struct Seen {
     pub connects: RefCell<Vec<Instant>>,
     /// When each register call began, and the time until its answer began; `None` unless the answer was a 201.
     pub registers: RefCell<Vec<(Instant, Option<Duration>)>>,
+    /// When each control channel was opened, and whether it is a link.
+    pub channels: RefCell<Vec<(Instant, bool)>>,
 }
 
 impl Seen {
-    /// Waits until no connection has come for 1 s, for at most 20 s: a thousand registrars always have some heartbeat to send.
+    /// Waits until no connection has come for 1 s. Registrars that started within 20 s send the heartbeats of one interval
+    /// within 20 s of 30 s.
     pub async fn wait_until_quiet(&self) {
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(20) {
-            let last = self.connects.borrow().last().copied();
-            if last.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
-                return;
-            }
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while self.connects.borrow().last().is_some_and(|last| last.elapsed() <= Duration::from_secs(1)) {
+            assert!(Instant::now() < deadline, "connections come without a pause of 1 s");
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Median time from `since` to the opening of a control channel, by links or not.
+    pub fn median(&self, since: Instant, links: bool) -> Duration {
+        let channels = self.channels.borrow();
+        let opened = channels.iter().filter(|(at, is_link)| *at >= since && *is_link == links);
+        let mut times: Vec<_> = opened.map(|(at, _)| *at - since).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
     }
 
     /// Largest number of connections within any one second after `since`.
@@ -75,6 +84,10 @@ async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
                 let taken = bytes.starts_with(b"HTTP/1.1 201").then(|| start.elapsed());
                 seen.registers.borrow_mut().push((start, taken));
             }
+            let is_link = bytes.starts_with(b"HTTP/1.1 101");
+            if is_link || bytes.starts_with(b"HTTP/1.1 200") && contains(bytes, b"text/event-stream") {
+                seen.channels.borrow_mut().push((Instant::now(), is_link));
+            }
         });
         tokio::select! {
             () = up => (),
@@ -84,6 +97,10 @@ async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
     if let Some(start) = register_began.take() {
         seen.registers.borrow_mut().push((start, None));
     }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
 }
 
 /// Copies bytes until either side closes, and shows each piece to `look`.

@@ -1,10 +1,11 @@
 //! Many registrars lose their hub at once, and reconnect without a burst of connections.
 //!
-//! The test runs 200 real registrars in this process, and one hub process. To run 1,000 registrars and print the cost of an
-//! idle publisher:
+//! The test runs 200 real registrars in this process, half of them classic, and one hub process. To run 1,000 registrars,
+//! to print the cost of an idle publisher, and to restart the hub in half a second after all links were open for 60 s:
 //!
 //! ```sh
 //! HERD_REGISTRARS=1000 HERD_AWAY=20 HERD_IDLE=30 cargo test --test herd -- --nocapture
+//! HERD_REGISTRARS=1000 HERD_AWAY=0.5 HERD_IDLE=60 cargo test --test herd -- --nocapture
 //! ```
 
 #![allow(
@@ -23,14 +24,14 @@ mod hub;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actors::options::{BackendConfig, MockConfig};
+use actors::options::{BackendConfig, MockConfig, Transport};
 use actors::{Credentials, Options, ProviderConfig, Registrar, Secret};
 use tokio::time::{Instant, sleep};
 
 use front::Seen;
 use hub::Hub;
 
-fn number(variable: &str) -> Option<u64> {
+fn number<N: std::str::FromStr>(variable: &str) -> Option<N> {
     std::env::var(variable)
         .ok()
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
@@ -39,6 +40,8 @@ fn number(variable: &str) -> Option<u64> {
 /// Limit for connections in one second. A thousand registrars, each with a register call and a channel, spread over the 10 s
 /// of the first delay, make 200 on average.
 const PEAK: usize = 250;
+/// Limit for the median time until links are open again after a restart of the hub in half a second.
+const SOON: Duration = Duration::from_secs(2);
 /// Pause between the starts of two registrars.
 const BETWEEN: Duration = Duration::from_millis(10);
 /// Deadline for all registrars to be back: the longest reconnect delay, and the time for one connect.
@@ -47,10 +50,10 @@ const BACK: Duration = Duration::from_secs(65);
 /// P4, F84: registrars whose hub was killed reconnect spread over their delays, and none of their register calls fails.
 #[actix_rt::test]
 async fn registrars_whose_hub_was_killed_reconnect_without_a_burst() {
-    let count = usize::try_from(number("HERD_REGISTRARS").unwrap_or(200)).unwrap();
-    let away = Duration::from_secs(number("HERD_AWAY").unwrap_or(1));
+    let count = number("HERD_REGISTRARS").unwrap_or(200);
+    let away = Duration::from_secs_f64(number("HERD_AWAY").unwrap_or(1.0));
     let idle = Duration::from_secs(number("HERD_IDLE").unwrap_or(0));
-    println!("HERD_REGISTRARS={count} HERD_AWAY={} HERD_IDLE={}", away.as_secs(), idle.as_secs());
+    println!("HERD_REGISTRARS={count} HERD_AWAY={} HERD_IDLE={}", away.as_secs_f64(), idle.as_secs());
 
     let mut hub = Hub::start().await;
     let seen = Rc::new(Seen::default());
@@ -102,11 +105,18 @@ async fn registrars_whose_hub_was_killed_reconnect_without_a_burst() {
         returned - killed,
         after.len()
     );
+    let [link, classic] = [true, false].map(|links| seen.median(returned, links));
+    println!("control channels open after the hub's return, median: links {link:.1?}, classic {classic:.1?}");
     println!("peak connections in a second: {peak_after} after the return, {peak} since the kill");
     assert_eq!(failed, 0, "register calls failed");
     assert_eq!(rows, count, "rows are active");
     assert!(peak <= PEAK, "{peak} connections in a second");
     assert!(p99 < Duration::from_secs(1), "register calls take {p99:?}");
+    assert!(!link.is_zero() && !classic.is_zero(), "both transports are used");
+    // The first reconnect after a link that was open for 60 s is soon.
+    if idle >= Duration::from_mins(1) && away < Duration::from_secs(1) {
+        assert!(link <= SOON, "links are open again after {link:?}");
+    }
 
     for registrar in &registrars {
         registrar.stop_now();
@@ -121,5 +131,8 @@ fn registrar(index: usize, port: u16) -> Registrar {
         Credentials::new(format!("http://127.0.0.1:{port}"), Secret::new(hub::ADMIN.to_owned()));
     let name = format!("row-{index}").parse().unwrap();
     let provider = ProviderConfig::new(name, "mock", BackendConfig::Mock(MockConfig::default()));
-    Registrar::start(Options::new(credentials, vec![provider])).unwrap()
+    let mut options = Options::new(credentials, vec![provider]);
+    // Half of them have no link.
+    options.transport = if index.is_multiple_of(2) { Transport::Auto } else { Transport::Classic };
+    Registrar::start(options).unwrap()
 }

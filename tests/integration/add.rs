@@ -1,6 +1,7 @@
 //! `add` while others change the configuration.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::process::Home;
 use testkit::terminal::Terminal;
+use tokio::sync::Barrier;
 
 fn backend() -> FakeBackend {
     let backend = FakeBackend::start();
@@ -24,9 +26,11 @@ fn names(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|provider| provider["name"].as_str().unwrap()).collect()
 }
 
+/// All of them have read the file before the first of them writes it.
 #[actix_rt::test]
 async fn concurrent_adds_all_stay_in_the_file() {
     let (home, backend) = (Home::new(), backend());
+    backend.script(|script| script.models_wait = Some(Rc::new(Barrier::new(8))));
     let (url, models) = (backend.url(), (1..=8).map(|n| format!("org/Model-{n}")).collect::<Vec<_>>());
     let adding = models.iter().map(|model| {
         let (home, url) = (&home, &url);

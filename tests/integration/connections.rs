@@ -118,7 +118,9 @@ async fn clients_without_a_token_lock_nobody_out_when_descriptors_are_few() {
         }
     });
     let (mut calls, mut second) = (0, None);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while calls <= 15 || open.get() <= 300 {
+        assert!(Instant::now() < deadline, "{calls} calls, {} strangers", open.get());
         // Each round uses a new connection.
         let http = Http::new(&format!("http://127.0.0.1:{port}"), ADMIN);
         let body = json!({ "model": "local", "messages": [{ "role": "user", "content": "hi" }] });

@@ -1,7 +1,8 @@
 //! Registrar, hub and callers with a real reverse proxy between them, configured by the blocks of docs/reverse-proxy.md.
 
+mod kinds;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
 use std::time::Duration;
 
 use awc::http::Method;
@@ -9,16 +10,15 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::client::ask_on;
+use testkit::free_port;
 use testkit::http::Http;
 use testkit::process::Process;
 use testkit::team::{ADMIN, Plan, Team};
 use testkit::wait::{eventually, wait_for, wait_until};
-use testkit::{free_port, skipped};
 use tokio::net::TcpSocket;
-use tokio::process::Command;
 use tokio::time::Instant;
 
-const PAGE: &str = include_str!("../../docs/reverse-proxy.md");
+use kinds::{APACHE, CADDY, HAPROXY, Kind, NGINX, PLAIN_NGINX, block, with_lines};
 
 /// Address of a caller that is not the proxy's.
 const CALLER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -30,76 +30,9 @@ const CANCELLED: Duration = Duration::from_secs(10);
 /// Tokens of a timed stream: if all arrived at once, the first would take 2 s.
 const TOKENS: usize = 20;
 
-/// nginx with its defaults.
-const PLAIN_NGINX: &str = "
-server {
-    listen 443 ssl;
-    location / { proxy_pass http://127.0.0.1:8787; }
-}";
-
-/// How a proxy program is configured and started.
-struct Kind {
-    /// The program, and its section of the page.
-    program: &'static str,
-    section: &'static str,
-    /// Arguments; `DIR` is the proxy's folder, which has the file `conf`.
-    args: &'static [&'static str],
-    /// Lines of the page's block that are replaced, by their beginning; `PORT` is the proxy's port. An empty replacement
-    /// removes a line.
-    lines: &'static [(&'static str, &'static str)],
-    /// The rest of the configuration; `BLOCK` is the page's block.
-    frame: &'static str,
-    /// Whether it notices that a caller left without sending anything to it.
-    sees_callers_leave: bool,
-}
-
-// Every program runs as a single process, so that killing it ends the proxy.
-const NGINX: Kind = Kind {
-    program: "nginx",
-    section: "nginx",
-    args: &["-e", "stderr", "-p", "DIR", "-c", "DIR/conf"],
-    lines: &[("listen 443", "listen 127.0.0.1:PORT;")],
-    frame: "daemon off; master_process off; pid DIR/pid; error_log stderr; events {} http { access_log off; \
-            client_body_temp_path DIR/body; proxy_temp_path DIR/proxy; fastcgi_temp_path DIR/fastcgi; \
-            uwsgi_temp_path DIR/uwsgi; scgi_temp_path DIR/scgi;\nBLOCK\n}",
-    sees_callers_leave: true,
-};
-
-const CADDY: Kind = Kind {
-    program: "caddy",
-    section: "Caddy",
-    args: &["run", "--config", "DIR/conf", "--adapter", "caddyfile"],
-    lines: &[("hub.example {", "http://127.0.0.1:PORT {")],
-    frame: "{\n admin off\n auto_https off\n}\nBLOCK\n",
-    sees_callers_leave: true,
-};
-
-const HAPROXY: Kind = Kind {
-    program: "haproxy",
-    section: "HAProxy",
-    args: &["-db", "-f", "DIR/conf"],
-    lines: &[("bind :443", "bind 127.0.0.1:PORT")],
-    frame: "BLOCK\n",
-    sees_callers_leave: true,
-};
-
-// mod_reqtimeout with Debian's setting would cut a body that takes too long.
-const APACHE: Kind = Kind {
-    program: "apache2",
-    section: "Apache",
-    args: &["-X", "-d", "DIR", "-f", "DIR/conf"],
-    lines: &[("<VirtualHost", "<VirtualHost 127.0.0.1:PORT>"), ("SSL", "")],
-    frame: "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\n\
-            LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
-            LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so\n\
-            LoadModule reqtimeout_module /usr/lib/apache2/modules/mod_reqtimeout.so\n\
-            LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so\n\
-            LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so\n\
-            RequestReadTimeout header=20-40,MinRate=500 body=20,MinRate=500\n\
-            DefaultRuntimeDir DIR\nPidFile DIR/pid\nErrorLog /dev/stderr\nServerName hub.example\n\
-            User www-data\nGroup www-data\nListen 127.0.0.1:PORT\nBLOCK\n",
-    sees_callers_leave: false,
-};
+/// Pause in the middle of an answer, in seconds, unless `PROXY_PAUSE` is set: twice the time limits of the proxies in this
+/// test, and the hub sends something every 0.5 s. With `PROXY_PAUSE=75` all limits are those of the page and the hub's own.
+const PAUSE: u64 = 4;
 
 /// A team whose registrar and callers reach the hub through a proxy.
 struct Proxied {
@@ -111,60 +44,12 @@ struct Proxied {
     _folder: TempDir,
 }
 
-/// The block of a section of the page.
-fn block(section: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("\n## {section}\n")).unwrap();
-    rest.split("```").nth(1).unwrap()
-}
-
 impl Kind {
-    /// The file `conf` for a hub and a proxy on these ports.
-    fn conf(&self, block: &str, hub: u16, port: u16) -> String {
-        for (beginning, _) in self.lines {
-            assert!(block.contains(beginning), "no {beginning:?} in:\n{block}");
-        }
-        assert!(block.contains("127.0.0.1:8787"), "{block}");
-        let ours = |line: &str| {
-            let of_line = |(beginning, _): &&(&str, &str)| line.trim_start().starts_with(beginning);
-            self.lines.iter().find(of_line).map_or_else(|| line.to_owned(), |(_, ours)| (*ours).to_owned())
-        };
-        let lines: Vec<_> = block.lines().map(ours).collect();
-        let block = lines.join("\n").replace("127.0.0.1:8787", &format!("127.0.0.1:{hub}"));
-        self.frame.replace("BLOCK", &block).replace("PORT", &port.to_string())
-    }
-
-    async fn start(&self, block: &str, hub: u16, port: u16) -> Option<(Process, TempDir)> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_str().unwrap();
-        std::fs::write(folder.path().join("conf"), self.conf(block, hub, port).replace("DIR", path)).unwrap();
-        let mut command = Command::new(self.program);
-        command
-            .args(self.args.iter().map(|arg| arg.replace("DIR", path)))
-            .env_clear()
-            .env("HOME", path)
-            // Debian has servers in sbin, which is not in everybody's path.
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let Ok(child) = command.spawn() else {
-            skipped(&format!("the hub behind {}, which is not installed", self.program));
-            return None;
-        };
-        let process = Process::new(child);
-        wait_until(&format!("{} listens", self.program), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        })
-        .await;
-        Some((process, folder))
-    }
-
-    async fn team(&self, block: &str) -> Option<Proxied> {
+    async fn team(&self, block: &str, hub_options: &[&str]) -> Option<Proxied> {
         let (hub, port) = (free_port(), free_port());
         let (proxy, folder) = self.start(block, hub, port).await?;
         let team = Team::of(Plan {
-            hub: &["--trusted-proxy", "127.0.0.1"],
+            hub: &[&["--trusted-proxy", "127.0.0.1"], hub_options].concat(),
             ports: Some((hub, port)),
             ..Plan::default()
         })
@@ -260,7 +145,7 @@ fn chat_body(question: &str) -> String {
 }
 
 async fn carries_a_link(kind: &Kind) {
-    let Some(proxied) = kind.team(block(kind.section)).await else { return };
+    let Some(proxied) = kind.team(block(kind.section), &[]).await else { return };
     assert_eq!(proxied.transport().await, "link: one WebSocket", "{}", proxied.proxy.stderr());
     proxied.streams().await;
     proxied.names_the_caller().await;
@@ -279,10 +164,37 @@ async fn carries_a_link(kind: &Kind) {
     );
 }
 
+/// Checks that an answer that pauses for longer than the proxy's time limits goes on, and that its link stays.
+async fn keeps_a_link_in_a_pause(kind: &Kind) {
+    let by_hand = std::env::var("PROXY_PAUSE").ok().map(|seconds| seconds.parse().unwrap());
+    let own = block(kind.section);
+    let team = if by_hand.is_some() {
+        kind.team(own, &[]).await
+    } else {
+        let often = ["--ping-interval", "500ms", "--keepalive-interval", "500ms"];
+        kind.team(&with_lines(own, kind.timeouts), &often).await
+    };
+    let Some(proxied) = team else { return };
+    let pause = Duration::from_secs(by_hand.unwrap_or(PAUSE));
+    proxied.team.backend.script(|script| script.pause = pause);
+    let begin = Instant::now();
+    let body = Some(chat_body("hi"));
+    let mut answer = proxied.http.open(Method::POST, "/v1/chat/completions", body).await;
+    let mut text = Vec::new();
+    while let Some(piece) = answer.next().await {
+        text.extend(piece.unwrap());
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(begin.elapsed() >= pause, "{:?}", begin.elapsed());
+    assert!(text.trim_end().ends_with("data: [DONE]"), "{text}\n{}", proxied.proxy.stderr());
+    let log = proxied.team.registrar.stderr();
+    assert_eq!(log.matches("control channel open").count(), 1, "{log}");
+}
+
 /// F82: nginx removes the upgrade and keeps the body of a request until it is complete.
 #[actix_rt::test]
 async fn plain_nginx_carries_sse_and_posts() {
-    let Some(proxied) = NGINX.team(PLAIN_NGINX).await else { return };
+    let Some(proxied) = NGINX.team(PLAIN_NGINX, &[]).await else { return };
     let transport = proxied.transport().await;
     assert!(transport.starts_with("SSE and POSTs, because "), "{transport}");
     let (text, times) = proxied.timed_stream().await;
@@ -315,4 +227,24 @@ async fn haproxy_carries_a_link() {
 #[actix_rt::test]
 async fn apache_carries_a_link() {
     carries_a_link(&APACHE).await;
+}
+
+#[actix_rt::test]
+async fn nginx_keeps_a_link_in_a_pause() {
+    keeps_a_link_in_a_pause(&NGINX).await;
+}
+
+#[actix_rt::test]
+async fn caddy_keeps_a_link_in_a_pause() {
+    keeps_a_link_in_a_pause(&CADDY).await;
+}
+
+#[actix_rt::test]
+async fn haproxy_keeps_a_link_in_a_pause() {
+    keeps_a_link_in_a_pause(&HAPROXY).await;
+}
+
+#[actix_rt::test]
+async fn apache_keeps_a_link_in_a_pause() {
+    keeps_a_link_in_a_pause(&APACHE).await;
 }

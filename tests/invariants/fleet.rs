@@ -193,6 +193,11 @@ pub fn private_dir(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
+/// Half of the registrars of each pool are classic. One of the others stays with links that break early.
+fn transport(index: usize) -> &'static str {
+    ["auto", "link", "classic", "classic"][index % 4]
+}
+
 /// Creates the home directory and the `Program` of a registrar.
 pub fn registrar(
     index: usize,
@@ -221,7 +226,8 @@ pub fn registrar(
     write_private(&mcpctl.join("credentials"), &credentials.to_string());
     let timings = ["--heartbeat-interval", "1s", "--reconnect-base", "100ms", "--reconnect-max", "2s"];
     let limits = ["--idle-timeout", "3s", "--drain-timeout", "3s"];
-    let args = ["publish"].into_iter().chain(timings).chain(limits).map(str::to_owned).collect();
+    let args = ["publish"].into_iter().chain(timings).chain(limits).chain(["--transport", transport(index)]);
+    let args = args.map(str::to_owned).collect();
     Program::new(format!("registrar {index}"), args, home, pids.clone(), Rc::clone(record))
 }
 

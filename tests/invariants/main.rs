@@ -1,7 +1,7 @@
 //! Random faults in all components: every promise holds under them.
 //!
-//! The test runs one hub, 20 registrars, 20 backends and 200 callers, with fault proxies between them, for 20 s. To run it
-//! longer, and with the faults of another seed:
+//! The test runs one hub, 20 registrars, half of them classic, 20 backends and 200 callers, with fault proxies between them,
+//! for 20 s. To run it longer, and with the faults of another seed:
 //!
 //! ```sh
 //! FAULT_SECONDS=1200 FAULT_SEED=7 cargo test --test invariants all_of_it -- --nocapture

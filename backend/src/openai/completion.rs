@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 use wire::json::{each_element, member, unquote};
@@ -16,6 +17,9 @@ use super::error_in_answer::ErrorInAnswer;
 
 /// Maximum number of finished choices that are recorded, because a backend can send any number of indices.
 const MAX_CHOICES: usize = 4096;
+
+/// Built once: the search is made for every chunk.
+static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
 
 /// Events that servers send to keep a connection open.
 const BEATS: [&str; 4] = ["ping", "keepalive", "keep-alive", "heartbeat"];
@@ -127,9 +131,8 @@ impl Completion {
 
 /// Whether a `finish_reason` may be there that is no null: most chunks are done after this search.
 fn may_finish(chunk: &str) -> bool {
-    let finder = Finder::new(b"\"finish_reason\"");
-    finder.find_iter(chunk.as_bytes()).any(|at| {
-        let rest = chunk[at + finder.needle().len()..].trim_ascii_start();
+    REASON.find_iter(chunk.as_bytes()).any(|at| {
+        let rest = chunk[at + REASON.needle().len()..].trim_ascii_start();
         !rest.strip_prefix(':').is_some_and(|value| value.trim_ascii_start().starts_with("null"))
     })
 }

@@ -1,8 +1,10 @@
 //! Finds errors in answers and events whose status is a success.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memchr2;
+use memchr::memmem::Finder;
 use serde_json::Value;
 use wire::json::{each_element, each_member, member, unquote};
 use wire::openai::{error_message, has_error_message};
@@ -12,6 +14,10 @@ use super::MAX_ERROR;
 
 /// An error larger than this, in bytes, counts as not empty without being parsed.
 const MAX_EMPTY: usize = 4 << 10;
+
+// Built once: the searches are made for every chunk.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"choices\""));
 
 /// An error in the data of an event, or in the body of a 200.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,7 +83,7 @@ impl ErrorInAnswer {
     /// The error that says that it is one.
     fn marked(data: &str, endpoint: Endpoint) -> Option<Self> {
         // In valid JSON these bytes are a whole string or the end of one, so most chunks are done after one search.
-        memmem::find(data.as_bytes(), b"\"error\"")?;
+        ERROR.find(data.as_bytes())?;
         // Of data as long as an answer may be, nothing is kept but the places of these.
         let get = |key| member(data, key);
         // A response tells its own failure, in a shape that its callers know.
@@ -130,15 +136,13 @@ fn lacks_choices(data: &str, endpoint: Endpoint) -> bool {
 /// Whether nothing but single values stands before the `choices` of `data`, as with every known server: two short searches
 /// instead of a scan for nearly all chunks.
 fn begins_with_choices(data: &str) -> bool {
-    const KEY: &str = "\"choices\"";
-
-    let Some(at) = memmem::find(data.as_bytes(), KEY.as_bytes()) else { return false };
-    let (before, rest) = (&data[..at], &data[at + KEY.len()..]);
+    let Some(at) = CHOICES.find(data.as_bytes()) else { return false };
+    let (before, rest) = (&data[..at], &data[at + CHOICES.needle().len()..]);
     let is_list =
         || rest.trim_start().strip_prefix(':').is_some_and(|list| list.trim_start().starts_with('['));
     let is_outer = || {
         let inner = before.trim_start().strip_prefix('{');
-        inner.is_some_and(|inner| !inner.ends_with('\\') && !inner.contains(['{', '[']))
+        inner.is_some_and(|inner| !inner.ends_with('\\') && memchr2(b'{', b'[', inner.as_bytes()).is_none())
     };
     is_list() && is_outer()
 }

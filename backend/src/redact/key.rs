@@ -1,7 +1,9 @@
 //! Redaction of a backend's key.
 
+use std::sync::LazyLock;
+
 use memchr::memchr;
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 
 use super::strings::{replaced, rewritten};
 use super::{logprobs, url};
@@ -18,8 +20,8 @@ const PLACEHOLDERS: [&str; 9] = [
     "placeholder",
     "anything",
 ];
-/// Prefix of the JSON escape of an ASCII character.
-const ASCII_ESCAPE: &[u8] = b"\\u00";
+/// Prefix of the JSON escape of an ASCII character. Built once: the search is made for every chunk.
+static ASCII_ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
 /// Minimum length of a key, in bytes, to be redacted inside a longer word, too.
 pub(super) const LONG_KEY: usize = 16;
 
@@ -67,8 +69,7 @@ impl Key {
 
     /// Redacts the key in a JSON text, and removes log probabilities, which repeat it; `None` if it does not occur.
     pub(super) fn redact_json(&self, json: &str) -> Option<String> {
-        if self.core.find(json.as_bytes()).is_none() && memmem::find(json.as_bytes(), ASCII_ESCAPE).is_none()
-        {
+        if self.core.find(json.as_bytes()).is_none() && ASCII_ESCAPE.find(json.as_bytes()).is_none() {
             return None;
         }
         rewritten(json, |text| self.redact(text)).map(logprobs::remove)

@@ -1,5 +1,9 @@
 //! The token counts that an answer reports.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::json::member;
 
 /// Largest number of tokens that counts: some 10^12, a million times what any context holds. A backend's larger number would
@@ -32,10 +36,13 @@ pub struct Usage {
     pub output: Option<u64>,
 }
 
+/// Built once: the search is made for every chunk.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+
 /// Reads the `usage` of an answer or a chunk. A member that is no [`token_count`] is treated as absent.
 pub fn usage(body: &str) -> Option<Usage> {
     // Most chunks have none, and a search is cheaper than a scan.
-    memchr::memmem::find(body.as_bytes(), b"\"usage\"")?;
+    USAGE.find(body.as_bytes())?;
     let usage = member(body, "usage").filter(|usage| usage.starts_with('{'))?;
     let number = |keys: [&str; 2]| keys.iter().find_map(|key| token_count(member(usage, key)?));
     Some(Usage {
