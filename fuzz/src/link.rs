@@ -43,8 +43,8 @@ impl End {
         match step % 8 {
             0 => self.frame(data.to_vec()),
             // Of nearly the longest piece, and of a longer one.
-            1 => self.frame([data, &[b' '; MAX_PIECE - 300]].concat()),
-            2 => self.frame([data, &[b' '; MAX_PIECE + 1]].concat()),
+            1 => self.frame(padded(data, MAX_PIECE - 300)),
+            2 => self.frame(padded(data, MAX_PIECE + 1)),
             3 => {
                 // Most of a request, or of an answer, is larger than a step's data.
                 let body = data.repeat(usize::from(step / 8) * 16);
@@ -139,4 +139,11 @@ impl End {
         let tables = self.link.tables();
         assert_eq!(tables.len(), self.link.len());
     }
+}
+
+/// `data` and so many spaces.
+fn padded(data: &[u8], spaces: usize) -> Vec<u8> {
+    let mut padded = data.to_vec();
+    padded.resize(data.len() + spaces, b' ');
+    padded
 }
