@@ -72,9 +72,16 @@ fn key(change: &Change) -> Option<Key> {
 
 /// The newest change of each record, until it is written. A change is dropped when a later job writes or deletes the same
 /// record; so the remaining ones may be written at any time after the jobs that were sent before them.
+///
+/// Changes are written in rounds: those that came before a round began are written in it, each record once, and those that
+/// come meanwhile in the next. So no record is written more often than rounds begin, and none waits behind others that
+/// change again and again.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
-    changes: HashMap<Key, Coalesced>,
+    /// Changes of the round that is being written.
+    round: HashMap<Key, Coalesced>,
+    /// Changes of other records, for the next round.
+    next_round: HashMap<Key, Coalesced>,
     /// Number of jobs sent to the writer thread.
     jobs_sent: u64,
     /// A [`Job::WriteCoalesced`](super::job::Job::WriteCoalesced) has been sent and not all changes are written yet.
@@ -89,27 +96,47 @@ struct Coalesced {
 }
 
 impl Coalescer {
-    /// Adds a change, in place of the older one of its record.
+    /// Adds a change, in place of the older one of its record, whose round it keeps.
     pub(super) fn add(&mut self, change: Change) {
-        if let Some(key) = key(&change) {
-            self.changes.insert(key, Coalesced { after_jobs: self.jobs_sent, change });
+        let Some(key) = key(&change) else { return };
+        let coalesced = Coalesced { after_jobs: self.jobs_sent, change };
+        match self.round.get_mut(&key) {
+            Some(older) => *older = coalesced,
+            None => drop(self.next_round.insert(key, coalesced)),
         }
     }
 
     /// Counts a job that is sent to the writer thread, and drops the changes that `changes` supersede.
     pub(super) fn job_sent(&mut self, changes: &[Change]) {
         self.jobs_sent += 1;
-        if !self.changes.is_empty() {
-            changes.iter().filter_map(key).for_each(|key| drop(self.changes.remove(&key)));
+        if self.is_empty() {
+            return;
+        }
+        for key in changes.iter().filter_map(key) {
+            self.round.remove(&key);
+            self.next_round.remove(&key);
         }
     }
 
-    /// Takes at most `most` of the changes that may be written once `jobs_done` jobs are done.
+    /// Begins a round with all changes that came until now, also those that the last one left.
+    pub(super) fn begin_round(&mut self) {
+        if self.round.is_empty() {
+            self.round = std::mem::take(&mut self.next_round);
+        } else {
+            self.round.extend(self.next_round.drain());
+        }
+    }
+
+    /// Takes at most `most` of the round's changes that may be written once `jobs_done` jobs are done.
     pub(super) fn take(&mut self, jobs_done: u64, most: usize) -> Vec<Change> {
-        let ready = self.changes.extract_if(|_, coalesced| coalesced.after_jobs <= jobs_done);
+        let ready = self.round.extract_if(|_, coalesced| coalesced.after_jobs <= jobs_done);
         let changes = ready.take(most).map(|(_, coalesced)| coalesced.change).collect();
-        self.is_scheduled = !self.changes.is_empty();
+        self.is_scheduled = !self.is_empty();
         changes
+    }
+
+    fn is_empty(&self) -> bool {
+        self.round.is_empty() && self.next_round.is_empty()
     }
 }
 
@@ -125,5 +152,71 @@ mod tests {
         pending.add(vec![Change::DeleteTask("t".into()), claim(), Change::UnclaimTask("t".into()), claim()]);
         let is_kept = matches!(pending.changes(), [Change::DeleteTask(_), Change::ClaimTask { .. }]);
         assert!(is_kept, "{:?}", pending.changes());
+    }
+
+    /// Names that the coalescer's next batch of at most `most` changes writes, or deletes.
+    fn take_names(coalescer: &mut Coalescer, most: usize) -> Vec<String> {
+        let name = |change| match change {
+            Change::DeleteName(name) => name,
+            other => panic!("{other:?}"),
+        };
+        coalescer.take(u64::MAX, most).into_iter().map(name).collect()
+    }
+
+    fn add_all(coalescer: &mut Coalescer, names: impl IntoIterator<Item = String>) {
+        names.into_iter().for_each(|name| coalescer.add(Change::DeleteName(name)));
+    }
+
+    /// A27: however often the records of one user change, those of another are written.
+    #[test]
+    fn each_record_is_written_in_the_round_after_its_change() {
+        const BATCH: usize = 8;
+        let mut coalescer = Coalescer::default();
+        let names: Vec<String> = (0..4 * BATCH).map(|n| n.to_string()).collect();
+        add_all(&mut coalescer, names.iter().cloned());
+        for round in 0..3 {
+            coalescer.begin_round();
+            let mut written = Vec::new();
+            loop {
+                let batch = take_names(&mut coalescer, BATCH);
+                add_all(&mut coalescer, batch.iter().cloned());
+                let is_last = batch.len() < BATCH;
+                written.extend(batch);
+                if is_last {
+                    break;
+                }
+                assert!(written.len() <= names.len(), "round {round} does not end");
+            }
+            written.sort_by_key(|name| name.parse::<usize>().unwrap());
+            assert_eq!(written, names, "round {round}");
+        }
+    }
+
+    /// A change that replaces one of the round is written in the round, after the jobs that were sent before it.
+    #[test]
+    fn a_change_that_replaces_another_keeps_its_round() {
+        let mut coalescer = Coalescer::default();
+        add_all(&mut coalescer, ["a".into(), "b".into()]);
+        coalescer.begin_round();
+        coalescer.job_sent(&[]);
+        add_all(&mut coalescer, ["a".into(), "c".into()]);
+        assert_eq!(coalescer.take(0, 8).len(), 1, "a change is written before an earlier job");
+        assert_eq!(take_names(&mut coalescer, 8), ["a"]);
+        assert!(coalescer.is_scheduled);
+        coalescer.begin_round();
+        assert_eq!(take_names(&mut coalescer, 8), ["c"]);
+        assert!(!coalescer.is_scheduled);
+    }
+
+    /// A job that writes a record supersedes its change in every round.
+    #[test]
+    fn a_later_job_supersedes_the_changes_of_all_rounds() {
+        let mut coalescer = Coalescer::default();
+        add_all(&mut coalescer, ["a".into()]);
+        coalescer.begin_round();
+        add_all(&mut coalescer, ["b".into()]);
+        coalescer.job_sent(&["a", "b"].map(|name| Change::DeleteName(name.into())));
+        coalescer.begin_round();
+        assert_eq!(take_names(&mut coalescer, 8), [""; 0]);
     }
 }

@@ -37,7 +37,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(500);
 /// Longest time without a checkpoint on a store that is never idle.
 pub(super) const MAX_UNCHECKPOINTED: Duration = Duration::from_secs(5);
-/// Interval between two writes of the coalesced changes.
+/// Interval between the beginnings of two rounds of coalesced changes.
 const COALESCE_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
@@ -54,8 +54,10 @@ pub(super) struct Writer {
     jobs_done: u64,
     coalescer: Arc<Mutex<Coalescer>>,
     has_coalesced: bool,
-    /// `None` if the next write of coalesced changes need not wait: there was none, or it left some.
-    coalesced_written_at: Option<Instant>,
+    /// When the last round of coalesced changes began.
+    round_began_at: Option<Instant>,
+    /// Whether the round may have more changes than were written.
+    round_has_more: bool,
     pub(super) probes: Arc<Mutex<Probes>>,
     /// When the WAL got its first frame after the last checkpoint.
     pub(super) uncheckpointed_since: Option<Instant>,
@@ -83,7 +85,8 @@ impl Writer {
             jobs_done: 0,
             coalescer,
             has_coalesced: false,
-            coalesced_written_at: None,
+            round_began_at: None,
+            round_has_more: false,
             probes: Arc::default(),
             uncheckpointed_since: None,
             read_lock,
@@ -126,7 +129,7 @@ impl Writer {
                     None => read(&self.conn),
                 }
             }
-            if self.coalesced_written_at.is_none_or(|at| at.elapsed() >= COALESCE_FOR) {
+            if self.has_coalesced && self.until_coalesced().is_zero() {
                 self.write_coalesced();
             }
             // Also while jobs never cease.
@@ -138,9 +141,11 @@ impl Writer {
                 }
             }
         }
-        loop {
+        // All jobs are done, so that one round has all changes.
+        self.round_has_more = false;
+        while self.has_coalesced {
             self.write_coalesced();
-            if self.coalesced_written_at.is_some() || !self.has_coalesced {
+            if !self.round_has_more {
                 break;
             }
         }
@@ -154,9 +159,11 @@ impl Writer {
         loop {
             let wait = if !self.write_behind.is_empty() {
                 RETRY_EVERY
-            } else if !self.cleanup.is_idle() || (self.has_coalesced && self.coalesced_written_at.is_none()) {
+            } else if !self.cleanup.is_idle() {
                 Duration::ZERO
-            } else if self.uncheckpointed_since.is_some() || self.has_coalesced {
+            } else if self.has_coalesced {
+                self.until_coalesced()
+            } else if self.uncheckpointed_since.is_some() {
                 QUIET
             } else {
                 return queue.recv().ok();
@@ -181,17 +188,25 @@ impl Writer {
         }
     }
 
+    /// Time until the next batch of coalesced changes may be written.
+    fn until_coalesced(&self) -> Duration {
+        let began_at = self.round_began_at.filter(|_| !self.round_has_more);
+        began_at.map_or(Duration::ZERO, |at| COALESCE_FOR.saturating_sub(at.elapsed()))
+    }
+
+    /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     fn write_coalesced(&mut self) {
-        if !std::mem::take(&mut self.has_coalesced) {
-            return;
-        }
         let changes = {
             let mut coalescer = self.coalescer.lock();
+            if !self.round_has_more {
+                coalescer.begin_round();
+                self.round_began_at = Some(Instant::now());
+            }
             let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
             self.has_coalesced = coalescer.is_scheduled;
             changes
         };
-        self.coalesced_written_at = (changes.len() < GROUP_CHANGES).then(Instant::now);
+        self.round_has_more = changes.len() == GROUP_CHANGES;
         let (reply, _) = oneshot::channel();
         self.commit(vec![Write { changes, reply, is_write_behind: true }]);
     }
