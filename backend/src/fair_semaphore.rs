@@ -36,6 +36,11 @@ impl FairSemaphore {
         Self { max_permits, max_of_user, line: Mutex::new(None) }
     }
 
+    /// Whether `user` has a permit.
+    pub fn is_held_by(&self, user: &str) -> bool {
+        self.line.lock().as_ref().is_some_and(|line| line.taken_by.contains_key(user))
+    }
+
     /// Waits for a permit for `user`.
     pub async fn acquire(&'static self, user: &str) -> FairPermit {
         loop {

@@ -32,6 +32,8 @@ static SEARCHES: FairSemaphore = FairSemaphore::new(1, 1);
 
 /// Largest body, in bytes, of a call that takes a turn of [`ChangeTurns::small`]: some 50 rows.
 const SMALL_CHANGE: usize = 2 << 10;
+/// Most rows and agents of its session that such a call may drop: as many as it may name.
+const SMALL_DROP: usize = 50;
 
 /// Turns of calls that register or change rows, agents, pools and names. Each lasts until its changes are committed, so that
 /// they bound the changes of a user, and of all users, that wait for the store.
@@ -50,9 +52,14 @@ impl Default for ChangeTurns {
 }
 
 impl ChangeTurns {
-    /// The turns of calls with a body of `size` bytes.
-    pub(crate) fn of(&self, size: usize) -> &'static FairSemaphore {
-        if size <= SMALL_CHANGE { self.small } else { self.large }
+    /// The turns of calls with a body of `size` bytes that drop at most `dropped` rows and agents.
+    pub(crate) fn of(&self, size: usize, dropped: usize) -> &'static FairSemaphore {
+        if Self::is_small(size, dropped) { self.small } else { self.large }
+    }
+
+    /// Whether such calls take the turns of small ones.
+    pub(crate) fn is_small(size: usize, dropped: usize) -> bool {
+        size <= SMALL_CHANGE && dropped <= SMALL_DROP
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::connections::{self, PriorityGuard};
 use crate::error::{ApiError, ErrorKind};
-use crate::hub::Hub;
+use crate::hub::{ChangeTurns, Hub};
 use crate::model::Caller;
 use crate::quota::{BytesPermit, too_large, too_many};
 use crate::registry::{ManageError, Registry};
@@ -26,15 +26,27 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A user's turn to change the registry. It lasts until the changes are committed, also if the caller leaves.
 pub(super) struct ChangeTurn {
+    is_small: bool,
     _turn: (FairPermit, PriorityGuard),
     /// Counts the call's body.
-    _body: BytesPermit,
+    body: BytesPermit,
 }
 
 impl ChangeTurn {
     /// Waits for the turn of `caller` for a change that a body of the size of `body` asks for.
     pub(super) async fn wait(hub: &Hub, caller: &Caller, body: BytesPermit) -> Result<Self, ApiError> {
-        let turns = hub.change_turns.of(body.size());
+        Self::wait_to_drop(hub, caller, body, 0).await
+    }
+
+    /// As [`wait`](Self::wait), for a change that also drops at most `dropped` rows and agents.
+    pub(super) async fn wait_to_drop(
+        hub: &Hub,
+        caller: &Caller,
+        body: BytesPermit,
+        dropped: usize,
+    ) -> Result<Self, ApiError> {
+        let is_small = ChangeTurns::is_small(body.size(), dropped);
+        let turns = hub.change_turns.of(body.size(), dropped);
         let Ok(turn) = timeout(TURN_TIMEOUT, connections::turn(turns, &caller.user)).await else {
             let text =
                 "your earlier calls that register or change something are not written yet: try again later";
@@ -44,7 +56,20 @@ impl ChangeTurn {
         if !hub.tokens.is_valid(&caller.token_id, clock::now()) {
             return Err(ApiError::revoked());
         }
-        Ok(Self { _turn: turn, _body: body })
+        Ok(Self { is_small, _turn: turn, body })
+    }
+
+    /// Whether the turn is long enough to drop `dropped` rows and agents.
+    pub(super) fn may_drop(&self, dropped: usize) -> bool {
+        !self.is_small || ChangeTurns::is_small(self.body.size(), dropped)
+    }
+
+    /// Gives this turn back, and waits for one that is long enough for any change.
+    pub(super) async fn lengthen(self, hub: &Hub, caller: &Caller) -> Result<Self, ApiError> {
+        let Self { body, _turn: turn, .. } = self;
+        // Before the wait, in which it would keep others waiting.
+        drop(turn);
+        Self::wait_to_drop(hub, caller, body, usize::MAX).await
     }
 
     /// Waits for the commit of the changes, and ends the turn.

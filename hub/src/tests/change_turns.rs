@@ -12,6 +12,7 @@ use super::http::Ask;
 use super::interceptor::StoreInterceptor;
 use super::publisher::provider;
 use super::support::{ADMIN, TASKS, TestHub, eventually, hub, hub_on};
+use crate::model::{Caller, Role};
 use crate::store::{Change, SqliteStore, Store, StoreFuture};
 
 const REGISTER: &str = "/api/v1/llms/_provider-register";
@@ -131,6 +132,72 @@ async fn a_flood_of_register_calls_queues_one_write_at_a_time() {
     hub.stop().await;
 }
 
+/// A register call that names no rows: the hub drops those of its session.
+fn drop_all(hub: &TestHub, token: &str, session: &str) -> Ask {
+    let body = json!({ "providerSessionId": session, "providers": [] }).to_string();
+    hub.ask_as(token, "POST", REGISTER).body(body)
+}
+
+/// Registers 256 rows for the session.
+async fn fill(hub: &TestHub, token: &str, session: &str) {
+    let rows: Vec<Value> = (0..256).map(|row| provider(&format!("{session}-{row}"))).collect();
+    let body = json!({ "providerSessionId": session, "providers": rows });
+    assert_eq!(hub.register(token, &body).await.0, 201);
+}
+
+/// A27, P7: short calls that drop hundreds of rows take turns as large ones do: the store has one at a time.
+#[actix_rt::test]
+async fn short_calls_that_drop_many_rows_queue_one_write_at_a_time() {
+    let store = GatedStore::new();
+    let hub = hub_on(store.clone()).await;
+    let mallory = hub.member("mallory").await;
+    for session in ["one", "two"] {
+        fill(&hub, &mallory, session).await;
+    }
+    let before = store.stop();
+    let calls = ["one", "two"].map(|session| drop_all(&hub, &mallory, session));
+    let calls = actix_rt::spawn(async move { futures_util::join!(calls[0].send(), calls[1].send()) });
+    // Each has more than 40 bytes.
+    eventually("the hub has read both calls", async || held(&hub, "mallory") > 80).await;
+    assert_eq!(store.taken(), before + 1);
+    store.commit(1);
+    eventually("the second call has its turn", async || store.taken() == before + 2).await;
+    store.commit(usize::MAX);
+    let (one, two) = calls.await.unwrap();
+    assert_eq!((one.0, two.0), (201, 201));
+    hub.stop().await;
+}
+
+/// A27: a short call waits for a longer turn if its session has grown while it waited for a short one.
+#[actix_rt::test]
+async fn a_call_whose_session_has_grown_waits_for_a_longer_turn() {
+    let hub = hub().await;
+    let mallory = hub.member("mallory").await;
+    let [small, large] = [0, SMALL + 1].map(|size| hub.core().change_turns.of(size, 0));
+    let mut turns = Vec::new();
+    for _ in 0..16 {
+        turns.push(small.acquire("mallory").await);
+    }
+    let call = drop_all(&hub, &mallory, "grows");
+    let call = actix_rt::spawn(async move { call.send().await });
+    eventually("the call waits", async || held(&hub, "mallory") > 0).await;
+    // At once, since the call waits for some seconds only.
+    let rows: Vec<Value> = (0..60).map(|row| provider(&format!("row-{row}"))).collect();
+    let rows = json!({ "providerSessionId": "grows", "providers": rows });
+    let (core, rows) = (hub.core(), serde_json::from_value(rows).unwrap());
+    let owner = Caller { user: "mallory".into(), role: Role::Member, token_id: "test".into() };
+    core.registry.lock().register(&owner, &rows, &crate::random::id, core.now()).unwrap();
+    let turn = large.acquire("mallory").await;
+    drop(turns);
+    eventually("the call gives its turn back", async || !small.is_held_by("mallory")).await;
+    let registered = || core.registry.lock().session_llms("grows").len();
+    assert_eq!(registered(), 60);
+    drop(turn);
+    assert_eq!(call.await.unwrap().0, 201);
+    assert_eq!(registered(), 0);
+    hub.stop().await;
+}
+
 /// A27: a call that waits too long for its turn is refused with a reason.
 #[actix_rt::test]
 async fn a_register_call_without_a_turn_is_refused() {
@@ -154,7 +221,7 @@ async fn a_register_call_without_a_turn_is_refused() {
 async fn a_register_call_whose_token_is_revoked_while_it_waits_is_refused() {
     let hub = hub().await;
     let mallory = hub.member("mallory").await;
-    let turn = hub.core().change_turns.of(SMALL + 1).acquire("mallory").await;
+    let turn = hub.core().change_turns.of(SMALL + 1, 0).acquire("mallory").await;
     let call = flood(&hub, &mallory).swap_remove(0);
     let call = actix_rt::spawn(async move { call.send().await });
     eventually("the call waits", async || held(&hub, "mallory") > SMALL).await;

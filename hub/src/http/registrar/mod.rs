@@ -70,7 +70,14 @@ async fn register_llms(
     let (request, body): (RegisterRequest, _) = body::checked(&req, payload, check)
         .await
         .map_err(|error| naming::refused(&hub, &caller, [], error))?;
-    let turn = ChangeTurn::wait(&hub, &caller, body).await?;
+    // A call of some bytes may drop hundreds of entries.
+    let session = request.provider_session_id.as_deref();
+    let dropped = || hub.registry.lock().registered_entries(&caller, session);
+    let mut turn = ChangeTurn::wait_to_drop(&hub, &caller, body, dropped()).await?;
+    // The session may have grown while the call waited. Between this look and the change no other call runs.
+    if !turn.may_drop(dropped()) {
+        turn = turn.lengthen(&hub, &caller).await?;
+    }
     naming::check_budget(&hub, &caller)?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());

@@ -249,6 +249,13 @@ impl Registry {
         self.sessions.get(id).map_or(Vec::new(), |session| session.deleted.iter().cloned().collect())
     }
 
+    /// Number of rows and agents that `caller`'s session `id` has registered; 0 without a session of `caller`.
+    pub fn registered_entries(&self, caller: &Caller, id: Option<&str>) -> usize {
+        let session = id.and_then(|id| self.sessions.get(id));
+        let own = session.filter(|session| session.record.owner == caller.user);
+        own.map_or(0, |session| session.llms.len() + session.agents.len())
+    }
+
     /// Names of the session's registered rows.
     pub fn session_llms(&self, id: &str) -> Vec<String> {
         self.sessions.get(id).map_or(Vec::new(), |session| session.llms.iter().cloned().collect())
