@@ -48,9 +48,14 @@ impl ChangeTurn {
         let is_small = ChangeTurns::is_small(body.size(), dropped);
         let turns = hub.change_turns.of(body.size(), dropped);
         let Ok(turn) = timeout(TURN_TIMEOUT, connections::turn(turns, &caller.user)).await else {
-            let text =
-                "your earlier calls that register or change something are not written yet: try again later";
-            return Err(ApiError::new(ErrorKind::Busy, text).refused_by(Limit::ChangeTurns));
+            let error = if turns.is_held_by(&caller.user) {
+                let text = "your earlier calls that register or change something are not written yet: try again later";
+                ApiError::new(ErrorKind::Busy, text)
+            } else {
+                // Other users have all turns.
+                ApiError::new(ErrorKind::HubBusy, "the hub is busy, try again later")
+            };
+            return Err(error.refused_by(Limit::ChangeTurns));
         };
         // The token may have been revoked meanwhile.
         if !hub.tokens.is_valid(&caller.token_id, clock::now()) {

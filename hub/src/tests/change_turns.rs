@@ -216,6 +216,19 @@ async fn a_register_call_without_a_turn_is_refused() {
     hub.stop().await;
 }
 
+/// A27: a call that waits too long for other users' calls alone is not told to wait for its own.
+#[actix_rt::test]
+async fn a_register_call_that_waits_for_other_users_alone_gets_503() {
+    let hub = hub().await;
+    let mallory = hub.member("mallory").await;
+    let turns = hub.core().change_turns.of(SMALL + 1, 0);
+    let others = (0..8).map(async |user| turns.acquire(&format!("user-{user}")).await);
+    let _others = join_all(others).await;
+    let (status, refused) = flood(&hub, &mallory).swap_remove(0).json().await;
+    assert_eq!((status, &refused["error"]), (503, &json!("the hub is busy, try again later")));
+    hub.stop().await;
+}
+
 /// A27: a call that waits for its turn changes nothing if its token is revoked meanwhile.
 #[actix_rt::test]
 async fn a_register_call_whose_token_is_revoked_while_it_waits_is_refused() {
