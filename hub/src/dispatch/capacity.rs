@@ -102,6 +102,9 @@ pub(crate) struct Capacity {
     /// Notified when offers are left for [`run_offers`].
     left: Notify,
     claims: ClaimWaits,
+    /// Runs once in the next dispatch, between its check and its registration.
+    #[cfg(test)]
+    pub(crate) before_open: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// For publishers that have registered and are about to open their channel, by name.
     arrivals: Mutex<HashMap<String, Arc<Notify>>>,
 }

@@ -48,6 +48,17 @@ pub(super) struct SentEvent {
     pub(super) is_resent: bool,
 }
 
+/// The call that a dispatch serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DispatchedCall<'a> {
+    /// The name that was called: the row's, a pool's or an agent's.
+    pub(super) called: &'a str,
+    /// The user whose unread bytes the response counts for.
+    pub(super) reader: &'a UserId,
+    pub(super) streaming: bool,
+    pub(super) endpoint: Endpoint,
+}
+
 /// What a publisher is told to do.
 #[derive(Debug)]
 pub(super) enum DispatchPayload<'a> {
@@ -65,23 +76,22 @@ pub(super) enum DispatchPayload<'a> {
 }
 
 impl Dispatch {
-    /// Registers a dispatch on the row of `candidate` without sending it. `reader` is the user whose unread bytes the
-    /// response counts for. Takes over `reservation`. With `receipt`, the response to the publisher's last POST waits for
-    /// the commit of the task's end.
+    /// Registers a dispatch on the row of `candidate` without sending it. Takes over `reservation`. With `receipt`, the
+    /// response to the publisher's last POST waits for the commit of the task's end.
     pub(super) fn open(
         hub: &Arc<Hub>,
         candidate: &Candidate,
-        reader: &UserId,
-        streaming: bool,
-        endpoint: Endpoint,
+        call: DispatchedCall<'_>,
         reservation: Option<Reservation>,
         receipt: Option<CommitReceipt>,
     ) -> Result<(Self, ResponseChannel), ApiError> {
+        let DispatchedCall { called, reader, streaming, endpoint } = call;
         let (channel, pieces) = ResponseChannel::new(hub.unread_of(reader));
         let state = DispatchState {
             user: candidate.owner.clone(),
             session: candidate.session.clone(),
-            row: candidate.name.clone(),
+            row: candidate.name.as_str().into(),
+            called: (called != candidate.name).then(|| called.into()),
             streaming,
             endpoint,
             can_cancel: candidate.features.has(Feature::Cancel),

@@ -37,6 +37,8 @@ pub(crate) enum ResponsePiece {
     Error(ApiError),
     /// The session opened a new channel before any content. The task may be lost with the old channel: send it again.
     Reattached,
+    /// A name of the task was claimed before any content: check whether the publisher may still read it.
+    Recheck,
 }
 
 /// A response up to its first content.
@@ -83,7 +85,7 @@ impl ResponsePiece {
             Self::Events { bytes, .. } => bytes.len(),
             Self::Answer { body, .. } => body.get().len(),
             Self::Error(error) => error.message.len(),
-            Self::Done | Self::Reattached => 0,
+            Self::Done | Self::Reattached | Self::Recheck => 0,
         }
     }
 
@@ -102,7 +104,7 @@ impl ResponsePiece {
     pub(super) fn hold(&mut self, permit: BytesPermit) {
         match self {
             Self::Events { held, .. } | Self::Answer { held, .. } => *held = permit,
-            Self::Error(_) | Self::Done | Self::Reattached => (),
+            Self::Error(_) | Self::Done | Self::Reattached | Self::Recheck => (),
         }
     }
 }

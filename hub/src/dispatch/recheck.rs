@@ -46,27 +46,14 @@ pub(crate) fn refuses_now(hub: &Hub, request: &InferenceRequest, candidate: &Can
 }
 
 /// Resolves with the error of [`check_member`] once the name that was called, or the row's, has another owner.
-pub(super) async fn given_away(
-    hub: &Arc<Hub>,
-    request: &InferenceRequest,
-    candidate: &Candidate,
-) -> ApiError {
+async fn given_away(hub: &Arc<Hub>, request: &InferenceRequest, candidate: &Candidate) -> ApiError {
     let called = request.target.shown_name();
-    let check = |registry: &Registry| check_member(hub, registry, request, candidate);
     let names = [called, &candidate.name];
-    until_refused(hub, if called == candidate.name { &names[..1] } else { &names }, check).await
-}
-
-/// Resolves with the error of `check`, which is called at first and whenever one of `names` is claimed.
-pub(super) async fn until_refused<E>(
-    hub: &Arc<Hub>,
-    names: &[&str],
-    check: impl Fn(&Registry) -> Result<(), E>,
-) -> E {
+    let names = if called == candidate.name { &names[..1] } else { &names };
     loop {
         let mut waits: Vec<ClaimWait> = {
             let registry = hub.registry.lock();
-            if let Err(error) = check(&registry) {
+            if let Err(error) = check_member(hub, &registry, request, candidate) {
                 return error;
             }
             names.iter().map(|name| ClaimWait::new(hub, &registry, name)).collect()

@@ -110,6 +110,12 @@ impl ResponseChannel {
         let _ = self.pieces.try_send(ResponsePiece::Reattached);
     }
 
+    /// Asks for a check whether the task may still run. If it does not fit, the channel is full of pieces that lead to a
+    /// check themselves, all of them after this call.
+    pub(super) fn recheck(&self) {
+        let _ = self.pieces.try_send(ResponsePiece::Recheck);
+    }
+
     /// Sends the last pieces, in the background if the channel is full.
     pub(super) fn deliver(self, pieces: Vec<ResponsePiece>) {
         let mut left = pieces.into_iter();

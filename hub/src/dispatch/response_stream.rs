@@ -152,8 +152,8 @@ impl ResponseStream {
                 let text = "the publisher sent a whole answer within a stream";
                 Some(self.fail(&ApiError::bad_gateway(text)))
             }
-            // Comes only before any content.
-            ResponsePiece::Reattached => None,
+            // Come only before any content.
+            ResponsePiece::Reattached | ResponsePiece::Recheck => None,
         }
     }
 

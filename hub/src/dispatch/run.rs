@@ -1,7 +1,6 @@
 //! Fail-over: members are tried one after the other until one sends its first content.
 
 use std::cell::Cell;
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -10,15 +9,15 @@ use super::call::ActiveCall;
 use super::capacity::Reservation;
 use super::commit::CommitReceipt;
 use super::failure::refusal;
-use super::handle::{Dispatch, DispatchPayload};
+use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
 use super::pick::{TriedMembers, pick_member};
 use super::piece::{ResponsePiece, StartedResponse};
-use super::recheck::{check_member, given_away, refuses_now, wake_for};
+use super::recheck::{check_member, refuses_now, wake_for};
 use super::request::InferenceRequest;
 use super::upstream::UpstreamCall;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::registry::Candidate;
+use crate::registry::{Candidate, Registry};
 
 /// Runs one inference up to its first content.
 pub(super) async fn run(
@@ -97,14 +96,27 @@ pub(crate) async fn dispatch_to(
 ) -> Result<StartedResponse, ApiError> {
     let (user, streaming, endpoint) = (&request.caller.user, request.streaming, request.endpoint);
     let body = request.body.for_row(user, candidate, endpoint).await?;
-    let check = || check_member(hub, &hub.registry.lock(), request, candidate);
-    // The row may have changed while the caller waited for the wake or for a thread.
-    check()?;
+    let check = |registry: &Registry| check_member(hub, registry, request, candidate);
+    let claims = {
+        let registry = hub.registry.lock();
+        // The row may have changed while the caller waited for the wake or for a thread.
+        check(&registry)?;
+        hub.claims()
+    };
+    #[cfg(test)]
+    if let Some(run) = hub.capacity.before_open.lock().take() {
+        run();
+    }
     let model = request.set_model.then_some(candidate.model.as_str());
     let payload =
         DispatchPayload::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
-    let (mut dispatch, channel) =
-        Dispatch::open(hub, candidate, user, streaming, endpoint, reservation, receipt)?;
+    let dispatched =
+        DispatchedCall { called: request.target.shown_name(), reader: user, streaming, endpoint };
+    let (mut dispatch, channel) = Dispatch::open(hub, candidate, dispatched, reservation, receipt)?;
+    if hub.claims() != claims {
+        // On another thread, names were claimed before the dispatch was registered.
+        check(&hub.registry.lock())?;
+    }
     dispatch.mask = candidate.redaction();
     if let Some(upstream) = &candidate.upstream {
         let upstream = UpstreamCall::new(upstream, candidate, request, &body)?;
@@ -115,25 +127,22 @@ pub(crate) async fn dispatch_to(
         dispatch.send(candidate, user, &payload)?;
     }
     call.dispatched(&dispatch.id, candidate);
-    let mut given_away = pin!(given_away(hub, request, candidate));
-    let mut is_given_away = false;
     let first = loop {
-        tokio::select! {
-            biased;
-            piece = dispatch.next() => match piece {
-                Some(ResponsePiece::Reattached) => {
-                    check()?;
-                    dispatch.send(candidate, user, &payload)?;
-                }
-                first => break first,
-            },
-            error = &mut given_away, if !is_given_away => {
+        match dispatch.next().await {
+            Some(ResponsePiece::Reattached) => {
+                check(&hub.registry.lock())?;
+                dispatch.send(candidate, user, &payload)?;
+            }
+            Some(ResponsePiece::Recheck) => {
+                let checked = check(&hub.registry.lock());
                 // What the publisher has read is not affected.
-                is_given_away = true;
-                if dispatch.withdraw(candidate) {
+                if let Err(error) = checked
+                    && dispatch.withdraw(candidate)
+                {
                     return Err(error);
                 }
             }
+            first => break first,
         }
     };
     match first {
@@ -150,7 +159,7 @@ pub(crate) async fn dispatch_to(
         Some(first @ (ResponsePiece::Events { .. } | ResponsePiece::Done)) => {
             Ok(StartedResponse::Stream { first, dispatch })
         }
-        Some(ResponsePiece::Reattached) | None => {
+        Some(ResponsePiece::Reattached | ResponsePiece::Recheck) | None => {
             Err(ApiError::new(ErrorKind::PublisherLost, "the publisher was lost before it answered"))
         }
     }

@@ -1,6 +1,7 @@
 //! The live dispatches, and for ten minutes those that ended. Pure: no runtime, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -22,7 +23,9 @@ pub(crate) struct DispatchState {
     /// The session that runs the task; `None` for a public row.
     pub(super) session: Option<String>,
     /// The row whose capacity is used.
-    pub(super) row: String,
+    pub(super) row: Arc<str>,
+    /// The name that was called, if it is not the row's.
+    pub(super) called: Option<Arc<str>>,
     pub(super) streaming: bool,
     pub(super) endpoint: Endpoint,
     /// Whether the publisher has the feature `cancel`.
@@ -48,9 +51,20 @@ pub(super) enum DispatchEnd {
     Gone,
 }
 
+impl DispatchState {
+    /// The names whose next owner must not get the task: the row's and the one that was called. None for a public row,
+    /// whose request the hub sends at once.
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let names = std::iter::once(&self.row).chain(&self.called);
+        names.filter(|_| self.session.is_some())
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct DispatchTable {
     live: HashMap<String, DispatchState>,
+    /// Number of live dispatches on sessions by each of their names.
+    names: HashMap<Arc<str>, usize>,
     ended: HashMap<String, EndedDispatch>,
     /// The ids in `ended`, oldest first, with their times.
     order: VecDeque<(Duration, String)>,
@@ -65,6 +79,9 @@ struct EndedDispatch {
 
 impl DispatchTable {
     pub(super) fn insert(&mut self, id: String, state: DispatchState) {
+        for name in state.names() {
+            *self.names.entry(name.clone()).or_default() += 1;
+        }
         self.live.insert(id, state);
     }
 
@@ -89,6 +106,14 @@ impl DispatchTable {
     /// Ends the dispatch `id`; `None` if it had ended before: the first end counts.
     pub(super) fn end(&mut self, id: &str, end: DispatchEnd, now: Duration) -> Option<DispatchState> {
         let state = self.live.remove(id)?;
+        for name in state.names() {
+            if let Some(count) = self.names.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.names.remove(name);
+                }
+            }
+        }
         let (user, session, receipt) = (state.user.clone(), state.session.clone(), state.receipt.clone());
         self.ended.insert(id.to_owned(), EndedDispatch { user, session, end, receipt });
         self.order.push_back((now, id.to_owned()));
@@ -120,6 +145,19 @@ impl DispatchTable {
         self.live.iter().filter(can_resend).map(|(_, state)| state.channel.clone()).collect()
     }
 
+    /// The channels of the tasks without content on rows that are called by one of `names`, or that have such a name.
+    pub(super) fn unstarted_by(&self, names: &[String]) -> Vec<ResponseChannel> {
+        let names: HashSet<&str> =
+            names.iter().map(String::as_str).filter(|name| self.names.contains_key(*name)).collect();
+        if names.is_empty() {
+            // Of most claims nobody has called the name before: nothing is scanned.
+            return Vec::new();
+        }
+        let is_concerned =
+            |state: &&DispatchState| !state.started && state.names().any(|name| names.contains(&**name));
+        self.live.values().filter(is_concerned).map(|state| state.channel.clone()).collect()
+    }
+
     /// The ids of all live dispatches.
     pub(super) fn ids(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
@@ -138,4 +176,46 @@ impl DispatchTable {
 /// Whether a task of `owner` on the session `holder` belongs to `user`, and to `session` if one is given.
 fn runs_on(owner: &str, holder: Option<&str>, user: &str, session: Option<&str>) -> bool {
     owner == user && holder.is_some() && session.is_none_or(|named| holder == Some(named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::ByteQuota;
+
+    fn state(session: Option<&str>, row: &str, called: Option<&str>) -> DispatchState {
+        let (channel, _) = ResponseChannel::new(ByteQuota::new(&Arc::default(), "carl", 0, "answers"));
+        DispatchState {
+            user: "alice".into(),
+            session: session.map(Into::into),
+            row: row.into(),
+            called: called.map(Into::into),
+            streaming: false,
+            endpoint: Endpoint::ChatCompletions,
+            can_cancel: true,
+            channel,
+            started: false,
+            next_seq: 0,
+            stream: None,
+            receipt: None,
+        }
+    }
+
+    /// A38: a claim concerns the unstarted tasks on its row, and those that called its name, and no public row's.
+    #[test]
+    fn a_claim_concerns_the_unstarted_tasks_of_its_name() {
+        let mut table = DispatchTable::default();
+        table.insert("1".into(), state(Some("s"), "a", None));
+        table.insert("2".into(), state(Some("s"), "a", Some("ag")));
+        table.insert("3".into(), state(None, "a", Some("ag")));
+        table.insert("4".into(), DispatchState { started: true, ..state(Some("s"), "a", None) });
+        let found = |table: &DispatchTable, name: &str| table.unstarted_by(&["x".into(), name.into()]).len();
+        assert_eq!(["a", "ag", "b"].map(|name| found(&table, name)), [2, 1, 0]);
+        table.end("2", DispatchEnd::Gone, Duration::ZERO);
+        assert_eq!(["a", "ag"].map(|name| found(&table, name)), [1, 0]);
+        for id in ["1", "3", "4", "4"] {
+            table.end(id, DispatchEnd::Gone, Duration::ZERO);
+        }
+        assert!(table.names.is_empty(), "{:?}", table.names);
+    }
 }

@@ -9,12 +9,11 @@ use tokio::time::{Instant, timeout};
 use wire::task::Endpoint;
 
 use super::failure::refusal;
-use super::handle::{Dispatch, DispatchPayload};
+use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
 use super::piece::ResponsePiece;
-use super::recheck::until_refused;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::registry::{Candidate, Registry};
+use crate::registry::Candidate;
 use crate::telemetry::WakeOutcome;
 
 /// How a wake task ended; `None` while it runs.
@@ -95,30 +94,28 @@ async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<Wak
 /// Sends the wake task to the row's publisher and waits for its result.
 async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let owner = &candidate.owner;
+    let called = candidate.name.as_str();
     let endpoint = Endpoint::ChatCompletions;
-    let (mut dispatch, _) = Dispatch::open(hub, candidate, owner, false, endpoint, None, None)?;
-    dispatch.send(candidate, owner, &DispatchPayload::Wake)?;
+    let call = DispatchedCall { called, reader: owner, streaming: false, endpoint };
+    let (mut dispatch, _) = Dispatch::open(hub, candidate, call, None, None)?;
     let gone = || ApiError::new(ErrorKind::PublisherLost, "the publisher was lost");
-    let check = |registry: &Registry| if registry.is_same_row(candidate) { Ok(()) } else { Err(gone()) };
+    let check = || if hub.registry.lock().is_same_row(candidate) { Ok(()) } else { Err(gone()) };
+    // The name may have been claimed since the pick. Later claims find the dispatch.
+    check()?;
+    dispatch.send(candidate, owner, &DispatchPayload::Wake)?;
     let first = async {
         loop {
-            match dispatch.next().await {
-                Some(ResponsePiece::Reattached) => {
-                    if let Err(error) = check(&hub.registry.lock()) {
-                        break Some(ResponsePiece::Error(error));
-                    }
-                    drop(dispatch.send(candidate, owner, &DispatchPayload::Wake));
-                }
-                first => break first,
+            let piece = dispatch.next().await;
+            let is_reattached = matches!(piece, Some(ResponsePiece::Reattached));
+            if !is_reattached && !matches!(piece, Some(ResponsePiece::Recheck)) {
+                break piece;
             }
-        }
-    };
-    let names = [candidate.name.as_str()];
-    let first = async {
-        tokio::select! {
-            biased;
-            error = until_refused(hub, &names, check) => Some(ResponsePiece::Error(error)),
-            first = first => first,
+            if let Err(error) = check() {
+                break Some(ResponsePiece::Error(error));
+            }
+            if is_reattached {
+                drop(dispatch.send(candidate, owner, &DispatchPayload::Wake));
+            }
         }
     };
     match timeout(hub.options.timings.wait_timeout, first).await {
@@ -140,7 +137,7 @@ async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiE
         Ok(Some(ResponsePiece::Events { .. } | ResponsePiece::Done)) => {
             Err(wake_failed("the wake ended with a stream"))
         }
-        Ok(Some(ResponsePiece::Reattached) | None) => Err(gone()),
+        Ok(Some(ResponsePiece::Reattached | ResponsePiece::Recheck) | None) => Err(gone()),
         Err(_) => Err(wake_failed("the wake did not end in time")),
     }
 }

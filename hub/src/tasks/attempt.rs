@@ -182,7 +182,7 @@ async fn read_stream(
                 let text = "the publisher sent a whole answer within a stream";
                 return AttemptResult::Failed(ApiError::bad_gateway(text));
             }
-            Some(ResponsePiece::Reattached) => (),
+            Some(ResponsePiece::Reattached | ResponsePiece::Recheck) => (),
             None => {
                 let text = "the publisher was lost in the middle of its answer";
                 return AttemptResult::Failed(ApiError::new(ErrorKind::Interrupted, text));

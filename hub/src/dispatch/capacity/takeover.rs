@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -10,11 +11,17 @@ use super::{Offer, detached_queue};
 use crate::hub::Hub;
 use crate::registry::Registry;
 
-/// The names whose claim callers wait for. Dropping a sender wakes its callers.
+/// The names whose claim callers wait for. Dispatches are not among them: [`DispatchTable`](super::super::DispatchTable)
+/// has their names.
 #[derive(Default)]
-pub(super) struct ClaimWaits(Mutex<HashMap<String, watch::Sender<()>>>);
+pub(super) struct ClaimWaits {
+    /// Dropping a sender wakes its callers.
+    names: Mutex<HashMap<String, watch::Sender<()>>>,
+    /// How often names were claimed.
+    count: AtomicU64,
+}
 
-/// A caller that waits until a name is claimed: of its agent, or of the row that its task was sent to.
+/// A caller that waits until a name is claimed: of its agent, or of the row that wakes for it.
 pub(in crate::dispatch) struct ClaimWait {
     hub: Arc<Hub>,
     name: String,
@@ -24,7 +31,7 @@ pub(in crate::dispatch) struct ClaimWait {
 impl ClaimWait {
     /// The registry is locked, so that the name is not claimed between the caller's last look at it and this.
     pub(in crate::dispatch) fn new(hub: &Arc<Hub>, _: &Registry, name: &str) -> Self {
-        let mut names = hub.capacity.claims.0.lock();
+        let mut names = hub.capacity.claims.names.lock();
         let claimed = names.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe();
         drop(names);
         Self { hub: hub.clone(), name: name.to_owned(), claimed }
@@ -39,7 +46,7 @@ impl ClaimWait {
 
 impl Drop for ClaimWait {
     fn drop(&mut self) {
-        let mut names = self.hub.capacity.claims.0.lock();
+        let mut names = self.hub.capacity.claims.names.lock();
         // The entry may be that of later callers after a claim: they at most look once more.
         if names.get(&self.name).is_some_and(|sender| sender.receiver_count() == 1) {
             names.remove(&self.name);
@@ -48,6 +55,13 @@ impl Drop for ClaimWait {
 }
 
 impl Hub {
+    /// How often names were claimed. A check of a task holds if this is the same, once the task is among the dispatches,
+    /// as it was while the registry was locked for the check; [`end_taken_over`](Self::end_taken_over) notifies the
+    /// dispatches of later claims. The locks of both tables order its reads and writes.
+    pub(in crate::dispatch) fn claims(&self) -> u64 {
+        self.capacity.claims.count.load(Ordering::Relaxed)
+    }
+
     /// Ends the calls and durable tasks that wait for names which other users have claimed, also those that wait for a
     /// wake or whose events no publisher has read.
     pub(crate) fn end_taken_over(&self, registry: &mut Registry) {
@@ -55,8 +69,13 @@ impl Hub {
         if claimed.is_empty() {
             return;
         }
+        // Before the look at the dispatches: one that is added later reads the new count.
+        self.capacity.claims.count.fetch_add(1, Ordering::Relaxed);
+        for channel in self.dispatches.lock().unstarted_by(&claimed) {
+            channel.recheck();
+        }
         {
-            let mut waits = self.capacity.claims.0.lock();
+            let mut waits = self.capacity.claims.names.lock();
             for name in &claimed {
                 waits.remove(name);
             }
