@@ -271,6 +271,33 @@ fn dropped_rows_are_deleted_when_the_channel_is_closed() {
     assert!(registry.llms.is_empty());
 }
 
+/// A27: of rows and agents that are deleted or registered again, a session keeps nothing.
+#[test]
+fn a_session_keeps_no_key_of_a_row_or_an_agent_that_is_gone() {
+    let rows = |names: &[&str]| names.iter().map(|name| provider(name, None)).collect();
+    let mut registry = registry_with(&[("a", None)], PoolPolicy::Members);
+    let mut request = RegisterRequest {
+        provider_session_id: Some("alice-1".into()),
+        providers: rows(&["a", "b", "c", "d"]),
+        agents: vec![serde_json::from_str(r#"{"name":"g","llmName":"a"}"#).unwrap()],
+    };
+    let ids = |prefix: &str| prefix.to_owned();
+    registry.register(&caller("alice"), &request, &ids, at(0)).unwrap();
+    (request.providers, request.agents) = (rows(&["d"]), Vec::new());
+    registry.register(&caller("alice"), &request, &ids, at(0)).unwrap();
+    let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
+    registry.heartbeat(&caller("alice"), &beat, at(3 * HOUR)).unwrap();
+    registry.sweep(at(3 * HOUR));
+    let overdue = |registry: &Registry| registry.sessions["alice-1"].overdue.len();
+    assert_eq!(overdue(&registry), 4);
+    registry.remove_llm("a", at(3 * HOUR));
+    registry.remove_agent("g", at(3 * HOUR));
+    assert_eq!(overdue(&registry), 2);
+    request.providers = rows(&["b", "d"]);
+    registry.register(&caller("alice"), &request, &ids, at(3 * HOUR)).unwrap();
+    assert_eq!(overdue(&registry), 1);
+}
+
 /// A34: the retention time of an unused name includes the time in which the hub did not run.
 #[test]
 fn a_name_is_reserved_across_a_restart_until_its_time_is_over() {

@@ -152,12 +152,16 @@ impl Session {
 
     pub(super) fn remove_llm(&mut self, name: &str) {
         self.llms.remove(name);
-        self.dropped_llms.remove(name);
+        if self.dropped_llms.remove(name) {
+            self.overdue.remove(&ExpiryKey::Llm(name.into()));
+        }
     }
 
     pub(super) fn remove_agent(&mut self, name: &str) {
         self.agents.remove(name);
-        self.dropped_agents.remove(name);
+        if self.dropped_agents.remove(name) {
+            self.overdue.remove(&ExpiryKey::Agent(name.into()));
+        }
     }
 
     /// Features negotiated on its channel; none without a channel.
