@@ -27,7 +27,7 @@ pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, UnknownSession};
 pub use view::{LiveLlm, Target, UnresolvedAgent};
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ pub struct Registry {
     expiry: ExpiryIndex,
     /// Whether [`Registry::sweep`] runs.
     sweeping: bool,
+    /// Pools of the rows that this sweep deleted.
+    swept_pools: BTreeSet<String>,
     feed: ChangeFeed,
     /// Number of picks, for round-robin between equal members.
     picks: u64,
@@ -76,6 +78,9 @@ pub struct Registry {
     /// Number of calls to [`Registry::pick_of`].
     #[cfg(test)]
     pub(crate) pool_scans: u64,
+    /// Number of calls to [`Registry::is_overdue`].
+    #[cfg(test)]
+    overdue_checks: AtomicUsize,
 }
 
 impl Registry {
@@ -100,11 +105,14 @@ impl Registry {
             unsaved_sessions: Vec::new(),
             expiry: ExpiryIndex::default(),
             sweeping: false,
+            swept_pools: BTreeSet::new(),
             feed: ChangeFeed::default(),
             picks: 0,
             rows_examined: AtomicUsize::default(),
             #[cfg(test)]
             pool_scans: 0,
+            #[cfg(test)]
+            overdue_checks: AtomicUsize::default(),
         };
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();
         for record in &snapshot.names {

@@ -72,7 +72,11 @@ impl Registry {
         self.expiry.remove(due, ExpiryKey::Llm(name.into()));
         if let Some(pool) = &llm.pool_name {
             self.leave_pool(pool, name, llm.visibility, &llm.owner);
-            self.update_name_use(pool, now);
+            if self.sweeping {
+                self.swept_pools.insert(pool.clone());
+            } else {
+                self.update_name_use(pool, now);
+            }
         }
         self.update_name_use(name, now);
         if let Some(session) = llm.session.as_ref().and_then(|id| self.sessions.get_mut(id)) {

@@ -53,6 +53,10 @@ impl Registry {
                 }
             }
         }
+        // Once for each pool, since this looks at all of its rows that are overdue.
+        for pool in std::mem::take(&mut self.swept_pools) {
+            self.update_name_use(&pool, now);
+        }
         self.sweeping = false;
         result.changes.append(&mut self.names.drain_changes());
         result
@@ -116,6 +120,8 @@ impl Registry {
     /// Whether a sweep runs that deletes the row, which was inactive for the retention time. Outside a sweep the row stays:
     /// its session's channel may open before the next one.
     pub(super) fn is_overdue(&self, row: &str, now: Now) -> bool {
+        #[cfg(test)]
+        self.overdue_checks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.sweeping
             && self.llms.get(row).is_some_and(|entry| {
                 let session = entry.llm.session.as_ref().and_then(|id| self.sessions.get(id));

@@ -271,6 +271,19 @@ fn dropped_rows_are_deleted_when_the_channel_is_closed() {
     assert!(registry.llms.is_empty());
 }
 
+/// A27: a sweep that deletes all rows of a pool looks at each of them a bounded number of times.
+#[test]
+fn a_sweep_looks_at_the_rows_of_a_pool_once() {
+    let mut registry = registry_with(&[], PoolPolicy::Members);
+    let rows = (0..MAX_ENTRIES).map(|row| provider(&row.to_string(), Some("lake"))).collect();
+    register(&mut registry, "alice", "alice-2", rows).unwrap();
+    while registry.sweep(at(HOUR)).more {}
+    while registry.sweep(at(9 * HOUR)).more {}
+    assert!(registry.llms.is_empty());
+    let checks = registry.overdue_checks.into_inner();
+    assert!(checks <= 4 * MAX_ENTRIES, "{checks}");
+}
+
 /// A27: of rows and agents that are deleted or registered again, a session keeps nothing.
 #[test]
 fn a_session_keeps_no_key_of_a_row_or_an_agent_that_is_gone() {
@@ -286,15 +299,15 @@ fn a_session_keeps_no_key_of_a_row_or_an_agent_that_is_gone() {
     (request.providers, request.agents) = (rows(&["d"]), Vec::new());
     registry.register(&caller("alice"), &request, &ids, at(0)).unwrap();
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
-    registry.heartbeat(&caller("alice"), &beat, at(3 * HOUR)).unwrap();
-    registry.sweep(at(3 * HOUR));
+    registry.heartbeat(&caller("alice"), &beat, at(9 * HOUR)).unwrap();
+    registry.sweep(at(9 * HOUR));
     let overdue = |registry: &Registry| registry.sessions["alice-1"].overdue.len();
     assert_eq!(overdue(&registry), 4);
-    registry.remove_llm("a", at(3 * HOUR));
-    registry.remove_agent("g", at(3 * HOUR));
+    registry.remove_llm("a", at(9 * HOUR));
+    registry.remove_agent("g", at(9 * HOUR));
     assert_eq!(overdue(&registry), 2);
     request.providers = rows(&["b", "d"]);
-    registry.register(&caller("alice"), &request, &ids, at(3 * HOUR)).unwrap();
+    registry.register(&caller("alice"), &request, &ids, at(9 * HOUR)).unwrap();
     assert_eq!(overdue(&registry), 1);
 }
 
