@@ -21,11 +21,27 @@ pub(super) struct ClaimWaits {
     count: AtomicU64,
 }
 
+impl ClaimWaits {
+    /// Notifies the callers that wait for a claim of one of `claimed`.
+    pub(super) fn claimed(&self, claimed: &[String]) {
+        let mut names = self.names.lock();
+        for name in claimed {
+            names.remove(name);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.lock().is_empty()
+    }
+}
+
 /// A caller that waits until a name is claimed: of its agent, or of the row that wakes for it.
 pub(in crate::dispatch) struct ClaimWait {
     hub: Arc<Hub>,
     name: String,
-    claimed: watch::Receiver<()>,
+    /// `None` only while it is dropped.
+    claimed: Option<watch::Receiver<()>>,
 }
 
 impl ClaimWait {
@@ -34,21 +50,28 @@ impl ClaimWait {
         let mut names = hub.capacity.claims.names.lock();
         let claimed = names.entry(name.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe();
         drop(names);
-        Self { hub: hub.clone(), name: name.to_owned(), claimed }
+        Self { hub: hub.clone(), name: name.to_owned(), claimed: Some(claimed) }
     }
 
     /// Resolves when the name has been claimed.
     pub(in crate::dispatch) async fn claimed(&mut self) {
-        // An error: nothing is sent.
-        let _ = self.claimed.changed().await;
+        if let Some(claimed) = &mut self.claimed {
+            // An error: nothing is sent.
+            let _ = claimed.changed().await;
+        }
     }
 }
 
 impl Drop for ClaimWait {
     fn drop(&mut self) {
         let mut names = self.hub.capacity.claims.names.lock();
-        // The entry may be that of later callers after a claim: they at most look once more.
-        if names.get(&self.name).is_some_and(|sender| sender.receiver_count() == 1) {
+        // Without a sender the name was claimed, and the entry is that of later callers.
+        let Some(claimed) = self.claimed.take().filter(|claimed| claimed.has_changed().is_ok()) else {
+            return;
+        };
+        // Dropped behind the lock: of the last two callers, one finds no other.
+        drop(claimed);
+        if names.get(&self.name).is_some_and(|sender| sender.receiver_count() == 0) {
             names.remove(&self.name);
         }
     }
@@ -74,12 +97,7 @@ impl Hub {
         for channel in self.dispatches.lock().unstarted_by(&claimed) {
             channel.recheck();
         }
-        {
-            let mut waits = self.capacity.claims.names.lock();
-            for name in &claimed {
-                waits.remove(name);
-            }
-        }
+        self.capacity.claims.claimed(&claimed);
         if !self.has_waiters() {
             return;
         }

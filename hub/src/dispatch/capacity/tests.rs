@@ -219,3 +219,22 @@ async fn a_waiting_connection_has_priority_until_its_task_is_sent() {
     drop(world);
     hub.stop().await;
 }
+
+/// A wait for an earlier claim leaves the waits of later callers alone, and the last of these leaves nothing.
+#[actix_rt::test]
+async fn a_wait_for_an_earlier_claim_does_not_end_later_ones() {
+    let hub = crate::tests::support::hub().await;
+    let core = hub.core();
+    let wait = || ClaimWait::new(core, &core.registry.lock(), "a");
+    let early = wait();
+    core.capacity.claims.claimed(&["a".into()]);
+    let mut late = wait();
+    drop(early);
+    assert!(late.claimed().now_or_never().is_none(), "a caller is notified without a claim");
+    core.capacity.claims.claimed(&["a".into()]);
+    assert!(late.claimed().now_or_never().is_some());
+    let (one, two) = (wait(), wait());
+    drop((late, one, two));
+    assert!(core.capacity.claims.is_empty());
+    hub.stop().await;
+}
