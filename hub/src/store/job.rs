@@ -36,6 +36,20 @@ pub(super) struct Probes {
     pub(super) waiting: Vec<Reply<()>>,
     /// A [`Job::Probe`] is in the queue.
     pub(super) is_scheduled: bool,
+    /// Number of waiting calls after which those whose callers left are removed.
+    clean_at: usize,
+}
+
+impl Probes {
+    /// Adds a call. Those whose callers left are removed when the number has doubled: each call costs a constant time, and
+    /// at most twice as many wait as have callers, but for the first 64.
+    pub(super) fn add(&mut self, reply: Reply<()>) {
+        if self.waiting.len() >= self.clean_at {
+            self.waiting.retain(|waiting| !waiting.is_closed());
+            self.clean_at = 64.max(2 * self.waiting.len());
+        }
+        self.waiting.push(reply);
+    }
 }
 
 /// A list of changes, applied whole or not at all.
@@ -159,3 +173,31 @@ pub(super) const DIE_AT: &str = "VIRTUAL_LLM_TEST_DIE_AT";
 /// Environment variable: the number of times that the point is survived.
 #[cfg(test)]
 pub(super) const DIE_AFTER: &str = "VIRTUAL_LLM_TEST_DIE_AFTER";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A27: calls that were given up are removed, but not looked at by every further call.
+    #[test]
+    fn given_up_probes_are_removed_at_each_doubling() {
+        let mut probes = Probes::default();
+        let mut cleaned = 0;
+        for _ in 0..10_000 {
+            let before = probes.waiting.len();
+            probes.add(oneshot::channel().0);
+            cleaned += usize::from(probes.waiting.len() <= before);
+            assert!(probes.waiting.len() <= 64);
+        }
+        assert!(cleaned <= 10_000 / 64, "{cleaned}");
+        let held: Vec<_> = (0..10_000).map(|_| oneshot::channel()).collect();
+        let mut receivers = Vec::new();
+        let mut looks = 0;
+        for (reply, receiver) in held {
+            looks += usize::from(probes.waiting.len() >= probes.clean_at);
+            probes.add(reply);
+            receivers.push(receiver);
+        }
+        assert!(looks <= 9, "{looks}");
+    }
+}

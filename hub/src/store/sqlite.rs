@@ -166,8 +166,7 @@ impl Store for SqliteStore {
         let (reply, result) = oneshot::channel();
         let is_scheduled = {
             let mut probes = self.probes.lock();
-            probes.waiting.retain(|waiting| !waiting.is_closed());
-            probes.waiting.push(reply);
+            probes.add(reply);
             std::mem::replace(&mut probes.is_scheduled, true)
         };
         if !is_scheduled {
