@@ -44,8 +44,37 @@ pub struct Llm {
 impl Llm {
     /// Whether the two rows differ at most in their times of the last heartbeat and of the last update.
     pub fn is_same(&self, other: &Self) -> bool {
-        let (last_heartbeat_at, updated_at) = (other.last_heartbeat_at, other.updated_at);
-        Self { last_heartbeat_at, updated_at, ..self.clone() } == *other
+        let Self {
+            id,
+            name,
+            provider_type,
+            model,
+            tier,
+            description,
+            kind,
+            status,
+            declared,
+            last_heartbeat_at: _,
+            inactive_since,
+            pool_name,
+            visibility,
+            owner,
+            session,
+            registered,
+            created_at,
+            updated_at: _,
+            upstream,
+            timeout_seconds,
+            allow_remote_urls,
+        } = self;
+        (id, name, provider_type, model, owner, session)
+            == (&other.id, &other.name, &other.provider_type, &other.model, &other.owner, &other.session)
+            && (tier, description, pool_name, upstream)
+                == (&other.tier, &other.description, &other.pool_name, &other.upstream)
+            && (kind, status, declared, visibility, registered)
+                == (&other.kind, &other.status, &other.declared, &other.visibility, &other.registered)
+            && (inactive_since, created_at) == (&other.inactive_since, &other.created_at)
+            && (timeout_seconds, allow_remote_urls) == (&other.timeout_seconds, &other.allow_remote_urls)
     }
 
     /// The size of the row in its owner's quota.
