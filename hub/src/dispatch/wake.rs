@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -77,13 +78,14 @@ async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<Wak
     let took = start.elapsed();
     hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.woke(outcome, took));
     if result.is_ok() {
-        hub.change(|registry| {
+        // The next heartbeat would say the same.
+        let Ok(()) = hub.note(|registry| {
             if !registry.is_same_row(&candidate) {
-                return ((), Vec::new());
+                return Ok::<_, Infallible>(((), Vec::new()));
             }
             let changes = registry.mark_awake(&candidate.name, hub.now());
             hub.offer(registry, &candidate.name);
-            ((), changes)
+            Ok(((), changes))
         });
     }
     hub.wakes.lock().running.remove(&key_of(&candidate.name, candidate.session.as_deref()));

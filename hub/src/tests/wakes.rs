@@ -1,12 +1,66 @@
 //! A wake belongs to a row at its owner: another user who gets the name has wakes of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use wire::row::Status;
 
 use super::http::{Ask, PATIENCE};
+use super::interceptor::StoreInterceptor;
 use super::publisher::{Publisher, asleep, provider};
 use super::road::chat;
-use super::support::{ADMIN, TestHub, eventually, hub};
+use super::support::{ADMIN, TestHub, eventually, hub, hub_on};
+use crate::store::{Change, SqliteStore, Store, StoreFuture};
+
+/// Counts the writes of rows that are active: at once, and coalesced.
+struct CountingStore {
+    store: SqliteStore,
+    at_once: AtomicUsize,
+    coalesced: AtomicUsize,
+}
+
+fn active_rows(changes: &[Change]) -> usize {
+    let is_active = |change: &&Change| matches!(change, Change::PutLlm(llm) if llm.status == Status::Active);
+    changes.iter().filter(is_active).count()
+}
+
+impl StoreInterceptor for CountingStore {
+    fn store(&self) -> &SqliteStore {
+        &self.store
+    }
+
+    fn intercept(&self, is_write_behind: bool, changes: Vec<Change>) -> StoreFuture<()> {
+        self.at_once.fetch_add(active_rows(&changes), Relaxed);
+        if is_write_behind { self.store.write_behind(changes) } else { self.store.write(changes) }
+    }
+
+    fn on_coalesced(&self, changes: &[Change]) {
+        self.coalesced.fetch_add(active_rows(changes), Relaxed);
+    }
+}
+
+/// A27: the status of a row that was woken is stored with the coalesced changes.
+#[actix_rt::test]
+async fn a_wake_is_stored_with_the_coalesced_changes() {
+    let store = SqliteStore::in_memory().unwrap();
+    let store = Arc::new(CountingStore { store, at_once: 0.into(), coalesced: 0.into() });
+    let hub = hub_on(store.clone()).await;
+    let mut alices = alices(&hub).await;
+    let call = call(&hub, ADMIN);
+    let (answer, ()) = futures_util::join!(call.send(), async {
+        let wake = alices.task().await;
+        let woken = json!({ "status": 200, "body": { "ok": true, "ms": 1 } });
+        assert_eq!(alices.post(&hub, &wake, &woken).await, 200);
+        let task = alices.task().await;
+        assert_eq!(alices.answer(&hub, &task, "hello").await, 200);
+    });
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    assert_eq!((store.at_once.load(Relaxed), store.coalesced.load(Relaxed)), (0, 1));
+    hub.stop().await;
+}
 
 fn call(hub: &TestHub, token: &str) -> Ask {
     hub.ask_as(token, "POST", "/v1/chat/completions").body(chat("a", false))

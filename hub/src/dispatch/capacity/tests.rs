@@ -223,7 +223,7 @@ async fn a_waiting_connection_has_priority_until_its_task_is_sent() {
 /// A wait for an earlier claim leaves the waits of later callers alone, and the last of these leaves nothing.
 #[actix_rt::test]
 async fn a_wait_for_an_earlier_claim_does_not_end_later_ones() {
-    let hub = crate::tests::support::hub().await;
+    let hub = hub().await;
     let core = hub.core();
     let wait = || ClaimWait::new(core, &core.registry.lock(), "a");
     let early = wait();
