@@ -165,22 +165,30 @@ impl Hub {
         &self,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<(T, StoreFuture<()>), E> {
-        let mut registry = self.registry.lock();
-        let (value, changes) = change(&mut registry)?;
-        let written: StoreFuture<()> = if changes.is_empty() {
+        let (value, written) = self.apply(change)?;
+        let written = written.unwrap_or_else(|| {
             let store = self.store.clone();
             Box::pin(async move { store.write_behind(Vec::new()).await })
-        } else {
-            self.store.write_behind(changes)
-        };
-        self.end_taken_over(&mut registry);
+        });
         Ok((value, written))
     }
 
     /// Infallible [`try_change`](Self::try_change) that does not wait for the store.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Change>)) -> T {
-        let Ok((value, _)) = self.try_change(|registry| Ok::<_, Infallible>(change(registry)));
+        let Ok((value, _)) = self.apply(|registry| Ok::<_, Infallible>(change(registry)));
         value
+    }
+
+    /// Applies `change` and enqueues its writes under one lock; `None` without writes.
+    fn apply<T, E>(
+        &self,
+        change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
+    ) -> Result<(T, Option<StoreFuture<()>>), E> {
+        let mut registry = self.registry.lock();
+        let (value, changes) = change(&mut registry)?;
+        let written = (!changes.is_empty()).then(|| self.store.write_behind(changes));
+        self.end_taken_over(&mut registry);
+        Ok((value, written))
     }
 
     /// Like [`change`](Self::change), for frequent changes such as heartbeats: the store may merge several into one write.
