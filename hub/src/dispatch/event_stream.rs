@@ -226,7 +226,8 @@ impl<'a> EventReader<'a> {
                 }
             }
         }
-        if !matches!(state, StreamState::Broken(_)) && self.count(bytes.capacity()).is_err() {
+        // Also if the stream is broken: the piece before that waits for its caller beside the rest of the read.
+        if self.count(bytes.capacity()).is_err() {
             (bytes, state) = (Vec::new(), StreamState::Broken(NO_ROOM));
         }
         if self.decoder.discarded() > 0 {
@@ -267,6 +268,20 @@ mod tests {
         assert!(channel.count(SIZE).is_none(), "the piece is counted twice");
         assert!(reader.hand_over(&channel, SIZE).is_some_and(|bytes| bytes.size() == SIZE));
         assert_eq!(reader.held.size(), 0);
+    }
+
+    /// A23, A24: the piece before a malformed event is handed over beside a larger incomplete event.
+    #[actix_rt::test]
+    async fn a_piece_before_a_malformed_event_is_handed_over() {
+        let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", usize::MAX, "results");
+        let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, quota.empty());
+        let unread = ByteQuota::new(&Arc::<Quota>::default(), "bob", 0, "answers");
+        let (channel, _pieces) = ResponseChannel::new(unread);
+        reader.read(format!("data: {{\"a\":\"{}", "x".repeat(6 << 10)).as_bytes()).await;
+        let rest = format!("\"}}\n\nid: {}\ndata: 5\n\n", "y".repeat(50 << 10));
+        let (piece, state) = reader.read(rest.as_bytes()).await;
+        assert!(matches!(state, StreamState::Broken(_)));
+        assert!(reader.hand_over(&channel, piece.unwrap().size()).is_none());
     }
 
     proptest! {
