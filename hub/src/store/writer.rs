@@ -57,7 +57,7 @@ pub(super) struct Writer {
     /// When the last round of coalesced changes began.
     round_began_at: Option<Instant>,
     /// Whether the round may have more changes than were written.
-    round_has_more: bool,
+    pub(super) round_has_more: bool,
     pub(super) probes: Arc<Mutex<Probes>>,
     /// When the WAL got its first frame after the last checkpoint.
     pub(super) uncheckpointed_since: Option<Instant>,
@@ -195,7 +195,7 @@ impl Writer {
     }
 
     /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
-    fn write_coalesced(&mut self) {
+    pub(super) fn write_coalesced(&mut self) {
         let changes = {
             let mut coalescer = self.coalescer.lock();
             if !self.round_has_more {

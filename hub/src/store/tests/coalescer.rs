@@ -37,31 +37,3 @@ async fn a_coalesced_change_is_written_without_other_writes() {
         wait_until("it is in a file", || files_contain(dir.path(), &model)).await;
     }
 }
-
-/// A27: rows in any number that change continually are written once a second, and leave time for other writes.
-#[tokio::test]
-async fn many_rows_that_change_continually_are_written_once_a_second() {
-    const ROWS: usize = 2 * crate::store::writer::GROUP_CHANGES;
-    const TEXT: usize = 1 << 10;
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).unwrap();
-    let rows = |n: usize| -> Vec<Change> {
-        let row = |id: usize| Llm {
-            model: n.to_string(),
-            description: Some("x".repeat(TEXT)),
-            ..llm(&id.to_string(), &format!("row-{id}"))
-        };
-        (0..ROWS).map(|id| put_llm(row(id))).collect()
-    };
-    store.write(rows(0)).await.unwrap();
-    let log = || std::fs::metadata(dir.path().join("hub.db-wal")).unwrap().len();
-    let (before, began) = (log(), tokio::time::Instant::now());
-    for n in 1..=40 {
-        store.write_coalesced(rows(n));
-        store.write(Vec::new()).await.unwrap();
-    }
-    let rounds = began.elapsed().as_secs() + 2;
-    let written = log().saturating_sub(before);
-    // A batch has half of the rows, but may touch every page of the table; with its indices that is 5 KiB a row at most.
-    assert!(written <= rounds * (ROWS * 5 * TEXT) as u64, "{written} bytes in {rounds} rounds");
-}

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::store::job::{Job, Write};
 use crate::store::schema::migrate;
-use crate::store::writer::{GROUP, MAX_UNCHECKPOINTED, Writer};
+use crate::store::write_behind::Coalescer;
+use crate::store::writer::{GROUP, GROUP_CHANGES, MAX_UNCHECKPOINTED, Writer};
 
 fn write(changes: Vec<Change>) -> Job {
     Job::Write(Write { changes, reply: oneshot::channel().0, is_write_behind: true })
@@ -36,6 +37,27 @@ async fn file(dir: &Path, before: Vec<Change>) -> Connection {
     store.write(before).await.unwrap();
     drop(store);
     Connection::open(dir.join("hub.db")).unwrap()
+}
+
+/// A27: a round of coalesced changes ends although all of its records change again before each batch.
+#[test]
+fn a_round_of_coalesced_changes_ends_while_its_records_change() {
+    let mut conn = Connection::open_in_memory().unwrap();
+    migrate(&mut conn).unwrap();
+    let coalescer = Arc::new(parking_lot::Mutex::new(Coalescer::default()));
+    let mut writer = Writer::new(conn, Arc::default(), coalescer.clone(), Arc::default(), None);
+    let names = || (0..2 * GROUP_CHANGES).map(|name| Change::DeleteName(name.to_string()));
+    let mut batches = 0;
+    loop {
+        names().for_each(|change| coalescer.lock().add(change));
+        writer.write_coalesced();
+        batches += 1;
+        if !writer.round_has_more || batches == 10 {
+            break;
+        }
+    }
+    // The round's third batch is empty: a full one may not be the last.
+    assert_eq!(batches, 3);
 }
 
 /// A27, F90: with a queue that is never empty and parts to delete after each commit, each kind of cleanup has a step
