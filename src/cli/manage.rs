@@ -58,6 +58,40 @@ pub(crate) enum GetKind {
     /// Names and their owners
     #[value(alias = "names")]
     Name,
+    /// Aliases, and what they stand for
+    #[value(alias = "aliases")]
+    Alias,
+}
+
+/// `alias`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AliasCommand {
+    /// Set an alias for yourself; an admin sets it for all users
+    #[command(after_help = "Examples:
+  virtual-llm alias set 'claude-*' qwen         all names that begin with claude-
+  virtual-llm alias set gpt-5 qwen
+  virtual-llm alias set default qwen            calls that name no model")]
+    Set {
+        #[command(flatten)]
+        alias: AliasOf,
+        /// The LLM, pool or agent that it stands for
+        #[arg(value_hint = clap::ValueHint::Other)]
+        target: String,
+    },
+    /// Delete an alias
+    #[command(after_help = "Example:\n  virtual-llm alias delete gpt-5")]
+    Delete(AliasOf),
+}
+
+/// An alias of a user.
+#[derive(Debug, Args)]
+pub(crate) struct AliasOf {
+    /// The name that tools ask for; a * at its end matches any rest
+    #[arg(value_hint = clap::ValueHint::Other)]
+    pub(crate) name: String,
+    /// The user whose calls it serves (default: yours; for an admin all users')
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
 }
 
 /// `pool`.

@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use global::Global;
 pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use manage::{
-    ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs, DescribeKind, GetArgs,
-    GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
+    AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
+    DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
@@ -98,6 +98,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  virtual-llm get pool qwen && virtual-llm pool admit qwen qwen-bob"
     )]
     Pool(PoolCommand),
+    /// Let names that tools ask for, such as gpt-5, stand for an LLM
+    #[command(subcommand, after_help = "Example:\n  virtual-llm alias set 'claude-*' qwen")]
+    Alias(AliasCommand),
     /// Give a name to another user
     #[command(subcommand, after_help = "Example:\n  virtual-llm get name qwen")]
     Name(NameCommand),
@@ -148,6 +151,8 @@ pub(crate) enum NamesOf {
     Agent,
     /// Inference tasks
     Task,
+    /// Aliases
+    Alias,
     /// Publishers
     Session,
     /// Pools

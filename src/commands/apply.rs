@@ -7,7 +7,7 @@ use std::{
 use actix_web::http::Method;
 use own_files::OwnFile;
 use serde::Deserialize as _;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use wire::ids::encode_uri_component;
 
@@ -136,17 +136,23 @@ fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Pool
     } else if has("usedBy") {
         GetKind::Name
+    } else if has("target") {
+        GetKind::Alias
     } else if has("llmName") {
         GetKind::Agent
     } else if has("model") || has("type") {
         GetKind::Llm
     } else {
-        return Err("neither an LLM (name, type, model, url) nor an agent (name, llmName)".to_owned());
+        return Err(
+            "neither an LLM (name, type, model, url), an agent (name, llmName) nor an alias (name, target)"
+                .to_owned(),
+        );
     };
     let needs: &[&str] = match kind {
         GetKind::Llm => &["name", "type", "model"],
         GetKind::Agent => &["name", "llmName"],
         GetKind::Session | GetKind::Task => &["id"],
+        GetKind::Alias => &["name", "target"],
         GetKind::Pool | GetKind::Name => &["name"],
     };
     // The hub hides the LLM of an agent from readers who may not know of it.
@@ -167,6 +173,7 @@ async fn apply(
     let keys = match kind {
         GetKind::Llm => LLM_KEYS,
         GetKind::Agent => AGENT_KEYS,
+        GetKind::Alias => return apply_alias(hub, object).await,
         // The hub manages these.
         GetKind::Session | GetKind::Task | GetKind::Pool | GetKind::Name => {
             let id = if object.contains_key("id") { text("id") } else { text("name") };
@@ -239,6 +246,23 @@ async fn apply(
         output::note(format!("warning: {}", output::printable(warning)));
     }
     Ok(())
+}
+
+/// Sets an alias for its `user`; without one for the caller, or as an admin for all users.
+async fn apply_alias(hub: &HubClient, object: &Map<String, Value>) -> Outcome {
+    let text = |key: &str| object.get(key).and_then(Value::as_str);
+    let (name, target) = (text("name").unwrap_or_default(), text("target").unwrap_or_default());
+    let of_user = text("user").map_or(String::new(), |user| format!("?user={}", encode_uri_component(user)));
+    let path = format!("{}/{}{of_user}", collection(GetKind::Alias), encode_uri_component(name));
+    let current = hub.find(&path).await?.filter(|current| current["user"].as_str() == text("user"));
+    let done = match current {
+        Some(current) if current["target"] == *target => "unchanged",
+        current => {
+            hub.call(Method::PUT, &path, Some(&json!({ "target": target }))).await?;
+            if current.is_some() { "configured" } else { "created" }
+        }
+    };
+    output::line(format!("{}/{} {done}", singular(GetKind::Alias), output::printable(name)))
 }
 
 #[cfg(test)]

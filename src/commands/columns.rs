@@ -65,6 +65,13 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             column("LEFT", |row| age(row, "leftAt")),
             column("FREE-AT", |row| text(row, "freeAt")).droppable(1),
         ],
+        GetKind::Alias => vec![
+            column("NAME", |row| text(row, "name")).cut(),
+            column("TARGET", |row| text(row, "target")).cut(),
+            column("STATUS", |row| text(row, "status")),
+            column("USER", alias_user),
+            column("AGE", |row| age(row, "createdAt")).droppable(1),
+        ],
     };
     if is_wide {
         columns.extend(match kind {
@@ -80,7 +87,7 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
                 column("DESCRIPTION", |row| text(row, "description")),
             ],
             GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
-            GetKind::Pool | GetKind::Name => Vec::new(),
+            GetKind::Pool | GetKind::Name | GetKind::Alias => Vec::new(),
             GetKind::Task => vec![
                 column("OWNER", |row| text(row, "ownerId")),
                 column("CODE", |row| text(row, "code")),
@@ -89,6 +96,11 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
         });
     }
     columns
+}
+
+/// The user whose calls an alias serves.
+fn alias_user(row: &Value) -> String {
+    if row["user"].is_null() { "(all)".to_owned() } else { text(row, "user") }
 }
 
 /// The row's pool, marked if the row waits for admission.

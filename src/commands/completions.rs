@@ -29,6 +29,9 @@ _virtual_llm_with_names() {
         *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
         *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
         *" get session" | *" get sessions") kind=session ;;
+        *" get alias" | *" get aliases" | *" alias delete") kind=alias ;;
+        *" alias set "*) kind=chat ;;
+        *" alias set") return ;;
         *" get name" | *" get names" | *" delete name" | *" name give") kind=name ;;
         *" get pool" | *" get pools" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
@@ -49,7 +52,7 @@ _virtual_llm_names() {
         local word
         for word in ${words[1,CURRENT-1]}; do
             case $word in
-                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|name|names|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
+                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|name|names|alias|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
             esac
         done
     fi
@@ -67,15 +70,17 @@ end
 complete -c virtual-llm -n "__virtual_llm_after chat-llm" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
-complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name"
+complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias"
 complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent task"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
 complete -c virtual-llm -n "__virtual_llm_after 'name give'" -f -a "(virtual-llm -qq completions --names name 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'alias delete'" -f -a "(virtual-llm -qq completions --names alias 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'alias set \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(virtual-llm -qq completions --names pool 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove) \S+'" -f -a "(virtual-llm -qq completions --names llm 2>/dev/null)"
-for kind in llm agent task session pool name
+for kind in llm agent task session pool name alias
     complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
 end
 complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
@@ -130,6 +135,7 @@ pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
         }
         NamesOf::Pool => (GetKind::Pool, "name"),
         NamesOf::Name => (GetKind::Name, "name"),
+        NamesOf::Alias => (GetKind::Alias, "name"),
         NamesOf::Llm => return print(field(&hub.llms().await?, "name")),
         NamesOf::Agent => (GetKind::Agent, "name"),
         NamesOf::Task => (GetKind::Task, "id"),

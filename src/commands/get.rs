@@ -62,6 +62,7 @@ pub(crate) const fn collection(kind: GetKind) -> &'static str {
         GetKind::Task => "/api/v1/inference-tasks",
         GetKind::Pool => "/api/v1/pools",
         GetKind::Name => "/api/v1/names",
+        GetKind::Alias => "/api/v1/aliases",
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
         GetKind::Task => "task",
         GetKind::Pool => "pool",
         GetKind::Name => "name",
+        GetKind::Alias => "alias",
     }
 }
 
@@ -84,6 +86,7 @@ const fn plural(kind: GetKind) -> &'static str {
         GetKind::Task => "tasks",
         GetKind::Pool => "pools",
         GetKind::Name => "names",
+        GetKind::Alias => "aliases",
     }
 }
 
@@ -103,7 +106,9 @@ async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
             GetKind::Llm => hub.llms().await?,
             // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
-            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name => hub.get(path).await?,
+            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name | GetKind::Alias => {
+                hub.get(path).await?
+            }
         });
     };
     if args.kind == GetKind::Session {

@@ -1,4 +1,4 @@
-//! `create`, `delete`, `pool` and `name`.
+//! `create`, `delete`, `pool`, `alias` and `name`.
 
 use actix_web::http::Method;
 use serde_json::{Map, Value, json};
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     cli::{
-        CreateAgent, CreateCommand, CreateLlm, DeleteArgs, GetKind, Global, NameCommand, ObjectKind,
-        PoolCommand, PoolMember,
+        AliasCommand, AliasOf, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, GetKind, Global,
+        NameCommand, ObjectKind, PoolCommand, PoolMember,
     },
     config,
     exit::{Failure, Outcome},
@@ -60,6 +60,23 @@ pub(crate) async fn pool(global: &Global, command: &PoolCommand) -> Outcome {
     )
     .await?;
     output::line(format!("llm/{llm} {done} the pool {pool}"))
+}
+
+pub(crate) async fn alias(global: &Global, command: &AliasCommand) -> Outcome {
+    let (AliasCommand::Set { alias, .. } | AliasCommand::Delete(alias)) = command;
+    let AliasOf { name, user } = alias;
+    let of_user = user.as_ref().map_or(String::new(), |user| format!("?user={}", encode_uri_component(user)));
+    let path = format!("{}/{}{of_user}", collection(GetKind::Alias), encode_uri_component(name));
+    let hub = super::hub_client(global)?;
+    match command {
+        AliasCommand::Set { target, .. } => {
+            let set = hub.call(Method::PUT, &path, Some(&json!({ "target": target }))).await?;
+            let whom = set["user"].as_str().unwrap_or("all users");
+            output::line(format!("alias/{name} stands for {target} (calls of {})", output::printable(whom)))
+        }
+        AliasCommand::Delete(_) if hub.delete(&path).await? => output::line(format!("alias/{name} deleted")),
+        AliasCommand::Delete(_) => Err(missing(GetKind::Alias, name)),
+    }
 }
 
 pub(crate) async fn name(global: &Global, command: &NameCommand) -> Outcome {

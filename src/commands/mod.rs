@@ -53,6 +53,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Delete(args) => until_signal(signals, manage::delete(global, &args)).await,
         Command::Apply(args) => until_signal(signals, apply::run(global, &args)).await,
         Command::Pool(command) => until_signal(signals, manage::pool(global, &command)).await,
+        Command::Alias(command) => until_signal(signals, manage::alias(global, &command)).await,
         Command::Name(command) => until_signal(signals, manage::name(global, &command)).await,
         Command::Token(command) => until_signal(signals, token::run(global, &command)).await,
         Command::Check => until_signal(signals, check::run(global)).await,

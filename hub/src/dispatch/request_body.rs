@@ -178,13 +178,12 @@ impl RequestBody {
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
-    /// The `model`; of several the last, as JSON readers do.
-    pub(crate) fn model(&self) -> Result<String, ApiError> {
-        let Some(span) = self.models.last() else {
-            return Err(ApiError::bad_request("the request's body has no 'model', a string"));
-        };
-        serde_json::from_slice(&self.text[span.clone()])
-            .map_err(|_| ApiError::bad_request("'model' in the request's body is not a string"))
+    /// The `model`; of several the last, as JSON readers do. `None` if it is missing, null or empty.
+    pub(crate) fn model(&self) -> Result<Option<String>, ApiError> {
+        let Some(span) = self.models.last() else { return Ok(None) };
+        let model: Option<String> = serde_json::from_slice(&self.text[span.clone()])
+            .map_err(|_| ApiError::bad_request("'model' in the request's body is not a string"))?;
+        Ok(model.filter(|model| !model.is_empty()))
     }
 
     /// Whether the request asks for a stream and `endpoint` has streams. A `stream` other than true, false and null is an

@@ -20,6 +20,7 @@ pub(super) const LLM: &str = "LLM";
 pub(super) const AGENT: &str = "agent";
 pub(super) const POOL: &str = "pool";
 pub(super) const NAME: &str = "name";
+pub(super) const ALIAS: &str = "alias";
 
 /// Longest wait for a turn: in that time a healthy store commits the changes of some hundred calls.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,6 +116,10 @@ pub(super) fn refused(error: ManageError, kind: &str, name: &str) -> ApiError {
         ManageError::Conflict(text) => ApiError::new(ErrorKind::Conflict, text),
         ManageError::PoolFull(text) => ApiError::new(ErrorKind::Conflict, text).refused_by(Limit::PoolLlms),
         ManageError::TooMany(most) => too_many(most, "agents").refused_by(Limit::Agents),
+        ManageError::TooManyAliases(most) => {
+            ApiError::new(ErrorKind::Busy, format!("you have {most} aliases already: delete some"))
+                .refused_by(Limit::Aliases)
+        }
         ManageError::TooLarge(most) => too_large(most),
     }
 }

@@ -4,6 +4,7 @@
 //! [`crate::registry`], [`crate::dispatch`] and [`crate::tasks`].
 
 mod agents;
+mod aliases;
 mod audit;
 mod body;
 mod body_blocks;
@@ -47,6 +48,7 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         agents::register(config);
         pools::register(config);
         names::register(config);
+        aliases::register(config);
         models::register(config);
         events::register(config);
         console::register(config);

@@ -45,7 +45,12 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
 }
 
 async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let model = model(&hub.registry.lock(), &caller, &id);
+    let registry = hub.registry.lock();
+    let model = model(&registry, &caller, &id).or_else(|| {
+        let target = model(&registry, &caller, registry.alias_target(&caller, &id)?)?;
+        Some(Model { id: id.to_string(), ..target })
+    });
+    drop(registry);
     Ok(HttpResponse::Ok().json(model.ok_or_else(|| ApiError::model_not_found(&id))?))
 }
 
@@ -61,13 +66,14 @@ fn model(registry: &Registry, caller: &Caller, id: &str) -> Option<Model> {
         .or_else(|| agent().map(|agent| Model::of(id, agent.created_at, &agent.owner)))
 }
 
-/// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents. The first of a
-/// name wins.
+/// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents, then aliases that are
+/// no patterns. The first of a name wins.
 #[derive(Default)]
 struct Walk {
-    /// The names of the last row and the last agent that were visited.
+    /// The names of the last row, the last agent and the last alias that were visited.
     row: Option<String>,
     agent: Option<String>,
+    alias: Option<String>,
     stage: Stage,
     /// The pools that were listed.
     pools: HashSet<String>,
@@ -78,6 +84,7 @@ enum Stage {
     #[default]
     Rows,
     Agents,
+    Aliases,
     Over,
 }
 
@@ -93,7 +100,10 @@ impl Walk {
             left = self.rows(registry, caller, left, &mut models);
         }
         if self.stage == Stage::Agents && left > 0 {
-            self.agents(registry, caller, left, &mut models);
+            left = self.agents(registry, caller, left, &mut models);
+        }
+        if self.stage == Stage::Aliases && left > 0 {
+            self.aliases(registry, caller, left, &mut models);
         }
         models
     }
@@ -123,7 +133,14 @@ impl Walk {
         most - visited
     }
 
-    fn agents(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
+    /// Visits up to `most` agents and returns how many of them are left.
+    fn agents(
+        &mut self,
+        registry: &Registry,
+        caller: &Caller,
+        most: usize,
+        models: &mut Vec<Model>,
+    ) -> usize {
         let (mut visited, mut last) = (0, None);
         for agent in registry.agents_after(caller, self.agent.as_deref()).take(most) {
             visited += 1;
@@ -135,6 +152,21 @@ impl Walk {
             }
         }
         self.agent = last;
+        if visited < most {
+            self.stage = Stage::Aliases;
+        }
+        most - visited
+    }
+
+    fn aliases(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
+        let after = self.alias.take();
+        let mut visited = 0;
+        for (name, target) in registry.served_aliases_after(caller, after.as_deref()).take(most) {
+            visited += 1;
+            self.alias = Some(name.to_owned());
+            let target = model(registry, caller, target);
+            models.extend(target.map(|target| Model { id: name.to_owned(), ..target }));
+        }
         if visited < most {
             self.stage = Stage::Over;
         }

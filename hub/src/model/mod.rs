@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use wire::row::{Timestamp, Visibility};
 
+mod alias;
 mod rows;
 
+pub use alias::{Alias, AliasScope};
 pub use rows::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Upstream, bytes_of};
 
 /// The name of a user (`token create --user`).

@@ -3,6 +3,7 @@
 //! Pure: each rule is a function of the table, an event and a reading of the clock, and returns the changes to store.
 //! No I/O, no runtime, no clock. While the hub runs, the table in memory is authoritative and the store follows it.
 
+mod aliases;
 mod capacity;
 mod entry;
 mod feed;
@@ -37,6 +38,7 @@ use crate::clock::Now;
 use crate::model::{Caller, UserId};
 use crate::options::{HubTimings, Limits, PoolPolicy};
 use crate::store::Snapshot;
+use aliases::AliasTable;
 use entry::{AgentEntry, ExpiryIndex, LlmEntry};
 use feed::ChangeFeed;
 use listing::{SessionsByAge, VisibleNames};
@@ -58,6 +60,7 @@ pub struct Registry {
     /// Rows per `poolName`.
     pools: BTreeMap<String, PoolRows>,
     names: NameTable,
+    aliases: AliasTable,
     visible_llms: VisibleNames,
     visible_agents: VisibleNames,
     visible_pools: VisibleNames,
@@ -97,6 +100,7 @@ impl Registry {
             sessions: HashMap::new(),
             pools: BTreeMap::new(),
             names: NameTable::default(),
+            aliases: AliasTable::default(),
             visible_llms: VisibleNames::default(),
             visible_agents: VisibleNames::default(),
             visible_pools: VisibleNames::default(),
@@ -117,6 +121,9 @@ impl Registry {
         let known: HashSet<&str> = snapshot.names.iter().map(|record| record.name.as_str()).collect();
         for record in &snapshot.names {
             registry.names.load(record.clone());
+        }
+        for alias in &snapshot.aliases {
+            registry.aliases.insert(alias.clone());
         }
         for record in &snapshot.sessions {
             registry.insert_session(Session::new(record.clone(), now));

@@ -16,7 +16,7 @@ use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
 
 use super::*;
-use crate::model::{Agent, Caller, Llm, NameRecord, Role, SessionRecord};
+use crate::model::{Agent, Alias, AliasScope, Caller, Llm, NameRecord, Role, SessionRecord};
 use crate::store::Change;
 
 const USERS: [&str; 2] = ["alice", "bob"];

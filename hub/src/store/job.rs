@@ -79,6 +79,7 @@ impl Job {
             Change::PutLlm(llm) => llm.bytes() as u64,
             Change::PutAgent(agent) => agent.bytes() as u64,
             Change::PutName(record) => record.bytes() as u64,
+            Change::PutAlias(alias) => alias.bytes() as u64,
             Change::Audit(record) => record.bytes() as u64,
             Change::PutSession(SessionRecord { id, owner, .. })
             | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
@@ -86,6 +87,7 @@ impl Job {
             | Change::DeleteAgent(_)
             | Change::DeleteSession(_)
             | Change::DeleteName(_)
+            | Change::DeleteAlias { .. }
             | Change::ClaimTask { .. }
             | Change::UnclaimTask(_)
             | Change::EnforceTaskQuota { .. } => 0,

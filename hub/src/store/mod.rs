@@ -8,7 +8,9 @@ use std::pin::Pin;
 
 use wire::row::Timestamp;
 
-use crate::model::{Agent, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId};
+use crate::model::{
+    Agent, Alias, AliasScope, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId,
+};
 
 mod cleanup;
 mod columns;
@@ -42,6 +44,11 @@ pub enum Change {
     DeleteSession(String),
     PutName(NameRecord),
     DeleteName(String),
+    PutAlias(Alias),
+    DeleteAlias {
+        scope: AliasScope,
+        name: String,
+    },
     PutToken(Token),
     /// Inserts a task. Fails with [`StoreError::OverQuota`] if its owner's open tasks would exceed `max_bytes` on disk; the
     /// ended ones are deleted as by [`EnforceTaskQuota`](Self::EnforceTaskQuota).
@@ -78,6 +85,7 @@ pub struct Snapshot {
     pub agents: Vec<Agent>,
     pub sessions: Vec<SessionRecord>,
     pub names: Vec<NameRecord>,
+    pub aliases: Vec<Alias>,
     pub tokens: Vec<Token>,
     /// Open durable tasks, oldest first, without requests and results.
     pub tasks: Vec<DurableTask>,

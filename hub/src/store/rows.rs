@@ -6,7 +6,9 @@ use wire::row::{Kind, Status, Tier, Visibility};
 
 use super::columns::{Column, insert, maybe_json, maybe_parsed, maybe_time, millis, parsed, time};
 use super::{Change, search, tasks};
-use crate::model::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream};
+use crate::model::{
+    Agent, Alias, AliasScope, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
+};
 
 pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
     match change {
@@ -18,6 +20,11 @@ pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
         Change::DeleteSession(id) => delete(conn, "DELETE FROM sessions WHERE id = ?1", id),
         Change::PutName(record) => put_name(conn, record),
         Change::DeleteName(name) => delete(conn, "DELETE FROM names WHERE name = ?1", name),
+        Change::PutAlias(alias) => put_alias(conn, alias),
+        Change::DeleteAlias { scope, name } => {
+            let sql = "DELETE FROM aliases WHERE user = ?1 AND name = ?2";
+            conn.prepare_cached(sql)?.execute([scope_text(scope), name]).map(drop)
+        }
         Change::PutToken(token) => put_token(conn, token),
         Change::PutTask(task) | Change::NewTask { task, .. } => tasks::put_task(conn, task),
         Change::ClaimTask { id, llm, session } => tasks::claim(conn, id, llm.as_deref(), session.as_deref()),
@@ -202,6 +209,35 @@ pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
 fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<OwnedName>> {
     let (name, owner): (Option<String>, Option<String>) = (row.get(name)?, row.get(owner)?);
     Ok(name.zip(owner).map(|(name, owner)| OwnedName { name, owner }))
+}
+
+fn put_alias(conn: &Connection, alias: &Alias) -> Result<()> {
+    let columns: &[Column<'_>] = &[
+        ("user", &scope_text(&alias.scope)),
+        ("name", &alias.name),
+        ("target", &alias.target.name),
+        ("target_owner", &alias.target.owner),
+        ("created_at", &alias.created_at.0),
+        ("updated_at", &alias.updated_at.0),
+    ];
+    let conflict = "ON CONFLICT (user, name) DO UPDATE SET target = ?3, target_owner = ?4, updated_at = ?6";
+    insert(conn, "aliases", columns, conflict)
+}
+
+/// The text of a scope: that of all users is empty, which no user name is.
+fn scope_text(scope: &AliasScope) -> &str {
+    scope.user().map_or("", String::as_str)
+}
+
+pub(super) fn alias(row: &Row<'_>) -> Result<Alias> {
+    let user: String = row.get("user")?;
+    Ok(Alias {
+        scope: if user.is_empty() { AliasScope::All } else { AliasScope::User(user) },
+        name: row.get("name")?,
+        target: OwnedName { name: row.get("target")?, owner: row.get("target_owner")? },
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
 }
 
 fn put_token(conn: &Connection, token: &Token) -> Result<()> {

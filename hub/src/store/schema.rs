@@ -258,6 +258,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ALTER TABLE tasks ADD COLUMN target_owner TEXT;
     UPDATE tasks SET target_owner = (SELECT names.owner FROM names WHERE names.name = tasks.target)
         WHERE state NOT IN ('completed', 'error', 'cancelled');
+", "
+    -- Aliases. The user is '' for those of all users.
+    CREATE TABLE aliases (
+        user TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL, target_owner TEXT NOT NULL,
+        created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, PRIMARY KEY (user, name)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

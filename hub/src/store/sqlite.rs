@@ -151,6 +151,7 @@ impl Store for SqliteStore {
                 agents: all(conn, "SELECT * FROM agents", [], rows::agent)?,
                 sessions: all(conn, "SELECT * FROM sessions", [], rows::session)?,
                 names: all(conn, "SELECT * FROM names", [], rows::name)?,
+                aliases: all(conn, "SELECT * FROM aliases", [], rows::alias)?,
                 tokens: all(conn, "SELECT * FROM tokens", [], rows::token)?,
                 tasks: all(conn, tasks::OPEN, [], tasks::task)?,
             })

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Change;
+use crate::model::AliasScope;
 
 /// The newest change of each record, ordered by the first change of each. It is bounded by the number of records in
 /// memory, however long the disk is full.
@@ -19,6 +20,7 @@ enum Key {
     Agent(String),
     Session(String),
     Name(String),
+    Alias(AliasScope, String),
     Token(String),
     Task(String),
     Claim(String),
@@ -62,6 +64,8 @@ fn key(change: &Change) -> Option<Key> {
         Change::DeleteSession(id) => Key::Session(id.clone()),
         Change::PutName(record) => Key::Name(record.name.clone()),
         Change::DeleteName(name) => Key::Name(name.clone()),
+        Change::PutAlias(alias) => Key::Alias(alias.scope.clone(), alias.name.clone()),
+        Change::DeleteAlias { scope, name } => Key::Alias(scope.clone(), name.clone()),
         Change::PutToken(token) => Key::Token(token.id.clone()),
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),

@@ -283,11 +283,15 @@ impl Hub {
         waiting.iter().filter(|(target, _)| registry.is_public_name(target)).map(|(_, count)| count).sum()
     }
 
-    /// The owner of `name`, if it is a row, pool or agent that `caller` may see.
-    pub(crate) fn target_owner(&self, caller: &Caller, name: &str) -> Option<UserId> {
+    /// The row, pool or agent that a task of `caller` for `name` is for, and the owner of its name.
+    pub(crate) fn owned_target(&self, caller: &Caller, name: &str) -> Option<(String, UserId)> {
         let registry = self.registry.lock();
-        let is_seen = registry.target(caller, name).is_some() || registry.agent(caller, name).is_some();
-        registry.name_owner(name).filter(|_| is_seen).cloned()
+        let target = if registry.is_callable_name(caller, name) {
+            name
+        } else {
+            registry.alias_target(caller, name)?
+        };
+        Some((target.to_owned(), registry.name_owner(target)?.clone()))
     }
 }
 

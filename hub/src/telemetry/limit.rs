@@ -27,6 +27,8 @@ limits! {
     Llms: "llms";
     /// Agents of a user.
     Agents: "agents";
+    /// Aliases of a user, or of all users.
+    Aliases: "aliases";
     /// LLM rows of a user in one pool.
     PoolLlms: "pool_llms";
     /// Bytes of a user's LLM rows and agents.

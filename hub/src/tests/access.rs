@@ -89,6 +89,10 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("PUT", "/api/v1/names/{llm}", r#"{"ownerId":"bob"}"#, Allowed(404, 404, 403, 200)),
     // 409: the name is in use.
     ("DELETE", "/api/v1/names/{llm}", "", Allowed(404, 404, 409, 409)),
+    ("GET", "/api/v1/aliases", "", ALL),
+    ("GET", "/api/v1/aliases/{alias}", "", SEEN),
+    ("PUT", "/api/v1/aliases/{alias}?user=alice", r#"{"target":"{llm}"}"#, Allowed(403, 403, 200, 200)),
+    ("DELETE", "/api/v1/aliases/{alias}?user=alice", "", Allowed(403, 403, 204, 204)),
     ("GET", "/api/v1/whoami", "", ALL),
     ("GET", "/v1/models", "", ALL),
     ("GET", "/v1/models/{model}", "", SEEN),
@@ -162,6 +166,12 @@ impl World {
         enqueue("secret-here").await;
         let dispatch = here.task().await["taskId"].as_str().unwrap().to_owned();
         let (first, second) = (enqueue("secret").await, enqueue("open").await);
+        for llm in ["secret", "open"] {
+            for token in [ADMIN, &alice] {
+                let alias = hub.ask_as(token, "PUT", format!("/api/v1/aliases/{llm}-alias"));
+                assert_eq!(alias.body(json!({ "target": llm }).to_string()).json().await.0, 200);
+            }
+        }
         let tokens = hub.ask("GET", "/api/v1/tokens").json().await.1;
         let token = |user: &str| {
             let of_user = |token: &&Value| token["user"] == user;
@@ -177,6 +187,7 @@ impl World {
                 ("{session}", here.session.clone()),
                 ("{dispatch}", dispatch.clone()),
                 ("{token}", token.to_owned()),
+                ("{alias}", format!("{kind}-alias")),
             ]
         };
         let (private, public) =

@@ -1,6 +1,7 @@
 //! The hub as a whole, in process, on port 0: raw HTTP from callers and scripted publishers.
 
 mod access;
+mod aliases;
 mod bodies;
 mod browser;
 mod callers;

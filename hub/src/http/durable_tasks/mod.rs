@@ -101,10 +101,9 @@ async fn create(
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    let target_owner = hub.target_owner(&caller, &new.llm);
-    if target_owner.is_none() {
+    let Some((target, target_owner)) = hub.owned_target(&caller, &new.llm) else {
         return Err(ApiError::not_found("LLM", &new.llm));
-    }
+    };
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
     let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
     let now = clock::now();
@@ -112,8 +111,8 @@ async fn create(
         id: random::id("task"),
         owner: caller.user,
         token: Some(caller.token_id),
-        target: new.llm,
-        target_owner,
+        target,
+        target_owner: Some(target_owner),
         state: TaskStatus::Pending,
         request: Some(new.request.as_str().to_owned()),
         streaming: new.streaming,

@@ -42,6 +42,8 @@ const PATHS: &[(&str, &str)] = &[
     ("/api/v1/pools/{pool}/members/{llm}", "PUT, DELETE"),
     ("/api/v1/names", GET),
     ("/api/v1/names/{name}", "GET, HEAD, PUT, DELETE"),
+    ("/api/v1/aliases", GET),
+    ("/api/v1/aliases/{name}", "GET, HEAD, PUT, DELETE"),
     ("/api/v1/inference-tasks", "GET, HEAD, POST"),
     ("/api/v1/inference-tasks/{id}", "GET, HEAD, DELETE"),
     ("/api/v1/inference-tasks/{id}/stream", GET),

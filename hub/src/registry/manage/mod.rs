@@ -23,7 +23,7 @@ pub enum ManageError {
     Forbidden,
     /// Unknown, or not visible to the caller: 404.
     Unknown,
-    /// As [`ManageError::Unknown`], of an LLM that the path names beside a pool.
+    /// As [`ManageError::Unknown`], of an LLM that the path names beside a pool, or that the body names.
     UnknownRow(String),
     /// The name or the pool belongs to another user, or to a session: 409.
     Conflict(String),
@@ -31,6 +31,8 @@ pub enum ManageError {
     PoolFull(String),
     /// The caller has this many agents already: 429.
     TooMany(usize),
+    /// The user has this many aliases already: 429.
+    TooManyAliases(usize),
     /// The caller's rows and agents have this many bytes already: 429.
     TooLarge(usize),
 }

@@ -18,6 +18,8 @@ use trial::{REPORTED_CAPACITY, Trial, beat, llm_spec};
 /// The last user is an admin.
 const USERS: [&str; 4] = ["alice", "bob", "carol", "root"];
 const NAMES: [&str; 4] = ["a", "b", "c", "p"];
+/// Aliases. One has the name of rows too.
+const ALIASES: [&str; 2] = ["x", "b"];
 
 fn visibility(public: bool) -> Visibility {
     if public { Visibility::Public } else { Visibility::Private }
@@ -60,8 +62,10 @@ proptest! {
             trial.check_chosen()?;
             check_counts(&trial.registry);
             trial.check(number % USERS.len(), number / USERS.len() % NAMES.len())?;
+            trial.check_aliases(number % USERS.len())?;
         }
         for user in 0..USERS.len() {
+            trial.check_aliases(user)?;
             for name in 0..NAMES.len() {
                 trial.check(user, name)?;
             }

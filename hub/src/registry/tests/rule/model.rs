@@ -4,7 +4,7 @@ mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NAMES, USERS};
+use super::{ALIASES, NAMES, USERS};
 use crate::options::PoolPolicy;
 
 type User = usize;
@@ -44,6 +44,8 @@ pub(super) struct Model {
     rows: BTreeMap<Name, Entry>,
     agents: BTreeMap<Name, Entry>,
     names: BTreeMap<Name, NameState>,
+    /// The target of each alias of a user or of all users, and the owner of the target's name when it was set.
+    aliases: BTreeMap<(Option<User>, &'static str), (Name, User)>,
     /// Users with an open channel.
     here: BTreeSet<User>,
     now: u64,
@@ -56,6 +58,7 @@ impl Model {
             rows: BTreeMap::new(),
             agents: BTreeMap::new(),
             names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             here: BTreeSet::new(),
             now: 0,
         }
@@ -95,9 +98,39 @@ impl Model {
         self.rows.values().filter(move |row| self.key(row) == key)
     }
 
-    /// The rows that a call of `caller` for `name` reaches.
+    /// The rows that a call of `caller` for `name` reaches: a name that finds something, else an alias.
     pub(super) fn reached(&self, caller: User, name: &str) -> BTreeSet<String> {
-        let name = number(name);
+        let known = NAMES.iter().position(|known| *known == name).filter(|name| self.finds(caller, *name));
+        let name = known.or_else(|| self.alias_target(caller, name));
+        name.map_or_else(BTreeSet::new, |name| self.reached_by_name(caller, name))
+    }
+
+    /// Whether a call of `caller` for `name` finds a row, a pool or an agent.
+    fn finds(&self, caller: User, name: Name) -> bool {
+        let open = |row: &Entry| row.public || row.owner == caller;
+        let entries = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
+        entries.into_iter().any(|entry| sees(caller, entry)) || self.pool_members(name).any(open)
+    }
+
+    /// What an alias stands for in a call of `caller`.
+    fn alias_target(&self, caller: User, alias: &str) -> Option<Name> {
+        let found = [Some(caller), None].into_iter().filter_map(|user| self.aliases.get(&(user, alias)));
+        found.copied().find(|to| self.serves_alias(caller, *to)).map(|(target, _)| target)
+    }
+
+    fn serves_alias(&self, caller: User, (target, owner): (Name, User)) -> bool {
+        self.owner_of(target) == Some(owner) && self.finds(caller, target)
+    }
+
+    /// The aliases that the user sees: its own, and those of all users that serve it; an admin all.
+    pub(super) fn aliases_seen(&self, user: User) -> Vec<(Option<User>, &'static str)> {
+        let is_seen = |(of, to): (Option<User>, (Name, User))| {
+            user == ADMIN || of == Some(user) || of.is_none() && self.serves_alias(user, to)
+        };
+        self.aliases.iter().filter(|((of, _), to)| is_seen((*of, **to))).map(|(key, _)| *key).collect()
+    }
+
+    fn reached_by_name(&self, caller: User, name: Name) -> BTreeSet<String> {
         let open = |row: &Entry| row.public || row.owner == caller;
         let rows: Vec<&Entry> = if let Some(row) = self.rows.get(&name).filter(|row| sees(caller, row)) {
             // The row of that name, and its pool if the pool has the same name. An admin reaches only the row if it is private.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{NAMES, USERS};
+use super::{ALIASES, NAMES, USERS};
 
 /// A row or an agent to register, create or update.
 #[derive(Debug, Clone)]
@@ -71,6 +71,18 @@ pub(super) enum Op {
         name: usize,
         to: usize,
     },
+    /// Sets an alias of the user, or one of all users.
+    SetAlias {
+        user: usize,
+        shared: bool,
+        alias: usize,
+        target: usize,
+    },
+    DeleteAlias {
+        user: usize,
+        shared: bool,
+        alias: usize,
+    },
     /// Picks a row for a call, which then waits until the row has woken.
     Choose {
         user: usize,
@@ -111,6 +123,10 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => (user(), name(), name()).prop_map(|(user, pool, row)| Op::Dismiss { user, pool, row }),
         1 => (user(), name()).prop_map(|(user, name)| Op::Free { user, name }),
         1 => (user(), name(), user()).prop_map(|(user, name, to)| Op::Give { user, name, to }),
+        3 => (user(), any::<bool>(), 0..ALIASES.len(), name())
+            .prop_map(|(user, shared, alias, target)| Op::SetAlias { user, shared, alias, target }),
+        1 => (user(), any::<bool>(), 0..ALIASES.len())
+            .prop_map(|(user, shared, alias)| Op::DeleteAlias { user, shared, alias }),
         3 => (user(), name()).prop_map(|(user, name)| Op::Choose { user, name }),
         3 => prop_oneof![Just(1), Just(5), Just(300), Just(720)].prop_map(|hours| Op::Wait { hours }),
         1 => Just(Op::Restart),

@@ -15,6 +15,7 @@ pub(super) struct Trial {
     agents: BTreeMap<String, Agent>,
     sessions: BTreeMap<String, SessionRecord>,
     names: BTreeMap<String, NameRecord>,
+    aliases: BTreeMap<(AliasScope, String), Alias>,
     chosen: Vec<Chosen>,
 }
 
@@ -44,6 +45,7 @@ impl Trial {
             agents: BTreeMap::new(),
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             chosen: Vec::new(),
         }
     }
@@ -79,6 +81,10 @@ impl Trial {
                 Change::DeleteSession(id) => drop(self.sessions.remove(&id)),
                 Change::PutName(record) => drop(self.names.insert(record.name.clone(), record)),
                 Change::DeleteName(name) => drop(self.names.remove(&name)),
+                Change::PutAlias(alias) => {
+                    self.aliases.insert((alias.scope.clone(), alias.name.clone()), alias);
+                }
+                Change::DeleteAlias { scope, name } => drop(self.aliases.remove(&(scope, name))),
                 other => panic!("{other:?}"),
             }
         }
@@ -150,6 +156,15 @@ impl Trial {
                 let given = self.registry.give_name(&caller(user), NAMES[name], USERS[to], now);
                 given.map(|(_, changes)| changes).map_err(drop)
             }
+            Op::SetAlias { user, shared, alias, target } => {
+                let of = (scope(user, shared), ALIASES[alias]);
+                let set = self.registry.set_alias(&caller(user), of, NAMES[target], now);
+                set.map(|(_, changes)| changes).map_err(drop)
+            }
+            Op::DeleteAlias { user, shared, alias } => {
+                let of = (scope(user, shared), ALIASES[alias]);
+                self.registry.delete_alias(&caller(user), of).map_err(drop)
+            }
             Op::Choose { user, name } => {
                 let caller = caller(user);
                 if let Some(target) = self.target(&caller, NAMES[name])
@@ -172,6 +187,7 @@ impl Trial {
                     agents: self.agents.values().cloned().collect(),
                     sessions: self.sessions.values().cloned().collect(),
                     names: self.names.values().cloned().collect(),
+                    aliases: self.aliases.values().cloned().collect(),
                     ..Snapshot::default()
                 };
                 self.registry = Registry::load(&snapshot, self.policy, &HubTimings::default(), now);
@@ -236,9 +252,11 @@ impl Trial {
         })
     }
 
-    /// All rows that a call can reach.
+    /// All rows that a call can reach, also by an alias.
     fn reached(&mut self, caller: &Caller, name: &str) -> BTreeSet<String> {
-        let target = self.target(caller, name);
+        let by_alias = || self.target(caller, self.registry.alias_target(caller, name)?);
+        let is_name = self.registry.is_callable_name(caller, name);
+        let target = if is_name { self.target(caller, name) } else { by_alias() };
         let (mut tried, mut reached) = (HashSet::new(), BTreeSet::new());
         let Some(target) = target else { return reached };
         while let PickResult::Chosen(candidate) =
@@ -249,6 +267,23 @@ impl Trial {
             reached.insert(candidate.name);
         }
         reached
+    }
+
+    pub(super) fn check_aliases(&mut self, user: usize) -> Result<(), TestCaseError> {
+        for alias in ALIASES {
+            let expected = self.model.reached(user, alias);
+            prop_assert_eq!(self.reached(&caller(user), alias), expected, "{} calls {}", USERS[user], alias);
+        }
+        let caller = caller(user);
+        let seen: Vec<_> =
+            self.registry.aliases_after(&caller, None).map(|view| (view.user, view.name)).collect();
+        let expected = self.model.aliases_seen(user);
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(user, name)| (user.map(|user| USERS[user].to_owned()), name.to_owned()))
+            .collect();
+        prop_assert_eq!(seen, expected, "{} sees aliases", USERS[user]);
+        Ok(())
     }
 
     pub(super) fn check(&mut self, user: usize, name: usize) -> Result<(), TestCaseError> {
@@ -289,6 +324,10 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+fn scope(user: usize, shared: bool) -> AliasScope {
+    if shared { AliasScope::All } else { AliasScope::User(USERS[user].into()) }
 }
 
 /// A heartbeat that reports [`REPORTED_CAPACITY`], more than registered, for all rows.

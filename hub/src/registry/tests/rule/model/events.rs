@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::ops::{Op, Want};
-use super::{ADMIN, Entry, Model, NAMES, Name, NameState, User, sees};
+use super::{ADMIN, ALIASES, Entry, Model, NAMES, Name, NameState, User, sees};
 use crate::options::PoolPolicy;
 
 /// Hours after which an inactive row is deleted.
@@ -117,6 +117,21 @@ impl Model {
                 }
                 self.agents.remove(name);
                 self.names.get_mut(name).unwrap().pinned = None;
+            }
+            Op::SetAlias { user, shared, alias, target } => {
+                let alias = ALIASES[*alias];
+                let known = NAMES.iter().position(|name| *name == alias);
+                let is_seen = known.is_some_and(|name| self.knows(*user, name));
+                let owner =
+                    self.owner_of(*target).filter(|owner| owner == user || self.finds(*user, *target));
+                let Some(owner) = owner.filter(|_| !is_seen && (!shared || *user == ADMIN)) else {
+                    return false;
+                };
+                self.aliases.insert(((!shared).then_some(*user), alias), (*target, owner));
+            }
+            Op::DeleteAlias { user, shared, alias } => {
+                let key = ((!shared).then_some(*user), ALIASES[*alias]);
+                return (!shared || *user == ADMIN) && self.aliases.remove(&key).is_some();
             }
             Op::Choose { .. } => (),
             Op::Admit { user, pool, row } => return self.admit(*user, *pool, *row),

@@ -1,0 +1,113 @@
+//! `/api/v1/aliases`: other names for rows, pools and agents (SPEC.md section 5, aliases).
+
+use actix_web::web::{self, Path, Payload, ServiceConfig, delete, get, put};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+
+use super::body;
+use super::change::{ALIAS, change};
+use super::list::{PAGE, pages};
+use crate::error::ApiError;
+use crate::hub::{Hub, HubData};
+use crate::model::{AliasScope, Caller, Role};
+use crate::quota::BytesPermit;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/aliases", get().to(all))
+        .route("/api/v1/aliases/{name}", get().to(one))
+        .route("/api/v1/aliases/{name}", put().to(set))
+        .route("/api/v1/aliases/{name}", delete().to(remove));
+}
+
+/// The query of a call about one alias.
+#[derive(Deserialize)]
+struct Query {
+    /// The user whose calls the alias serves.
+    user: Option<String>,
+}
+
+impl Query {
+    /// The scope of the alias that the call changes. Without `?user=` it is the caller; for an admin all users.
+    fn scope(self, hub: &Hub, caller: &Caller) -> Result<AliasScope, ApiError> {
+        let Some(name) = self.user else {
+            return Ok(match caller.role {
+                Role::Admin => AliasScope::All,
+                Role::Member => AliasScope::User(caller.user.clone()),
+            });
+        };
+        match (hub.tokens.user(&name), caller.role) {
+            (Some(user), _) => Ok(AliasScope::User(user)),
+            // Only admins learn which users have tokens; the registry refuses members.
+            (None, Role::Member) => Ok(AliasScope::User(name)),
+            (None, Role::Admin) => {
+                Err(ApiError::bad_request(format!("user: there is no user '{name}' who has a token")))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct NewTarget {
+    target: String,
+}
+
+async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+    let mut after = None;
+    pages("[", "]", move || {
+        let registry = hub.registry.lock();
+        let views: Vec<_> = registry.aliases_after(&caller, after.as_ref()).take(PAGE).collect();
+        let more = views.len() == PAGE;
+        after = views
+            .last()
+            .map(|view| (view.user.clone().map_or(AliasScope::All, AliasScope::User), view.name.clone()));
+        (views, more)
+    })
+}
+
+async fn one(
+    hub: HubData,
+    caller: Caller,
+    name: Path<String>,
+    web::Query(query): web::Query<Query>,
+) -> Result<HttpResponse, ApiError> {
+    let scopes = if query.user.is_some() {
+        vec![query.scope(&hub, &caller)?]
+    } else {
+        vec![AliasScope::User(caller.user.clone()), AliasScope::All]
+    };
+    let registry = hub.registry.lock();
+    let view = scopes.iter().find_map(|scope| registry.alias(&caller, scope, &name));
+    drop(registry);
+    Ok(HttpResponse::Ok().json(view.ok_or_else(|| ApiError::not_found(ALIAS, &name))?))
+}
+
+async fn set(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    name: Path<String>,
+    web::Query(query): web::Query<Query>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let (NewTarget { target }, body) = body::counted(&req, payload).await?;
+    let scope = query.scope(&hub, &caller)?;
+    let view = change(&hub, (&caller, body), (ALIAS, &name), |registry| {
+        registry.set_alias(&caller, (scope, &name), &target, hub.now())
+    });
+    Ok(HttpResponse::Ok().json(view.await?))
+}
+
+async fn remove(
+    hub: HubData,
+    caller: Caller,
+    name: Path<String>,
+    web::Query(query): web::Query<Query>,
+) -> Result<HttpResponse, ApiError> {
+    let scope = query.scope(&hub, &caller)?;
+    change(&hub, (&caller, BytesPermit::default()), (ALIAS, &name), |registry| {
+        Ok(((), registry.delete_alias(&caller, (scope, &name))?))
+    })
+    .await?;
+    Ok(HttpResponse::NoContent().finish())
+}

@@ -1,0 +1,287 @@
+//! Aliases: names that tools ask for by themselves, such as `gpt-5` and `claude-*`, for a row, a pool or an agent (SPEC.md
+//! section 5, aliases).
+//!
+//! An alias grants nothing: it is resolved to the name that it stands for, and the caller's rights to that name are checked as
+//! if the caller had called it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use serde::Serialize;
+use wire::row::{Status, Timestamp};
+
+use super::{ManageError, Registry};
+use crate::clock::Now;
+use crate::model::{Alias, AliasScope, Caller, OwnedName, Role, UserId};
+use crate::store::Change;
+
+/// Maximum number of aliases of one user: the tools of one person ask for some dozen names.
+const MAX_OWN: usize = 100;
+/// Maximum number of aliases of all users together, which an admin sets.
+const MAX_SHARED: usize = 1000;
+/// Maximum length of an alias, in bytes: that of other names.
+const MAX_NAME: usize = 100;
+
+/// Aliases by name.
+type Aliases = BTreeMap<String, Alias>;
+
+/// The aliases of each scope.
+#[derive(Default)]
+pub(super) struct AliasTable(BTreeMap<AliasScope, Aliases>);
+
+impl AliasTable {
+    pub(super) fn insert(&mut self, alias: Alias) {
+        self.0.entry(alias.scope.clone()).or_default().insert(alias.name.clone(), alias);
+    }
+
+    fn remove(&mut self, scope: &AliasScope, name: &str) -> Option<Alias> {
+        let aliases = self.0.get_mut(scope)?;
+        let removed = aliases.remove(name);
+        if aliases.is_empty() {
+            self.0.remove(scope);
+        }
+        removed
+    }
+
+    fn get(&self, scope: &AliasScope, name: &str) -> Option<&Alias> {
+        self.0.get(scope)?.get(name)
+    }
+
+    fn count(&self, scope: &AliasScope) -> usize {
+        self.0.get(scope).map_or(0, Aliases::len)
+    }
+
+    /// The aliases that match `name` in a call of `user`: that name, then patterns by falling length. Of two equal ones the
+    /// user's own is first.
+    fn matching<'a, 'b>(
+        &'a self,
+        user: &str,
+        name: &'b str,
+    ) -> impl Iterator<Item = &'a Alias> + use<'a, 'b> {
+        let own = self.0.get(&AliasScope::User(user.to_owned()));
+        let scopes: Vec<&Aliases> = own.into_iter().chain(self.0.get(&AliasScope::All)).collect();
+        let longest = if scopes.is_empty() { 0 } else { name.len().min(MAX_NAME - 1) };
+        let prefixes = (0..=longest).rev().filter_map(|end| name.get(..end));
+        let names = std::iter::once(name.to_owned()).chain(prefixes.map(|prefix| format!("{prefix}*")));
+        names.flat_map(move |name| scopes.clone().into_iter().filter_map(move |aliases| aliases.get(&name)))
+    }
+}
+
+/// An alias, as its user and admins read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AliasView {
+    pub name: String,
+    /// The user whose calls it serves; null if it serves all users' calls.
+    pub user: Option<UserId>,
+    /// What it stands for.
+    pub target: String,
+    /// The status of the target. `inactive` also if the reader does not see it, or it has another owner than when the alias
+    /// was set.
+    pub status: Status,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Registry {
+    /// The name that `name`, which no row, pool or agent has that `caller` sees, stands for in a call of `caller`.
+    ///
+    /// An alias is skipped if its target is not visible to the caller, or has another owner than when the alias was set: a
+    /// prompt must not go to whoever takes a name next.
+    pub fn alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
+        let mut matching = self.aliases.matching(&caller.user, name);
+        matching.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
+    }
+
+    /// The target of the first alias for `name` that is not served because its target, which the caller sees, has another owner
+    /// than when the alias was set.
+    pub fn lapsed_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
+        let lapsed = |alias: &&Alias| {
+            let OwnedName { name, owner } = &alias.target;
+            self.names.owner(name).is_some_and(|current| current != owner)
+                && self.is_callable_name(caller, name)
+        };
+        self.aliases.matching(&caller.user, name).find(lapsed).map(|alias| alias.target.name.as_str())
+    }
+
+    fn is_alias_served(&self, caller: &Caller, alias: &Alias) -> bool {
+        let OwnedName { name, owner } = &alias.target;
+        self.names.owner(name) == Some(owner) && self.is_callable_name(caller, name)
+    }
+
+    /// Whether a call of `caller` for `name` finds a row, a pool or an agent.
+    pub fn is_callable_name(&self, caller: &Caller, name: &str) -> bool {
+        self.target(caller, name).is_some() || self.agent(caller, name).is_some()
+    }
+
+    /// Sets the alias `name` of a scope to `target`.
+    pub fn set_alias(
+        &mut self,
+        caller: &Caller,
+        (scope, name): (AliasScope, &str),
+        target: &str,
+        now: Now,
+    ) -> Result<(AliasView, Vec<Change>), ManageError> {
+        check_may_change(caller, &scope)?;
+        check_name(name)?;
+        if let Some(kind) = self.visible_kind(caller, name) {
+            let text = format!(
+                "{kind} '{name}' exists, and calls for this name go there: an alias would not be used"
+            );
+            return Err(ManageError::Conflict(text));
+        }
+        let owner = self
+            .names
+            .owner(target)
+            .filter(|owner| **owner == caller.user || self.is_callable_name(caller, target));
+        let Some(owner) = owner.cloned() else {
+            return Err(match self.alias_target(caller, target) {
+                Some(name) => ManageError::Conflict(format!(
+                    "'{target}' is an alias itself: use '{name}', what it stands for"
+                )),
+                None => ManageError::UnknownRow(target.to_owned()),
+            });
+        };
+        let old = self.aliases.get(&scope, name);
+        let most = if scope == AliasScope::All { MAX_SHARED } else { MAX_OWN };
+        if old.is_none() && self.aliases.count(&scope) >= most {
+            return Err(ManageError::TooManyAliases(most));
+        }
+        let alias = Alias {
+            scope,
+            name: name.to_owned(),
+            target: OwnedName { name: target.to_owned(), owner },
+            created_at: old.map_or(now.wall, |old| old.created_at),
+            updated_at: now.wall,
+        };
+        self.aliases.insert(alias.clone());
+        Ok((self.alias_view(caller, &alias), vec![Change::PutAlias(alias)]))
+    }
+
+    /// Deletes the alias `name` of a scope.
+    pub fn delete_alias(
+        &mut self,
+        caller: &Caller,
+        (scope, name): (AliasScope, &str),
+    ) -> Result<Vec<Change>, ManageError> {
+        check_may_change(caller, &scope)?;
+        self.aliases.remove(&scope, name).ok_or(ManageError::Unknown)?;
+        Ok(vec![Change::DeleteAlias { scope, name: name.to_owned() }])
+    }
+
+    /// The alias `name` of a scope, if `caller` sees it.
+    pub fn alias(&self, caller: &Caller, scope: &AliasScope, name: &str) -> Option<AliasView> {
+        let alias = self.aliases.get(scope, name).filter(|alias| self.is_alias_seen(caller, alias));
+        alias.map(|alias| self.alias_view(caller, alias))
+    }
+
+    /// The aliases behind `after` that `caller` sees: those of all users first, then by user, each by name.
+    pub fn aliases_after<'a>(
+        &'a self,
+        caller: &'a Caller,
+        after: Option<&'a (AliasScope, String)>,
+    ) -> impl Iterator<Item = AliasView> + 'a {
+        let table = &self.aliases.0;
+        let first = after.map_or(&AliasScope::All, |(scope, _)| scope);
+        let own = AliasScope::User(caller.user.clone());
+        let scopes: Box<dyn Iterator<Item = (&AliasScope, &Aliases)>> = match caller.role {
+            Role::Admin => Box::new(table.range(first..)),
+            Role::Member => {
+                Box::new([AliasScope::All, own].into_iter().filter_map(|scope| table.get_key_value(&scope)))
+            }
+        };
+        let aliases = scopes.filter(move |(scope, _)| *scope >= first).flat_map(move |(scope, aliases)| {
+            let name = after.filter(|(at, _)| at == scope).map(|(_, name)| name.as_str());
+            aliases.range::<str, _>((name.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+        });
+        let seen = aliases.map(|(_, alias)| alias).filter(|alias| self.is_alias_seen(caller, alias));
+        seen.map(|alias| self.alias_view(caller, alias))
+    }
+
+    /// The names without `*` that are aliases in calls of `caller` and whose targets are not inactive, behind `after`, in order,
+    /// each with its target.
+    pub fn served_aliases_after<'a>(
+        &'a self,
+        caller: &'a Caller,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let of = |scope: AliasScope| self.aliases.0.get(&scope).into_iter();
+        let mut own = of(AliasScope::User(caller.user.clone()))
+            .flat_map(move |names| names.range::<str, _>(range))
+            .peekable();
+        let mut shared = of(AliasScope::All).flat_map(move |names| names.range::<str, _>(range)).peekable();
+        let names = std::iter::from_fn(move || match (own.peek(), shared.peek()) {
+            (Some((one, _)), Some((other, _))) if other < one => shared.next(),
+            (Some((one, _)), Some((other, _))) if other == one => {
+                shared.next();
+                own.next()
+            }
+            (Some(_), _) => own.next(),
+            (None, _) => shared.next(),
+        });
+        names.filter(|(name, _)| !name.ends_with('*') && !self.is_callable_name(caller, name)).filter_map(
+            |(name, _)| {
+                let target = self.alias_target(caller, name)?;
+                (self.name_status(caller, target) != Status::Inactive).then_some((name.as_str(), target))
+            },
+        )
+    }
+
+    /// A member sees the aliases of its own, and those of all users that serve it.
+    fn is_alias_seen(&self, caller: &Caller, alias: &Alias) -> bool {
+        match &alias.scope {
+            _ if caller.role == Role::Admin => true,
+            AliasScope::User(user) => *user == caller.user,
+            AliasScope::All => self.is_alias_served(caller, alias),
+        }
+    }
+
+    fn alias_view(&self, caller: &Caller, alias: &Alias) -> AliasView {
+        let target = &alias.target.name;
+        let is_served = self.is_alias_served(caller, alias);
+        AliasView {
+            name: alias.name.clone(),
+            user: alias.scope.user().cloned(),
+            target: target.clone(),
+            status: if is_served { self.name_status(caller, target) } else { Status::Inactive },
+            created_at: alias.created_at,
+            updated_at: alias.updated_at,
+        }
+    }
+
+    /// The status of the row, pool or agent `name` as `caller` sees it: that of the row, the best of a pool's, or the agent's.
+    fn name_status(&self, caller: &Caller, name: &str) -> Status {
+        if let Some(llm) = self.llm(caller, name).filter(|llm| self.key_of(llm) != name) {
+            return llm.status;
+        }
+        let members = self.members(caller, name).map(|llm| llm.status);
+        let agent = || self.agent(caller, name).map(|agent| agent.status);
+        let rank = |status: &Status| match status {
+            Status::Active => 0,
+            Status::Hibernating => 1,
+            Status::Inactive => 2,
+        };
+        members.min_by_key(rank).or_else(agent).unwrap_or(Status::Inactive)
+    }
+}
+
+/// A member changes its own aliases, an admin all.
+fn check_may_change(caller: &Caller, scope: &AliasScope) -> Result<(), ManageError> {
+    let is_own = scope.user() == Some(&caller.user);
+    if is_own || caller.role == Role::Admin { Ok(()) } else { Err(ManageError::Forbidden) }
+}
+
+/// Checks the characters that names of models have in APIs: `claude-*`, `anthropic/claude-3.5`, `qwen2.5:7b`, `GPT-5`.
+fn check_name(name: &str) -> Result<(), ManageError> {
+    let stem = name.strip_suffix('*').unwrap_or(name);
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"/:._-@+".contains(&byte);
+    if !name.is_empty() && name.len() <= MAX_NAME && stem.bytes().all(is_known) {
+        return Ok(());
+    }
+    let text = format!(
+        "the name of an alias has 1 to {MAX_NAME} characters of A-Z a-z 0-9 / : . _ - @ +, and may end in * for all names that \
+         begin so"
+    );
+    Err(ManageError::Invalid(text.into()))
+}
