@@ -29,7 +29,7 @@ struct Query {
 
 impl Query {
     /// The scope of the alias that the call changes. Without `?user=` it is the caller; for an admin all users.
-    fn scope(self, hub: &Hub, caller: &Caller) -> Result<AliasScope, ApiError> {
+    fn alias_scope(self, hub: &Hub, caller: &Caller) -> Result<AliasScope, ApiError> {
         let Some(name) = self.user else {
             return Ok(match caller.role {
                 Role::Admin => AliasScope::All,
@@ -72,7 +72,7 @@ async fn one(
     web::Query(query): web::Query<Query>,
 ) -> Result<HttpResponse, ApiError> {
     let scopes = if query.user.is_some() {
-        vec![query.scope(&hub, &caller)?]
+        vec![query.alias_scope(&hub, &caller)?]
     } else {
         vec![AliasScope::User(caller.user.clone()), AliasScope::All]
     };
@@ -91,7 +91,7 @@ async fn set(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (NewTarget { target }, body) = body::counted(&req, payload).await?;
-    let scope = query.scope(&hub, &caller)?;
+    let scope = query.alias_scope(&hub, &caller)?;
     let view = change(&hub, (&caller, body), (ALIAS, &name), |registry| {
         registry.set_alias(&caller, (scope, &name), &target, hub.now())
     });
@@ -104,7 +104,7 @@ async fn remove(
     name: Path<String>,
     web::Query(query): web::Query<Query>,
 ) -> Result<HttpResponse, ApiError> {
-    let scope = query.scope(&hub, &caller)?;
+    let scope = query.alias_scope(&hub, &caller)?;
     change(&hub, (&caller, BytesPermit::default()), (ALIAS, &name), |registry| {
         Ok(((), registry.delete_alias(&caller, (scope, &name))?))
     })
