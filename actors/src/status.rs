@@ -44,6 +44,8 @@ pub enum ChannelState {
     Idle,
     /// The registrar stops, and running tasks end.
     Draining,
+    /// The hub restarts: running tasks end, then the registrar connects again.
+    Restarting,
 }
 
 /// What carries the control channel and the answers.
@@ -70,6 +72,10 @@ pub struct ChannelStatus {
     pub opened: u64,
     /// What carries it; `None` before the first one was opened.
     pub transport: Option<ChannelTransport>,
+    /// When the open channel was opened; `None` without one.
+    pub open_since: Option<Timestamp>,
+    /// Last round trip of the open link in milliseconds, if one was measured within a minute.
+    pub round_trip_ms: Option<f64>,
 }
 
 /// An error of a call to the hub.

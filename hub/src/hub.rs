@@ -216,6 +216,13 @@ impl Hub {
         *self.phase.borrow() > Phase::Serving
     }
 
+    /// Resolves when new calls are refused.
+    pub(crate) fn draining(&self) -> LocalBoxFuture<'static, ()> {
+        let mut phase = self.phase.subscribe();
+        // The sender is gone with the hub only.
+        Box::pin(async move { drop(phase.wait_for(|phase| *phase > Phase::Serving).await) })
+    }
+
     /// Resolves when streams have to end.
     pub(crate) async fn stopping(&self) {
         let mut phase = self.phase.subscribe();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use wire::Features;
-use wire::link::{BodyKind, Frame, Hello, Link, Piece, Received, Resume, Violation};
+use wire::link::{BodyKind, Frame, Going, Hello, Link, Piece, Received, Resume, Violation};
 
 use crate::channels::{EventKind, NextEvent};
 use crate::quota::{ByteQuota, BytesPermit};
@@ -25,7 +25,11 @@ const UNCOUNTED: usize = 4 << 10;
 
 /// The links of all sessions that have one.
 #[derive(Default)]
-pub(crate) struct Links(Mutex<HashMap<String, Arc<SessionLink>>>);
+pub(crate) struct Links {
+    of: Mutex<HashMap<String, Arc<SessionLink>>>,
+    /// Number of registrars that were told that the hub shuts down, and of all when the first one was told.
+    told: Mutex<Option<(u32, u32)>>,
+}
 
 /// The link of one session.
 #[derive(Default)]
@@ -56,6 +60,8 @@ pub(crate) struct CountedPiece {
 pub(crate) enum Arrival {
     /// A task's answer begins: its pieces come on `pieces`.
     Answer { task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece> },
+    /// A heartbeat: its number and its JSON.
+    Beat(u64, Bytes),
     /// Nothing.
     Nothing,
 }
@@ -63,17 +69,27 @@ pub(crate) enum Arrival {
 impl Links {
     /// The session's link, new if it has none.
     pub(crate) fn of(&self, session: &str) -> Arc<SessionLink> {
-        self.0.lock().entry(session.to_owned()).or_default().clone()
+        self.of.lock().entry(session.to_owned()).or_default().clone()
     }
 
     /// Whether `link` is the session's link, and not one that was removed.
     pub(crate) fn has(&self, session: &str, link: &Arc<SessionLink>) -> bool {
-        self.0.lock().get(session).is_some_and(|own| Arc::ptr_eq(own, link))
+        self.of.lock().get(session).is_some_and(|own| Arc::ptr_eq(own, link))
+    }
+
+    /// When the next registrar that is told of the hub's shutdown connects again.
+    pub(crate) fn going(&self) -> Going {
+        let mut told = self.told.lock();
+        // Links are removed while others are told.
+        let (index, count) =
+            told.unwrap_or_else(|| (0, u32::try_from(self.of.lock().len()).unwrap_or(u32::MAX)));
+        *told = Some((index.saturating_add(1), count));
+        Going::of(index, count)
     }
 
     /// Removes the session's link. Answers that have not ended break off.
     pub(crate) fn remove(&self, session: &str) {
-        let Some(link) = self.0.lock().remove(session) else { return };
+        let Some(link) = self.of.lock().remove(session) else { return };
         let mut state = link.0.lock();
         // The receivers of the answers keep the link, so that it does not end with the map's entry. What its connection still
         // reads begins no answer.
@@ -83,7 +99,7 @@ impl Links {
 
     /// Removes the session's link if it has neither a task nor a connection.
     pub(crate) fn remove_unused(&self, session: &str) {
-        let mut links = self.0.lock();
+        let mut links = self.of.lock();
         let is_unused = |link: &Link| link.is_empty() && !link.is_attached();
         if links.get(session).is_some_and(|link| is_unused(&link.0.lock().link)) {
             links.remove(session);
@@ -92,12 +108,12 @@ impl Links {
 
     /// Whether the session's link has `task`.
     pub(crate) fn knows(&self, session: &str, task: &str) -> bool {
-        self.0.lock().get(session).is_some_and(|link| link.0.lock().link.knows(task))
+        self.of.lock().get(session).is_some_and(|link| link.0.lock().link.knows(task))
     }
 
     /// Cancels a task of which a part was not sent. `false` if there is none.
     pub(crate) fn withdraw(&self, session: &str, task: &str) -> bool {
-        let links = self.0.lock();
+        let links = self.of.lock();
         let Some(link) = links.get(session) else { return false };
         let is_sent = link.0.lock().link.is_sent(task);
         !is_sent && link.end(task, |link| link.cancel(task))
@@ -105,7 +121,7 @@ impl Links {
 
     /// Cancels a task. `false` if the session has no link, or its link does not know the task.
     pub(crate) fn cancel(&self, session: &str, task: &str) -> bool {
-        let links = self.0.lock();
+        let links = self.of.lock();
         links.get(session).is_some_and(|link| link.end(task, |link| link.cancel(task)))
     }
 }
@@ -173,8 +189,11 @@ impl SessionLink {
                 }
                 Ok(Arrival::Nothing)
             }
+            Received::Beat(number, body) => Ok(Arrival::Beat(number, body)),
             Received::Nothing => Ok(Arrival::Nothing),
             Received::Taken { .. }
+            | Received::Going(_)
+            | Received::Beaten { .. }
             | Received::Cancelled(_)
             | Received::Hello(_)
             | Received::Resume(_)
@@ -205,6 +224,11 @@ impl SessionLink {
         is_known
     }
 
+    /// The next frame that is not a piece, for a link that ends.
+    pub(crate) fn next_control(&self) -> Option<Bytes> {
+        self.0.lock().link.next_control()
+    }
+
     /// The next frame to write: of the link, or from `events`, the channel of the session. `None` when the channel has
     /// ended.
     pub(crate) fn poll_frame(
@@ -229,7 +253,7 @@ impl SessionLink {
                     state.link.send_control(&Frame::Cancel { task: &task });
                 }
                 NextEvent::Superseded => return Poll::Ready(Some(Frame::Superseded.encode())),
-                NextEvent::Closed => return Poll::Ready(None),
+                NextEvent::Closed => return Poll::Ready(state.link.next_control()),
             }
         }
         if let Some(frame) = state.link.next_frame() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::status::{ChannelState, ChannelTransport, ProviderState, RegistrarStatus};
+use actors::status::{ChannelState, ChannelStatus, ChannelTransport, ProviderState, RegistrarStatus};
 use serde_json::{Value, json};
 use wire::row::Timestamp;
 
@@ -135,12 +135,14 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
         ChannelState::Refused => "refused, tried again every minute",
         ChannelState::Idle => "idle: nothing to publish",
         ChannelState::Draining => "stopping",
+        ChannelState::Restarting => "the hub restarts",
     };
     let mut lines = vec![
         format!("Hub         {}", printable(&status.hub_url)),
         format!("Proxy       {}", status.proxy.as_deref().map_or("-".into(), printable)),
         format!("Channel     {state}, for {}", ago(status.channel.since)),
         format!("Transport   {}", transport(status.channel.transport.as_ref())),
+        format!("Connection  {}", connection(&status.channel)),
         format!("Session     {}", status.provider_session_id.as_deref().map_or("-".into(), printable)),
         format!(
             "Heartbeat   {}",
@@ -166,6 +168,12 @@ fn transport(transport: Option<&ChannelTransport>) -> String {
         Some(ChannelTransport::Link) => "link: one WebSocket".to_owned(),
         Some(ChannelTransport::Sse(reason)) => format!("SSE and POSTs, because {}", printable(reason)),
     }
+}
+
+fn connection(channel: &ChannelStatus) -> String {
+    let Some(since) = channel.open_since else { return "-".to_owned() };
+    let trip = channel.round_trip_ms.map(|took| format!(", round trip {took:.1} ms"));
+    format!("open for {}{}", ago(since), trip.unwrap_or_default())
 }
 
 fn print_providers(providers: &[ProviderState], is_wide: bool) -> Outcome {

@@ -32,7 +32,16 @@ impl Hub {
     }
 
     pub async fn kill(&mut self) {
-        kill(Pid::from_raw(self.pid()), Signal::SIGKILL).unwrap();
+        self.end(Signal::SIGKILL).await;
+    }
+
+    /// Asks the hub to stop, and waits until it has.
+    pub async fn stop(&mut self) {
+        self.end(Signal::SIGTERM).await;
+    }
+
+    async fn end(&mut self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
         self.child.wait().await.unwrap();
     }
 
@@ -58,13 +67,13 @@ impl Hub {
         String::from_utf8(body.to_vec()).ok()
     }
 
-    /// Waits until `count` control channels are open.
+    /// Waits until at least `count` control channels are open.
     pub async fn wait_for_publishers(&self, count: usize, limit: Duration) {
         let deadline = Instant::now() + limit;
         loop {
             let metrics = self.get("/metrics").await.unwrap_or_default();
             let publishers = metrics.lines().find_map(|line| line.strip_prefix("virtual_llm_publishers "));
-            if publishers == Some(count.to_string().as_str()) {
+            if publishers.and_then(|open| open.parse().ok()).is_some_and(|open: usize| open >= count) {
                 return;
             }
             assert!(Instant::now() < deadline, "{publishers:?} of {count} publishers after {limit:?}");

@@ -44,6 +44,8 @@ const PEAK: usize = 250;
 const SOON: Duration = Duration::from_secs(2);
 /// Pause between the starts of two registrars.
 const BETWEEN: Duration = Duration::from_millis(10);
+/// Time for which a restarted hub is away.
+const DOWN: Duration = Duration::from_millis(500);
 /// Deadline for all registrars to be back: the longest reconnect delay, and the time for one connect.
 const BACK: Duration = Duration::from_secs(65);
 
@@ -124,6 +126,44 @@ async fn registrars_whose_hub_was_killed_reconnect_without_a_burst() {
     for registrar in &registrars {
         registrar.wait().await;
     }
+}
+
+/// F72, F84: registrars whose hub is restarted are back at once, one after another, and each with one connection.
+#[actix_rt::test]
+async fn registrars_whose_hub_is_restarted_are_back_within_seconds() {
+    let count = usize::try_from(number("HERD_REGISTRARS").unwrap_or(200)).unwrap();
+    let mut hub = Hub::start().await;
+    let seen = Rc::new(Seen::default());
+    let port = front::open(hub.port(), Rc::clone(&seen)).await;
+    let mut registrars = Vec::with_capacity(count);
+    for index in 0..count {
+        registrars.push(registrar(index, port));
+        sleep(BETWEEN).await;
+    }
+    hub.wait_for_publishers(count, Duration::from_mins(2)).await;
+    seen.wait_until_quiet().await;
+
+    let begin = Instant::now();
+    hub.stop().await;
+    let stopped = Instant::now();
+    sleep(DOWN.saturating_sub(stopped - begin)).await;
+    hub.start_again().await;
+    let returned = Instant::now();
+    hub.wait_for_publishers(count / 2, BACK).await;
+    let median = begin.elapsed();
+    hub.wait_for_publishers(count, BACK).await;
+    let all = begin.elapsed();
+    let (peak, rows, registers) = (seen.peak(begin), hub.active_rows().await, seen.registers.borrow().len());
+    println!(
+        "{count} registrars, hub away for {:.1?}: half of them back after {median:.1?}, all after {all:.1?}; peak {peak} connections in a second",
+        returned - begin
+    );
+    assert_eq!(rows, count, "rows are active");
+    assert_eq!(registers, count, "no register call but the first ones");
+    assert!(peak <= PEAK, "{peak} connections in a second");
+    // With the usual delays, none would be back within 5 s.
+    assert!(all < Duration::from_secs(5) + Duration::from_micros(8400 * count as u64), "{all:?}");
+    registrars.iter().for_each(Registrar::stop_now);
 }
 
 fn registrar(index: usize, port: u16) -> Registrar {

@@ -1,15 +1,20 @@
 //! The link between registrar and hub over a network that breaks.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use awc::http::Method;
 use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use testkit::free_port;
 use testkit::http::{Answer, Http};
 use testkit::proxy::{Network, Proxy};
-use testkit::team::{Plan, Team};
+use testkit::team::{Plan, Team, start_hub};
 use testkit::wait::{eventually, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Cuts of `answers_continue_on_a_new_link_after_each_cut`, unless `LINK_CUTS` is set.
 const CUTS: u64 = 12;
@@ -137,6 +142,67 @@ async fn a_caller_that_leaves_during_a_cut_is_cancelled_on_the_next_link() {
     assert_eq!(team.chat(false).await.status, 200);
 }
 
+/// F72, P4: a hub that is restarted ends a running stream whole, and has its publisher back within seconds. No heartbeat is
+/// a POST.
+#[actix_rt::test]
+async fn a_restart_of_the_hub_costs_a_stream_nothing() {
+    let (port, front) = (free_port(), Rc::new(RefCell::new(Vec::new())));
+    let target = record_requests(port, Rc::clone(&front)).await;
+    // After any other loss, the registrar would come back after a minute.
+    let registrar = &["--reconnect-base", "60s", "--reconnect-max", "60s"];
+    let mut team = Team::of(Plan { registrar, ports: Some((port, target)), ..Plan::default() }).await;
+    eventually("the LLM is active", async || team.row().await["status"] == "active").await;
+    team.backend.script(|script| (script.tokens, script.pace) = (TOKENS, Duration::from_millis(2)));
+    let expected = transcript(&stream(&team.http).await);
+    let http = team.http.clone();
+    let running = actix_rt::spawn(async move { stream(&http).await });
+    wait_until("the stream runs", || team.backend.requests().len() == 2).await;
+    team.hub.signal(Signal::SIGTERM);
+    team.registrar.logs("the hub restarts").await;
+    assert!(transcript(&running.await.unwrap()) == expected);
+    team.hub.ended().await;
+    team.hub = start_hub(&team.home, port);
+    team.hub.logs("listens on").await;
+    eventually("the publisher is back", async || team.row().await["status"] == "active").await;
+    assert_eq!(team.chat(false).await.status, 200);
+    assert!(!team.registrar.stderr().contains("no control channel"), "{}", team.registrar.stderr());
+    let requests = front.borrow();
+    let posts = |path: &str| requests.iter().filter(|line: &&String| line.contains(path)).count();
+    assert_eq!((posts("_provider-heartbeat"), posts("_provider-register")), (0, 1), "{requests:?}");
+}
+
+/// Relays connections to the port `target`, and records the first line of what each write of a client has. Returns its port.
+async fn record_requests(target: u16, seen: Rc<RefCell<Vec<String>>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    actix_rt::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let seen = Rc::clone(&seen);
+            actix_rt::spawn(async move {
+                let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+                let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+                loop {
+                    tokio::select! {
+                        read = client.read(&mut up) => {
+                            let Ok(read @ 1..) = read else { return };
+                            if up.starts_with(b"POST ") || up.starts_with(b"GET ") {
+                                let text = String::from_utf8_lossy(&up[..read]);
+                                seen.borrow_mut().push(text.lines().next().unwrap_or_default().to_owned());
+                            }
+                            if server.write_all(&up[..read]).await.is_err() { return }
+                        }
+                        read = server.read(&mut down) => {
+                            let Ok(read @ 1..) = read else { return };
+                            if client.write_all(&down[..read]).await.is_err() { return }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
 /// `status` says what carries the channel.
 #[actix_rt::test]
 async fn the_status_shows_the_transport_and_why_it_is_not_a_link() {
@@ -146,6 +212,13 @@ async fn the_status_shows_the_transport_and_why_it_is_not_a_link() {
         let team = Team::of(Plan { registrar: &["--transport", transport], ..Plan::default() }).await;
         let status = team.home.run(&["status"]).await;
         assert!(status.stdout.contains(&format!("Transport   {expected}\n")), "{status:?}");
+        assert!(status.stdout.contains("Connection  open for "), "{status:?}");
+        assert_eq!(status.stdout.contains(", round trip "), transport == "auto", "{status:?}");
+        let json: serde_json::Value =
+            serde_json::from_str(&team.home.run(&["status", "-o", "json"]).await.stdout).unwrap();
+        let channel = &json["channel"];
+        assert!(channel["openSince"].is_string() && channel["state"] == "connected", "{json}");
+        assert_eq!(channel["roundTripMs"].is_f64(), transport == "auto", "{json}");
         assert_eq!(team.chat(true).await.events().pop().unwrap().data, "[DONE]");
     }
 }

@@ -22,15 +22,18 @@ pub enum Feature {
     Endpoints,
     /// The hub applies the [request policy](crate::request_policy), because it knows the caller.
     Guard,
+    /// Heartbeats are frames of the link.
+    Beat,
 }
 
-const ALL: [(Feature, &str); 6] = [
+const ALL: [(Feature, &str); 7] = [
     (Feature::Cancel, "cancel"),
     (Feature::ChunkSeq, "chunk-seq"),
     (Feature::Status, "status"),
     (Feature::Drain, "drain"),
     (Feature::Endpoints, "endpoints"),
     (Feature::Guard, "guard"),
+    (Feature::Beat, "beat"),
 ];
 
 /// A set of features; empty for a classic peer.
@@ -41,7 +44,7 @@ impl Features {
     /// No feature: the protocol of section 3.
     pub const CLASSIC: Self = Self(0);
     /// All features of this version.
-    pub const ALL: Self = Self(0b11_1111);
+    pub const ALL: Self = Self(0b111_1111);
 
     /// Adds `feature` to the set.
     #[must_use]
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_header_names_features_in_the_order_of_the_specification() {
-        assert_eq!(Features::ALL.header_value(), "cancel, chunk-seq, status, drain, endpoints, guard");
+        assert_eq!(Features::ALL.header_value(), "cancel, chunk-seq, status, drain, endpoints, guard, beat");
         assert_eq!(Features::parse(&Features::ALL.header_value()), Features::ALL);
     }
 

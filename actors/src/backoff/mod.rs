@@ -61,11 +61,12 @@ impl ReconnectDelay {
         }
     }
 
-    /// Records the loss of a link that was open for `open_for`. After [`GOOD_AFTER`] the next delay is between 0 and
-    /// [`QUICK`]: its running tasks wait, and a hub that restarts is back at once. That of 1,000 registrars is spread as
+    /// Records the loss of a link that was open for `open_for`. Returns whether it was for [`GOOD_AFTER`]: the next delay is
+    /// then between 0 and [`QUICK`]. Its running tasks wait, and a hub that restarts is back at once. That of 1,000 registrars is spread as
     /// much as the base delay would spread it.
-    pub(crate) fn link_lost(&mut self, open_for: Option<Duration>) {
+    pub(crate) fn link_lost(&mut self, open_for: Option<Duration>) -> bool {
         self.is_quick = open_for.is_some_and(|open_for| open_for >= GOOD_AFTER);
+        self.is_quick
     }
 
     /// Raises the next delay to `hint` (`Retry-After`), 60 s at most.
@@ -89,7 +90,8 @@ impl ReconnectDelay {
         hint.saturating_add(spread).min(HIGHEST_HINT.max(jittered))
     }
 
-    fn random_part(&mut self, span: Duration) -> Duration {
+    /// A random part of `span`.
+    pub(crate) fn random_part(&mut self, span: Duration) -> Duration {
         let share = (self.random)().clamp(0.0, 1.0);
         Duration::try_from_secs_f64(span.as_secs_f64() * share).unwrap_or(span)
     }

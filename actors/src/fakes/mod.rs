@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod hub;
+pub(crate) mod link_hub;
 
 use std::time::Duration;
 

@@ -19,8 +19,9 @@ use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::hub_news;
 use crate::provider::messages::GetReport;
+use crate::session::RESTART;
 use crate::session::messages::{SessionLost, SessionReady};
-use crate::status::ProviderReport;
+use crate::status::{ChannelTransport, ProviderReport};
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
 use messages::{Beat, BeatResult, SetReporters};
@@ -49,6 +50,8 @@ pub(crate) struct HeartbeatActor {
     // These fields survive a crash, because the messages that set them are not sent again.
     session: Option<SessionId>,
     channel: Option<ChannelOpened>,
+    /// Until when the hub restarts, so that it takes no heartbeats.
+    restarts_until: Option<Instant>,
     reporters: Vec<Recipient<GetReport>>,
     problem: Changes,
     state: HeartbeatState,
@@ -76,6 +79,7 @@ impl HeartbeatActor {
             links,
             session: None,
             channel: None,
+            restarts_until: None,
             reporters: Vec::new(),
             problem: Changes::default(),
             state: HeartbeatState::default(),
@@ -97,7 +101,8 @@ impl HeartbeatActor {
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
         let Some(session) = self.session.clone() else { return };
-        if self.state.in_flight {
+        let restarts = self.restarts_until.is_some_and(|until| Instant::now() < until);
+        if self.state.in_flight || restarts {
             return;
         }
         self.state.in_flight = true;
@@ -162,12 +167,17 @@ impl HeartbeatActor {
         ctx.run_later(CHANGE_INTERVAL.saturating_sub(since), |this, ctx| {
             this.state.change_due = false;
             this.state.change_sent_at = Some(Instant::now());
-            if this.state.in_flight {
-                this.state.again = true;
-            } else {
-                this.beat(ctx);
-            }
+            this.beat_now(ctx);
         });
+    }
+
+    /// Sends a heartbeat that is newer than the one in flight, if there is one.
+    fn beat_now(&mut self, ctx: &mut Context<Self>) {
+        if self.state.in_flight {
+            self.state.again = true;
+        } else {
+            self.beat(ctx);
+        }
     }
 }
 
@@ -203,15 +213,22 @@ impl Handler<ChannelOpened> for HeartbeatActor {
     type Result = ();
 
     fn handle(&mut self, opened: ChannelOpened, ctx: &mut Self::Context) {
-        let hello = opened.hello;
+        let (hello, is_link) = (opened.hello, opened.transport == ChannelTransport::Link);
+        let has_beat = opened.features.has(Feature::Beat);
         self.session = Some(opened.session.clone());
         self.channel = Some(opened);
-        if hello {
-            self.send_change(ctx);
-        } else if self.state.in_flight {
-            self.state.again = true;
-        } else {
-            self.beat(ctx);
+        self.restarts_until = None;
+        match (is_link, hello) {
+            // The hello of a link follows at once, and says whether it carries heartbeats.
+            (true, false) => (),
+            (true, true) if has_beat => self.beat_now(ctx),
+            (true, true) => {
+                // By POST, so that it must not overtake the registrar's answer to the hello.
+                self.state.change_sent_at = Some(Instant::now());
+                self.send_change(ctx);
+            }
+            (false, true) => self.send_change(ctx),
+            (false, false) => self.beat_now(ctx),
         }
     }
 }
@@ -219,8 +236,11 @@ impl Handler<ChannelOpened> for HeartbeatActor {
 impl Handler<ChannelLost> for HeartbeatActor {
     type Result = ();
 
-    fn handle(&mut self, _: ChannelLost, _: &mut Self::Context) {
+    fn handle(&mut self, lost: ChannelLost, _: &mut Self::Context) {
         self.channel = None;
+        if lost.restart.is_some() {
+            self.restarts_until = Some(Instant::now() + RESTART);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Setup {
             stream_id,
             features,
             hello,
-            transport: ChannelTransport::Link,
+            transport: ChannelTransport::Sse("the hub is a fake".to_owned()),
         });
     }
 }
@@ -96,6 +96,7 @@ async fn a_heartbeat_is_sent_every_30_seconds() {
         open_for: None,
         retry_hint: None,
         is_link: false,
+        restart: None,
     });
     pass(50 * SECOND).await;
     assert_eq!(setup.beat_seconds(), [30, 60, 90]);
@@ -228,4 +229,46 @@ async fn a_changed_report_is_sent_at_most_once_a_second() {
     let after = setup.beat_seconds().len();
     pass(5 * SECOND).await;
     assert_eq!(setup.beat_seconds().len(), after, "an equal report causes no heartbeat");
+}
+
+/// A hello follows at once, and says whether the link carries heartbeats.
+#[actix::test]
+async fn the_heartbeat_of_a_link_follows_its_hello() {
+    let setup = start();
+    let open = |features, hello: bool| {
+        setup.actor.do_send(ChannelOpened {
+            session: session("s"),
+            stream_id: hello.then(|| "st-1".to_owned()),
+            features,
+            hello,
+            transport: ChannelTransport::Link,
+        });
+    };
+    let features = Features::CLASSIC.with(Feature::Status);
+    open(Features::CLASSIC, false);
+    pass(5 * SECOND).await;
+    assert!(setup.beat_seconds().is_empty());
+    open(features.with(Feature::Beat), true);
+    pass(2 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [5]);
+    // A POST must not overtake the answer to the hello on another connection.
+    open(features, true);
+    pass(5 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [5, 8]);
+    assert_eq!(setup.hub.beat_bodies()[1]["streamId"], "st-1");
+}
+
+/// F84: heartbeats to a hub that restarts would be connections of their own.
+#[actix::test]
+async fn no_heartbeat_is_sent_while_the_hub_restarts() {
+    let setup = start();
+    pass(29 * SECOND).await;
+    let restart = Some(wire::link::Going { delay_ms: 0, interval_ms: 1000 });
+    let (reason, open_for) = ("gone".to_owned(), Some(29 * SECOND));
+    let (refused, retry_hint, is_link) = (false, None, true);
+    setup.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint, is_link, restart });
+    pass(29 * SECOND).await;
+    assert!(setup.beat_seconds().is_empty());
+    pass(33 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [60, 90], "a hub that does not come back gets them again");
 }

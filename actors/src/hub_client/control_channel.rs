@@ -48,16 +48,21 @@ impl HubClient {
             Some(reason) => reason,
             None => match self.try_link(&session).await? {
                 Ok(channel) => return Ok(channel),
-                Err(reason) if self.transport == Transport::Link => {
+                Err(reason) if self.transport == Transport::Link || self.may_restart(&reason) => {
                     return Err(HubError::Invalid { call: STREAM_CALL, reason });
                 }
                 Err(reason) => reason,
             },
         };
         let body = self.open_events(&session).await?;
-        self.link.reset();
+        self.links.opened().reset();
         self.link_policy.borrow_mut().refused(no_link.clone(), Instant::now());
         Ok(ControlChannel::Events { body, no_link })
+    }
+
+    /// Whether `reason` may be that of a hub that restarts, or of the proxy before it.
+    fn may_restart(&self, reason: &str) -> bool {
+        reason != NOT_UPGRADED && self.link_policy.borrow().is_restarting(Instant::now())
     }
 
     /// Opens a link, or the SSE channel if the hub ignores the upgrade. `Err` has the reason why only the same request
@@ -75,12 +80,10 @@ impl HubClient {
             Opened::Events(_) if self.transport == Transport::Link => Err(NOT_UPGRADED.to_owned()),
             Opened::Link { connection, input } => {
                 let policy = Rc::clone(&self.link_policy);
-                let broke = Box::new(move |lived| policy.borrow_mut().broke(lived, Instant::now()));
-                let link = LinkChannel::new(Rc::clone(&self.link), connection, input, broke);
-                Ok(ControlChannel::Link(link))
+                Ok(ControlChannel::Link(LinkChannel::new(self.links.opened(), connection, input, policy)))
             }
             Opened::Events(body) => {
-                self.link.reset();
+                self.links.opened().reset();
                 Ok(ControlChannel::Events { body, no_link: NOT_UPGRADED.to_owned() })
             }
             Opened::Response(response) if BLOCKED.contains(&response.status.as_u16()) => {

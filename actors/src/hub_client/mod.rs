@@ -46,7 +46,7 @@ use control_channel::STREAM_CALL;
 pub(crate) use echo::{Echo, EchoChannel};
 pub(crate) use error::{HubError, HubErrorKind};
 pub(crate) use link::LinkEvent;
-use link::{LinkPolicy, LinkState};
+use link::{LinkPolicy, Links};
 use response::HubResponse;
 use token::Token;
 
@@ -62,10 +62,14 @@ pub(crate) trait HubApi {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>>;
     /// `GET /_provider-stream` with all features: opens the control channel.
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>>;
-    /// `POST /_provider-heartbeat`.
+    /// Sends a heartbeat: as a frame of the link, else by `POST /_provider-heartbeat`.
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>>;
     /// `POST /_provider-drain` (feature `drain`).
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>>;
+    /// Last round trip of the open link, if one was measured within a minute.
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The HTTP client of the hub.
@@ -78,7 +82,7 @@ pub(crate) struct HubClient {
     control: Client,
     results: Client,
     transport: Transport,
-    link: Rc<LinkState>,
+    links: Links,
     link_policy: Rc<RefCell<LinkPolicy>>,
     logged_warnings: RefCell<Changes>,
     logged_deletions: RefCell<Changes>,
@@ -100,7 +104,7 @@ impl HubClient {
             tls,
             proxy,
             transport: Transport::Auto,
-            link: Rc::default(),
+            links: Links::default(),
             link_policy: Rc::default(),
             logged_warnings: RefCell::default(),
             logged_deletions: RefCell::default(),
@@ -190,7 +194,7 @@ impl HubClient {
     fn note_unconnected(&self, kind: io::ErrorKind) {
         // A proxy that refuses says nothing about the hub.
         if kind == io::ErrorKind::ConnectionRefused && self.proxy.is_none() {
-            self.link.hub_is_gone();
+            self.links.current().hub_is_gone();
         }
     }
 
@@ -204,6 +208,27 @@ impl HubClient {
         let invalid = |error: serde_json::Error| HubError::Invalid { call, reason: error.to_string() };
         let body = serde_json::to_vec(body).map_err(invalid)?;
         self.post(&self.control, call, path, body.into()).await
+    }
+
+    /// Sends a heartbeat as a frame of the link. `None` if it has to be a POST: also after a 401, since only a POST can use
+    /// a token that was replaced meanwhile.
+    async fn beat(&self, call: &'static str, body: &Bytes) -> Result<Option<HubResponse>, HubError> {
+        let Some(answer) = self.links.current().beat(body.clone()) else { return Ok(None) };
+        let answer = timeout(CALL_TIMEOUT, answer).await.map_err(|_elapsed| HubError::silent(call))?;
+        let beaten = answer.map_err(|_| HubError::Unreachable {
+            call,
+            reason: "the link broke before the hub answered".to_owned(),
+            nothing_taken: false,
+        })?;
+        let Ok(status) = StatusCode::from_u16(beaten.status) else {
+            return Err(HubError::Invalid { call, reason: "the hub gave no HTTP status".to_owned() });
+        };
+        if status == StatusCode::UNAUTHORIZED {
+            return Ok(None);
+        }
+        let answer =
+            HubResponse { status, body: beaten.body, retry_after: None, redirects_to: None, server: None };
+        if status.is_success() { Ok(Some(answer)) } else { Err(self.refused(call, &answer)) }
     }
 
     fn authorized(&self, request: ClientRequest) -> ClientRequest {
@@ -253,13 +278,24 @@ impl HubApi for HubClient {
     }
 
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>> {
+        const CALL: &str = "provider-heartbeat";
         async move {
-            let answer = self.post_json("provider-heartbeat", "_provider-heartbeat", &beat).await?;
+            let invalid =
+                |error: serde_json::Error| HubError::Invalid { call: CALL, reason: error.to_string() };
+            let body = Bytes::from(serde_json::to_vec(&beat).map_err(invalid)?);
+            let answer = match self.beat(CALL, &body).await? {
+                Some(answer) => answer,
+                None => self.post(&self.control, CALL, "_provider-heartbeat", body).await?,
+            };
             // A classic hub may send any body.
             self.log_deletions(&serde_json::from_slice(&answer.body).unwrap_or_default());
             Ok(())
         }
         .boxed_local()
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.links.current().round_trip()
     }
 
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>> {

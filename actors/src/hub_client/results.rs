@@ -14,8 +14,9 @@ impl Uplink for HubClient {
     fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
         async move {
             failpoint::reach("before result");
-            let posted = if self.link.is_active() {
-                self.link.send_result(task, body).await
+            let link = self.links.of(task.as_str());
+            let posted = if link.is_active() {
+                link.send_result(task, body).await
             } else {
                 self.post_body(task, body).await
             };
@@ -40,7 +41,8 @@ impl Uplink for HubClient {
         task: &'a TaskId,
         body: mpsc::Receiver<Bytes>,
     ) -> Option<LocalBoxFuture<'a, Posted>> {
-        self.link.is_active().then(|| self.link.send_stream(task, body).boxed_local())
+        let link = self.links.of(task.as_str());
+        link.is_active().then(|| async move { link.send_stream(task, body).await }.boxed_local())
     }
 }
 

@@ -76,7 +76,7 @@ impl Handler<GetStatus> for RootActor {
             hub_url: self.hub_url.clone(),
             proxy: self.proxy.clone(),
             provider_session_id: self.status.session.as_ref().map(ToString::to_string),
-            channel: self.status.channel(),
+            channel: self.status.channel(self.hub.round_trip()),
             last_heartbeat_at: self.status.last_heartbeat_at,
             last_error: self.status.last_error.clone(),
             paused: self.status.pause,

@@ -10,7 +10,7 @@ use crate::heartbeat::messages::BeatResult;
 use crate::news::news;
 use crate::session::messages::{NotRegistered, Register, SessionReady};
 use crate::status::ProviderReport;
-use crate::stream::messages::{ChannelLost, ChannelOpened};
+use crate::stream::messages::{ChannelLost, ChannelOpened, HubGoing};
 use crate::supervise::{Cause, ChildReport};
 
 impl Handler<ChildReport> for RootActor {
@@ -77,7 +77,15 @@ impl Handler<ChannelLost> for RootActor {
     type Result = ();
 
     fn handle(&mut self, lost: ChannelLost, _: &mut Self::Context) {
-        self.status.failed(lost.reason, lost.refused, now());
+        self.status.lost(lost, now());
+    }
+}
+
+impl Handler<HubGoing> for RootActor {
+    type Result = ();
+
+    fn handle(&mut self, HubGoing: HubGoing, _: &mut Self::Context) {
+        self.status.restarts(now());
     }
 }
 

@@ -162,6 +162,7 @@ impl RootActor {
                     root.clone().recipient(),
                 ],
                 lost: vec![heartbeat.address().recipient(), root.clone().recipient()],
+                going: root.clone().recipient(),
             },
             TaskRouter::new(wake.address().recipient(), outbox.clone()),
         );

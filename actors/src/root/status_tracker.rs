@@ -1,10 +1,13 @@
 //! The state of the connection, for the `status` command. Pure.
 
+use std::time::Duration;
+
 use wire::row::Timestamp;
 use wire::{Features, SessionId};
 
+use crate::session::RESTART;
 use crate::status::{ChannelState, ChannelStatus, ChannelTransport, LastError, Pause};
-use crate::stream::messages::ChannelOpened;
+use crate::stream::messages::{ChannelLost, ChannelOpened};
 
 #[derive(Debug)]
 pub(super) struct StatusTracker {
@@ -18,6 +21,10 @@ pub(super) struct StatusTracker {
     since: Timestamp,
     opened: u64,
     transport: Option<ChannelTransport>,
+    /// Since when the channel is open.
+    open_since: Option<Timestamp>,
+    /// Since when the hub restarts.
+    restarts_since: Option<Timestamp>,
 }
 
 impl StatusTracker {
@@ -33,6 +40,8 @@ impl StatusTracker {
             since: now,
             opened: 0,
             transport: None,
+            open_since: None,
+            restarts_since: None,
         }
     }
 
@@ -40,10 +49,32 @@ impl StatusTracker {
     pub(super) fn opened(&mut self, channel: ChannelOpened, now: Timestamp) {
         self.features = channel.features;
         self.transport = Some(channel.transport);
+        self.restarts_since = None;
         if !channel.hello {
             self.opened += 1;
+            self.open_since = Some(now);
         }
         self.become_state(ChannelState::Connected, now);
+    }
+
+    /// Records that the hub restarts. The channel stays open for its tasks.
+    pub(super) fn restarts(&mut self, now: Timestamp) {
+        self.restarts_since = Some(now);
+        self.become_state(ChannelState::Restarting, now);
+    }
+
+    /// Records that the channel was lost, or did not open. While the hub restarts that is no failure.
+    pub(super) fn lost(&mut self, lost: ChannelLost, now: Timestamp) {
+        self.open_since = None;
+        if lost.restart.is_some() {
+            self.restarts_since = Some(now);
+        }
+        let limit = u64::try_from(RESTART.as_millis()).unwrap_or(u64::MAX);
+        let restarts = self.restarts_since.is_some_and(|since| now.millis_since(since) < limit);
+        if lost.refused || !restarts {
+            self.restarts_since = None;
+            self.failed(lost.reason, lost.refused, now);
+        }
     }
 
     /// Records that the channel or the registration failed.
@@ -78,13 +109,16 @@ impl StatusTracker {
         self.state == ChannelState::Connected
     }
 
-    pub(super) fn channel(&self) -> ChannelStatus {
+    /// The channel, with the last round trip of its link.
+    pub(super) fn channel(&self, round_trip: Option<Duration>) -> ChannelStatus {
         ChannelStatus {
             state: self.state,
             since: self.since,
             features: self.features.names().map(str::to_owned).collect(),
             opened: self.opened,
             transport: self.transport.clone(),
+            open_since: self.open_since,
+            round_trip_ms: round_trip.map(|took| took.as_secs_f64() * 1000.0),
         }
     }
 }

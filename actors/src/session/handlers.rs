@@ -1,10 +1,12 @@
 //! Message handlers of the `SessionActor`.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use tokio::time::Instant;
 
 use super::messages::{Publish, Register, RetryNow, SessionLost};
-use super::{REFUSED_RETRY, RetryCause, SessionActor};
+use super::{REFUSED_RETRY, REGISTER_AFTER, REGISTER_SPREAD, RESTART, RetryCause, SessionActor};
 use crate::backoff::GOOD_AFTER;
 use crate::news::hub_news;
 use crate::stream::messages::{ChannelLost, ChannelOpened};
@@ -50,8 +52,14 @@ impl Handler<SessionLost> for SessionActor {
 impl Handler<ChannelOpened> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, _: ChannelOpened, _: &mut Self::Context) {
+    fn handle(&mut self, _: ChannelOpened, ctx: &mut Self::Context) {
         self.channel_problem.clear();
+        self.state.link.restart = None;
+        if std::mem::take(&mut self.state.link.is_unregistered) && self.state.pending.is_none() {
+            // The hub may have restarted with other data, and another session may have taken a name over.
+            let delay = REGISTER_AFTER + self.config.delay.random_part(REGISTER_SPREAD);
+            self.register_in(delay, RetryCause::Channel, ctx);
+        }
     }
 }
 
@@ -60,19 +68,42 @@ impl Handler<ChannelLost> for SessionActor {
 
     /// Registers after a delay. A registration that runs or is pending opens the channel by itself.
     fn handle(&mut self, lost: ChannelLost, ctx: &mut Self::Context) {
+        if let Some(delay) = self.restart_delay(&lost) {
+            if !self.state.running && !self.is_registration_pending() {
+                self.register_in(delay, RetryCause::Link, ctx);
+            }
+            return;
+        }
         let delay = &mut self.config.delay;
         delay.channel_lost(lost.open_for, lost.retry_hint);
-        if lost.is_link {
-            delay.link_lost(lost.open_for);
-        }
+        let is_quick = lost.is_link && delay.link_lost(lost.open_for) && !lost.refused;
         let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
         if self.channel_problem.is_change(&lost.reason) {
             let (reason, seconds) = (lost.reason, delay.as_secs_f64());
             hub_news!(warn, "channels lost", "no control channel: {reason}; next try in {seconds:.1} s");
         }
         if !self.state.running && !self.is_registration_pending() {
-            self.register_in(delay, RetryCause::Channel, ctx);
+            let cause = if is_quick { RetryCause::Link } else { RetryCause::Channel };
+            self.register_in(delay, cause, ctx);
         }
+    }
+}
+
+impl SessionActor {
+    /// The delay of the next try at a hub that restarts; `None` for any other loss.
+    fn restart_delay(&mut self, lost: &ChannelLost) -> Option<Duration> {
+        let now = Instant::now();
+        if let Some(going) = lost.restart {
+            self.state.link.restart = Some((going, now + RESTART));
+            return Some(going.delay());
+        }
+        let (going, until) = self.state.link.restart.take()?;
+        // A channel that was open has ended the restart, and a refusal is not the answer of a hub that restarts.
+        if lost.open_for.is_some() || lost.refused || now >= until {
+            return None;
+        }
+        self.state.link.restart = Some((going, until));
+        Some(going.interval())
     }
 }
 

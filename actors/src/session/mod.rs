@@ -17,6 +17,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 use wire::SessionId;
+use wire::link::Going;
 use wire::register::RegisterRequest;
 
 use crate::backoff::ReconnectDelay;
@@ -29,6 +30,15 @@ use messages::{NotRegistered, Publish, SessionReady};
 
 /// Delay after a refusal: an administrator's change takes effect within a minute, and the hub's log does not fill up.
 const REFUSED_RETRY: Duration = Duration::from_mins(1);
+
+/// How long a hub that said that it shuts down is tried at the intervals that it named. Later it counts as any other that is
+/// away. A restart takes seconds, and each try costs one connection.
+pub(crate) const RESTART: Duration = Duration::from_secs(30);
+
+/// Least delay of the register call that follows a channel that was opened without one.
+const REGISTER_AFTER: Duration = Duration::from_secs(10);
+/// Time over which these calls of all registrars are spread: 34 a second of 1,000.
+const REGISTER_SPREAD: Duration = Duration::from_secs(30);
 
 pub(crate) struct Config {
     pub(crate) hub: Rc<dyn HubApi>,
@@ -72,6 +82,16 @@ struct SessionState {
     /// Number of retries so far.
     retries: u64,
     lost_at: Option<Instant>,
+    link: LinkReturn,
+}
+
+/// How a link is opened again.
+#[derive(Default)]
+struct LinkReturn {
+    /// The hub that restarts, and until when it may be away.
+    restart: Option<(Going, Instant)>,
+    /// Whether the channel is being opened again without a registration.
+    is_unregistered: bool,
 }
 
 /// A delay that ends with a registration.
@@ -88,6 +108,9 @@ enum RetryCause {
     Registration,
     /// The control channel was lost. Any reason to register cuts the delay short.
     Channel,
+    /// The hub restarts, or a link broke that stood for long: the channel is opened again without a registration, which would
+    /// cost one more connection.
+    Link,
 }
 
 impl SessionActor {
@@ -144,6 +167,7 @@ impl SessionActor {
             hub_news!(info, "register calls", "registered with the hub: {count} published");
         }
         self.accepted_once = true;
+        self.state.link = LinkReturn::default();
         let changed = self.id.as_ref() != Some(&id);
         self.id = Some(id.clone());
         if std::mem::take(&mut self.state.again) {
@@ -153,7 +177,11 @@ impl SessionActor {
         if self.published.providers.is_empty() {
             return;
         }
-        let ready = SessionReady { session: id, reopen: std::mem::take(&mut self.state.reopen) || changed };
+        let reopen = std::mem::take(&mut self.state.reopen) || changed;
+        self.tell_ready(&SessionReady { session: id, reopen });
+    }
+
+    fn tell_ready(&self, ready: &SessionReady) {
         for listener in &self.links.ready {
             listener.do_send(ready.clone());
         }
@@ -190,8 +218,15 @@ impl SessionActor {
         let pending = PendingRetry { number: self.state.retries, cause };
         self.state.pending = Some(pending);
         ctx.run_later(delay, move |this, ctx| {
-            if this.state.pending == Some(pending) {
-                this.register(ctx);
+            if this.state.pending != Some(pending) {
+                return;
+            }
+            match (cause, this.id.clone()) {
+                (RetryCause::Link, Some(id)) => {
+                    (this.state.pending, this.state.link.is_unregistered) = (None, true);
+                    this.tell_ready(&SessionReady { session: id, reopen: false });
+                }
+                _ => this.register(ctx),
             }
         });
     }

@@ -25,6 +25,9 @@ impl Handler<SetRoutes> for StreamActor {
     fn handle(&mut self, SetRoutes(routes): SetRoutes, ctx: &mut Self::Context) {
         if routes.is_empty() {
             self.drop_channel(ctx);
+            if let Some((_, leaving)) = self.state.leaving.take() {
+                ctx.cancel_future(leaving.reading);
+            }
             log::info!("control channel closed");
         }
         self.router.set_routes(routes);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use wire::link::Going;
 use wire::{Features, SessionId};
 
 use crate::provider::messages::{Cancel, Infer};
@@ -67,4 +68,11 @@ pub(crate) struct ChannelLost {
     pub(crate) retry_hint: Option<Duration>,
     /// Whether it was a link, which goes on where it was when it is opened again.
     pub(crate) is_link: bool,
+    /// When to connect again to a hub that said before that it shuts down: this is no fault.
+    pub(crate) restart: Option<Going>,
 }
+
+/// The hub of the open channel shuts down, and finishes its tasks. Sent to the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct HubGoing;

@@ -4,6 +4,7 @@
 //! this module: see `provider/link_stream.rs`.
 
 mod channel_events;
+mod going;
 mod handlers;
 pub(crate) mod messages;
 mod task_router;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::time::{Instant, timeout};
+use wire::link::Going;
 use wire::{Feature, Features, SessionId};
 
 use crate::hub_client::{ControlChannel, HubApi, HubError, HubErrorKind, LinkEvent};
@@ -24,7 +26,7 @@ use crate::session::messages::{Register, SessionLost};
 use crate::status::ChannelTransport;
 
 use channel_events::{ChannelEvent, events};
-use messages::{ChannelLost, ChannelOpened};
+use messages::{ChannelLost, ChannelOpened, HubGoing};
 pub(crate) use task_router::TaskRouter;
 
 pub(crate) struct StreamLinks {
@@ -38,6 +40,8 @@ pub(crate) struct StreamLinks {
     pub(crate) opened: Vec<Recipient<ChannelOpened>>,
     /// `HeartbeatActor` and the root.
     pub(crate) lost: Vec<Recipient<ChannelLost>>,
+    /// The root.
+    pub(crate) going: Recipient<HubGoing>,
 }
 
 const OVERRUN: &str = "the hub sends tasks faster than it takes their results";
@@ -58,6 +62,8 @@ pub(crate) struct StreamActor {
 #[derive(Default)]
 struct StreamState {
     connection: Option<Connection>,
+    /// The last connection, while it finishes the tasks of a hub that shuts down; with its number.
+    leaving: Option<(u64, Connection)>,
     /// Whether the hub did not know the last registered session, so that the next try waits.
     gone_before: bool,
     /// Number of connections so far, by which events of earlier connections are recognized.
@@ -75,9 +81,24 @@ struct Connection {
     stream_id: Option<String>,
     features: Features,
     transport: ChannelTransport,
+    /// Set once the hub has said that it shuts down.
+    restart: Option<Going>,
 }
 
 impl Connection {
+    /// A connection of `session` that `reading` opens.
+    fn new(session: SessionId, reading: SpawnHandle) -> Self {
+        Self {
+            session,
+            reading,
+            open_since: None,
+            stream_id: None,
+            features: Features::CLASSIC,
+            transport: ChannelTransport::Link,
+            restart: None,
+        }
+    }
+
     fn is_link(&self) -> bool {
         self.open_since.is_some() && self.transport == ChannelTransport::Link
     }
@@ -111,14 +132,7 @@ impl StreamActor {
                 }
             }
         }));
-        self.state.connection = Some(Connection {
-            session,
-            reading,
-            open_since: None,
-            stream_id: None,
-            features: Features::CLASSIC,
-            transport: ChannelTransport::Link,
-        });
+        self.state.connection = Some(Connection::new(session, reading));
     }
 
     fn opened(&mut self, channel: ControlChannel, ctx: &mut Context<Self>) {
@@ -132,6 +146,8 @@ impl StreamActor {
             .map(move |event, this, ctx| {
                 if this.state.attempt == attempt {
                     this.channel_event(event, ctx);
+                } else {
+                    this.leaving_event(attempt, event);
                 }
             })
             .finish();
@@ -195,6 +211,7 @@ impl StreamActor {
             }
             LinkEvent::Cancel(id) => self.router.cancel_task(&id),
             LinkEvent::Superseded => self.superseded(ctx),
+            LinkEvent::Going(going) => self.going(going, ctx),
             LinkEvent::Alive => (),
             LinkEvent::Broken(reason) => self.lost(reason, ctx),
         }
@@ -278,11 +295,12 @@ impl StreamActor {
     ) {
         let open_since = self.state.connection.as_ref().and_then(|connection| connection.open_since);
         let is_link = self.state.connection.as_ref().is_some_and(Connection::is_link);
+        let restart = self.state.connection.as_ref().and_then(|open| open.restart).filter(|_| !refused);
         let retry_field = self.state.decoder.retry_ms().map(Duration::from_millis);
         let retry_hint = if open_since.is_some() { retry_field } else { retry_after };
         self.drop_channel(ctx);
         let open_for = open_since.map(|since| since.elapsed());
-        let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link };
+        let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link, restart };
         self.report_lost(&lost);
         self.links.reconnect.do_send(lost);
     }
@@ -319,7 +337,7 @@ impl Supervised for StreamActor {
         if self.state.connection.is_some() {
             let (reason, refused) = ("crashed".to_owned(), false);
             let (open_for, retry_hint, is_link) = (None, None, false);
-            self.report_lost(&ChannelLost { reason, refused, open_for, retry_hint, is_link });
+            self.report_lost(&ChannelLost { reason, refused, open_for, retry_hint, is_link, restart: None });
         }
         self.state = StreamState::default();
     }

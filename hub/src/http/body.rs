@@ -192,13 +192,22 @@ pub(super) async fn checked<T: DeserializeOwned + Send + 'static>(
     check: fn(&T) -> Result<(), Malformed>,
 ) -> Result<(T, BytesPermit), ApiError> {
     let (body, permit) = read(req, payload, SMALL).await?;
-    let size = body.len();
+    Ok((parsed(&sender(req), body, check).await?, permit))
+}
+
+/// Parses and checks the body of a request of `user`, on another thread if it is large.
+pub(super) async fn parsed<T: DeserializeOwned + Send + 'static>(
+    user: &str,
+    body: impl AsRef<[u8]> + Send + 'static,
+    check: fn(&T) -> Result<(), Malformed>,
+) -> Result<T, ApiError> {
+    let size = body.as_ref().len();
     let parsed = move || {
-        let value = parse(&body)?;
+        let value = parse(body.as_ref())?;
         check(&value)?;
         Ok(value)
     };
-    Ok((offload(&sender(req), size, parsed).await?, permit))
+    offload(user, size, parsed).await
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

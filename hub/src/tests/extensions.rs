@@ -17,7 +17,7 @@ async fn only_a_registrar_that_names_features_gets_them_in_its_hello() {
     let mut publisher = Publisher::register(&hub, ADMIN, None, &[provider("a")]).await;
     assert_eq!(publisher.open(&hub, None).await, json!({}));
     let hello = publisher.open(&hub, Some("cancel, result-stream, nonsense")).await;
-    let all = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard"];
+    let all = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard", "beat"];
     assert_eq!(hello["features"], json!(all));
     assert!(hello["streamId"].is_string());
     hub.stop().await;

@@ -6,6 +6,8 @@
 //!
 //! All numbers are big-endian. A frame that is about no task has an empty id.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What a body is.
@@ -37,6 +39,43 @@ pub struct Credit {
     pub granted: u64,
     /// Pieces that need not be kept any more.
     pub taken: u64,
+}
+
+/// When the registrars of a hub that shuts down connect again: each at times of its own, so that they do not come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Going {
+    /// Delay of the first try in milliseconds, after the frame and again after the end of the link.
+    pub delay_ms: u32,
+    /// Time between further tries in milliseconds.
+    pub interval_ms: u32,
+}
+
+impl Going {
+    /// Least interval: a hub that restarts needs about half a second.
+    const MIN_INTERVAL_MS: u32 = 1000;
+    /// Time between the tries of two registrars in tenths of a millisecond: 238 a second.
+    const SLOT: u32 = 42;
+    /// Longest delay and interval, as for any hint of a hub.
+    const MAX_MS: u32 = 60_000;
+
+    /// The times of the registrar number `index` of `count`. Those of all registrars are spread evenly over one interval.
+    #[must_use]
+    pub fn of(index: u32, count: u32) -> Self {
+        let count = count.max(1);
+        let interval = (count.saturating_mul(Self::SLOT) / 10).clamp(Self::MIN_INTERVAL_MS, Self::MAX_MS);
+        let delay = u64::from(index % count) * u64::from(interval) / u64::from(count);
+        Self { delay_ms: u32::try_from(delay).unwrap_or(interval), interval_ms: interval }
+    }
+
+    /// The delay of the first try, 60 s at most.
+    pub fn delay(self) -> Duration {
+        Duration::from_millis(self.delay_ms.min(Self::MAX_MS).into())
+    }
+
+    /// The time between further tries, from 1 s to 60 s.
+    pub fn interval(self) -> Duration {
+        Duration::from_millis(self.interval_ms.clamp(Self::MIN_INTERVAL_MS, Self::MAX_MS).into())
+    }
 }
 
 /// One message of the link.
@@ -74,6 +113,24 @@ pub enum Frame<'a> {
     },
     /// Another registrar has opened the channel of this session.
     Superseded,
+    /// The hub shuts down. Its tasks go on until the link ends.
+    Going(Going),
+    /// A heartbeat of the registrar (feature `beat`).
+    Beat {
+        /// Number of the heartbeat, which its answer repeats.
+        number: u64,
+        /// Body that a POST of the heartbeat would have had.
+        body: Bytes,
+    },
+    /// The hub's answer to a heartbeat.
+    Beaten {
+        /// Number of the heartbeat.
+        number: u64,
+        /// HTTP status that a POST of the heartbeat would have had.
+        status: u16,
+        /// Body of that response.
+        body: Bytes,
+    },
 }
 
 /// Why bytes are not a frame.
@@ -97,6 +154,9 @@ const CREDIT: u8 = 4;
 const TAKEN: u8 = 5;
 const CANCEL: u8 = 6;
 const SUPERSEDED: u8 = 7;
+const GOING: u8 = 8;
+const BEAT: u8 = 9;
+const BEATEN: u8 = 10;
 
 const LAST: u8 = 1;
 const EVENTS: u8 = 2;
@@ -112,6 +172,9 @@ impl<'a> Frame<'a> {
             Self::Taken { task, .. } => (TAKEN, *task, 2),
             Self::Cancel { task } => (CANCEL, *task, 0),
             Self::Superseded => (SUPERSEDED, "", 0),
+            Self::Going(_) => (GOING, "", 8),
+            Self::Beat { body, .. } => (BEAT, "", 8 + body.len()),
+            Self::Beaten { body, .. } => (BEATEN, "", 10 + body.len()),
         };
         let length = u16::try_from(task.len()).unwrap_or(u16::MAX);
         let mut out = BytesMut::with_capacity(3 + usize::from(length) + payload);
@@ -132,6 +195,19 @@ impl<'a> Frame<'a> {
             }
             Self::Taken { status, .. } => out.put_u16(*status),
             Self::Cancel { .. } | Self::Superseded => (),
+            Self::Going(going) => {
+                out.put_u32(going.delay_ms);
+                out.put_u32(going.interval_ms);
+            }
+            Self::Beat { number, body } => {
+                out.put_u64(*number);
+                out.put_slice(body);
+            }
+            Self::Beaten { number, status, body } => {
+                out.put_u64(*number);
+                out.put_u16(*status);
+                out.put_slice(body);
+            }
         }
         out.freeze()
     }
@@ -178,6 +254,22 @@ impl<'a> Frame<'a> {
             SUPERSEDED => {
                 empty()?;
                 Self::Superseded
+            }
+            GOING => {
+                let (delay, rest) = rest.split_first_chunk().ok_or(InvalidFrame::Length)?;
+                let interval = rest.try_into().map_err(|_| InvalidFrame::Length)?;
+                let (delay_ms, interval_ms) = (u32::from_be_bytes(*delay), u32::from_be_bytes(interval));
+                Self::Going(Going { delay_ms, interval_ms })
+            }
+            BEAT => {
+                let (number, body) = rest.split_first_chunk().ok_or(InvalidFrame::Length)?;
+                Self::Beat { number: u64::from_be_bytes(*number), body: bytes.slice_ref(body) }
+            }
+            BEATEN => {
+                let (number, rest) = rest.split_first_chunk().ok_or(InvalidFrame::Length)?;
+                let (status, body) = rest.split_first_chunk().ok_or(InvalidFrame::Length)?;
+                let (number, status) = (u64::from_be_bytes(*number), u16::from_be_bytes(*status));
+                Self::Beaten { number, status, body: bytes.slice_ref(body) }
             }
             _ => return Ok(None),
         }))

@@ -13,7 +13,7 @@ mod state;
 mod tests;
 
 pub use flow::Violation;
-pub use frame::{BodyKind, Credit, Frame, InvalidFrame, Piece};
+pub use frame::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
 pub use greeting::{Hello, Resume};
 pub use state::{HeldTask, Link, Received, Tables};
 

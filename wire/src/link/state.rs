@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::flow::{Incoming, Outgoing, Violation};
-use super::frame::{BodyKind, Credit, Frame, Piece};
+use super::frame::{BodyKind, Credit, Frame, Going, Piece};
 
 /// What one end has of a task's body that the other end sends: the number of received pieces, and the granted credit in
 /// bytes, both since the start of the body.
@@ -44,6 +44,19 @@ pub enum Received {
     Resume(Bytes),
     /// Another registrar has opened the channel of this session.
     Superseded,
+    /// The hub shuts down, and finishes its tasks on this link.
+    Going(Going),
+    /// A heartbeat: its number and its JSON.
+    Beat(u64, Bytes),
+    /// The answer to a heartbeat.
+    Beaten {
+        /// Number of the heartbeat.
+        number: u64,
+        /// HTTP status.
+        status: u16,
+        /// Body of the response.
+        body: Bytes,
+    },
     /// Nothing that matters: a piece that came before, a task that has ended.
     Nothing,
 }
@@ -164,9 +177,14 @@ impl Link {
         self.control.push_back(frame.encode());
     }
 
+    /// The next frame to send that is not a piece.
+    pub fn next_control(&mut self) -> Option<Bytes> {
+        self.control.pop_front()
+    }
+
     /// The next frame to send; `None` until something changes.
     pub fn next_frame(&mut self) -> Option<Bytes> {
-        if let Some(frame) = self.control.pop_front() {
+        if let Some(frame) = self.next_control() {
             return Some(frame);
         }
         loop {
@@ -193,6 +211,9 @@ impl Link {
             Frame::Hello(json) => Received::Hello(json),
             Frame::Resume(json) => Received::Resume(json),
             Frame::Superseded => Received::Superseded,
+            Frame::Going(going) => Received::Going(going),
+            Frame::Beat { number, body } => Received::Beat(number, body),
+            Frame::Beaten { number, status, body } => Received::Beaten { number, status, body },
             Frame::Piece { task, piece } => self.piece(task, piece)?,
             Frame::Credit { task, credit } => self.credit(task, credit)?,
             Frame::Taken { task, status } => match self.tasks.remove_entry(task) {

@@ -1,5 +1,6 @@
 //! One connection of a link: reads frames, and writes them from a task of its own.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
-use wire::Features;
-use wire::link::{Frame, Hello, Link, MAX_FRAME, Piece, Received, Resume};
+use wire::link::{Frame, Going, Hello, Link, MAX_FRAME, Piece, Received, Resume};
+use wire::{Feature, Features};
 
-use super::LinkState;
+use super::{LinkPolicy, LinkState};
 use crate::hub_client::connection::Io;
 use crate::uplink::Posted;
 
@@ -38,6 +39,8 @@ pub(crate) enum LinkEvent {
     Cancel(Arc<str>),
     /// Another registrar has opened the channel of this session.
     Superseded,
+    /// The hub shuts down, and finishes its tasks on this link.
+    Going(Going),
     /// Any byte counts as life.
     Alive,
     /// The link is of no use any more, for this reason. The last event.
@@ -56,8 +59,7 @@ pub(crate) struct LinkChannel {
     opened_at: Instant,
     /// Number of this connection.
     connection: u64,
-    /// Called with the life of a link that broke.
-    broke: Box<dyn Fn(Duration)>,
+    policy: Rc<RefCell<LinkPolicy>>,
     writer: JoinHandle<()>,
 }
 
@@ -66,10 +68,12 @@ impl LinkChannel {
         state: Rc<LinkState>,
         connection: Box<dyn Io>,
         input: BytesMut,
-        broke: Box<dyn Fn(Duration)>,
+        policy: Rc<RefCell<LinkPolicy>>,
     ) -> Self {
         state.is_active.set(true);
         state.is_connected.set(true);
+        state.is_going.set(false);
+        state.beats.disconnected();
         state.connection.set(state.connection.get() + 1);
         let (read, write) = split(connection);
         let writer = actix_rt::spawn(write_frames(Rc::clone(&state), write));
@@ -83,7 +87,7 @@ impl LinkChannel {
             hello_by: Some(now + HELLO_TIMEOUT),
             opened_at: now,
             connection: number,
-            broke,
+            policy,
             writer,
         }
     }
@@ -108,7 +112,12 @@ impl LinkChannel {
                 },
                 Err(reason) => Some(LinkEvent::Broken(reason)),
             };
-            (self.broke)(self.opened_at.elapsed());
+            let (mut policy, now) = (self.policy.borrow_mut(), Instant::now());
+            if self.state.is_going.get() {
+                policy.restarts(now);
+            } else {
+                policy.broke(self.opened_at.elapsed(), now);
+            }
             return ended;
         }
     }
@@ -137,7 +146,7 @@ impl LinkChannel {
                 self.state.pong.set(Some(bytes));
                 self.state.writable.notify_one();
             }
-            Some(ws::Frame::Pong(_)) => (),
+            Some(ws::Frame::Pong(_)) => self.state.beats.ponged(),
             Some(ws::Frame::Close(_)) => return Err("the hub closed the link"),
             Some(ws::Frame::Text(_) | ws::Frame::Continuation(_)) => return Err("the hub sent a text"),
         }
@@ -156,7 +165,14 @@ impl LinkChannel {
             Received::Taken { task, status } => self.state.decide(&task, posted(status)),
             Received::Cancelled(task) => self.cancelled(task),
             Received::Superseded => self.ready.push_back(LinkEvent::Superseded),
+            Received::Going(going) => {
+                self.state.is_going.set(true);
+                self.policy.borrow_mut().restarts(Instant::now());
+                self.ready.push_back(LinkEvent::Going(going));
+            }
+            Received::Beaten { number, status, body } => self.state.beats.beaten(number, status, body),
             Received::Resume(_) => return Err("the hub sent a resume"),
+            Received::Beat(..) => return Err("the hub sent a heartbeat"),
             Received::Nothing => (),
         }
         Ok(())
@@ -170,6 +186,7 @@ impl LinkChannel {
         link.send_control(&Frame::Resume(resume.to_json()));
         drop(link);
         self.hello_by = None;
+        self.state.beats.greeted(hello.features().has(Feature::Beat));
         self.state.writable.notify_one();
         self.ready.push_back(LinkEvent::Hello { features: hello.features(), stream_id: hello.stream_id });
         for task in lost {
@@ -246,6 +263,7 @@ async fn write_frames(state: Rc<LinkState>, mut write: WriteHalf<Box<dyn Io>>) {
                 () = state.writable.notified() => continue,
                 _ = ping.tick() => {
                     let _ = codec.encode(ws::Message::Ping(Bytes::new()), &mut out);
+                    state.beats.pinged();
                 }
             }
         }

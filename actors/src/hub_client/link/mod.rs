@@ -3,7 +3,9 @@
 //! [`LinkState`] outlives the connections: it has the pieces that the hub has not taken, and the tasks whose requests have
 //! come in part. [`channel`] carries it over one connection, [`open`] opens that, and [`policy`] decides whether to.
 
+mod beat;
 mod channel;
+mod links;
 mod open;
 mod policy;
 mod requests;
@@ -26,7 +28,9 @@ use wire::link::{BodyKind, Link};
 
 use crate::uplink::Posted;
 
+use beat::Beats;
 pub(crate) use channel::{LinkChannel, LinkEvent};
+pub(super) use links::Links;
 pub(super) use open::{Opened, Wanted};
 pub(super) use policy::LinkPolicy;
 use requests::Requests;
@@ -55,6 +59,11 @@ pub(super) struct LinkState {
     pong: Cell<Option<Bytes>>,
     /// Number of connections so far.
     connection: Cell<u64>,
+    /// Whether the hub of the connection shuts down.
+    is_going: Cell<bool>,
+    /// Whether another hub's link carries new tasks, so that no connection of this one follows.
+    is_last: Cell<bool>,
+    beats: Beats,
 }
 
 impl LinkState {
@@ -126,6 +135,11 @@ impl LinkState {
     fn detach(self: &Rc<Self>) {
         self.link.borrow_mut().detach();
         self.is_connected.set(false);
+        self.is_going.set(false);
+        self.beats.disconnected();
+        if self.is_last.get() {
+            return self.reset();
+        }
         let (state, connection) = (Rc::clone(self), self.connection.get());
         actix_rt::spawn(async move {
             sleep(GIVE_UP_AFTER).await;

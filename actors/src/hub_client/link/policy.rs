@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// How long no link is tried at a hub, or through a proxy, that did not let one through.
 const PAUSE: Duration = Duration::from_hours(1);
+/// How long no conclusion is drawn from failures after a hub has said that it shuts down.
+const RESTART: Duration = Duration::from_mins(1);
 /// A link that breaks earlier counts as one that does not work.
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -16,6 +18,8 @@ pub(in crate::hub_client) struct LinkPolicy {
     pause: Option<(Instant, String)>,
     /// Whether the last link broke within [`SHORT`].
     was_short: bool,
+    /// Until when a hub that shut down, and the proxy before it, may fail in any way.
+    restart_until: Option<Instant>,
 }
 
 impl LinkPolicy {
@@ -29,6 +33,16 @@ impl LinkPolicy {
         if self.pause(now).is_none() {
             self.pause = Some((now + PAUSE, reason));
         }
+    }
+
+    /// Notes that the hub of a link shuts down, or that its link has ended then.
+    pub(in crate::hub_client) fn restarts(&mut self, now: Instant) {
+        self.restart_until = Some(now + RESTART);
+    }
+
+    /// Whether a failure may be that of a hub that restarts: it says nothing about links.
+    pub(in crate::hub_client) fn is_restarting(&self, now: Instant) -> bool {
+        self.restart_until.is_some_and(|until| now < until)
     }
 
     /// Notes that a link broke after `lived`. Two short ones in a row do not work.
@@ -60,5 +74,14 @@ mod tests {
         assert!(policy.pause(begin + PAUSE).is_none());
         policy.broke(Duration::from_secs(2), begin + PAUSE);
         assert!(policy.pause(begin + PAUSE).is_none());
+    }
+
+    #[test]
+    fn for_a_minute_after_a_hub_went_failures_say_nothing_about_links() {
+        let (mut policy, begin) = (LinkPolicy::default(), Instant::now());
+        assert!(!policy.is_restarting(begin));
+        policy.restarts(begin);
+        assert!(policy.is_restarting(begin + RESTART - Duration::from_secs(1)));
+        assert!(!policy.is_restarting(begin + RESTART));
     }
 }

@@ -7,6 +7,7 @@ use testkit::wait::wait_until;
 use wire::TaskId;
 
 mod faults;
+mod links;
 mod proxy;
 mod token;
 

@@ -4,6 +4,7 @@ mod asleep;
 mod controlled_backend;
 mod dying;
 mod faults;
+mod links;
 mod reloading;
 mod starting;
 mod stopping;

@@ -34,7 +34,7 @@ async fn a_registrar_registers_opens_its_channel_and_sends_heartbeats() {
     assert_eq!(stream.header("accept"), Some("text/event-stream"));
     assert_eq!(
         stream.header("x-virtual-llm-features"),
-        Some("cancel, chunk-seq, status, drain, endpoints, guard")
+        Some("cancel, chunk-seq, status, drain, endpoints, guard, beat")
     );
     let beat = hub.request("_provider-heartbeat", 1).await;
     assert_eq!(beat.text(), r#"{"providerSessionId":"sess-1"}"#);

@@ -1,6 +1,7 @@
 //! The `SessionActor` against a hub without sockets, on a paused clock.
 
 mod entries;
+mod restarts;
 mod session_file;
 
 use std::sync::Arc;
@@ -69,7 +70,14 @@ impl Setup {
     async fn channel_delay(&self, refused: bool, open_for: Option<u64>, hint_ms: Option<u64>) -> u64 {
         let (open_for, retry_hint) = (open_for.map(Duration::from_secs), hint_ms.map(Duration::from_millis));
         let (lost_at, reason) = (Instant::now(), "lost".to_owned());
-        self.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint, is_link: false });
+        self.actor.do_send(ChannelLost {
+            reason,
+            refused,
+            open_for,
+            retry_hint,
+            is_link: false,
+            restart: None,
+        });
         pass(100 * SECOND).await;
         let seconds = self.register_seconds(lost_at);
         assert_eq!(seconds.len(), 1, "{seconds:?}");
@@ -244,6 +252,7 @@ async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
         open_for: None,
         retry_hint: None,
         is_link: false,
+        restart: None,
     });
     setup.actor.do_send(SessionLost { session: session("sess-1") });
     pass(SECOND).await;

@@ -65,6 +65,7 @@ fn start(hub: ScriptedHub) -> Setup {
         reconnect: to_reconnect,
         opened: vec![to_opened],
         lost: vec![to_lost],
+        going: probe::<HubGoing>().0,
     };
     let api = Rc::clone(&hub) as Rc<dyn HubApi>;
     let router = TaskRouter::new(to_wake, outbox);

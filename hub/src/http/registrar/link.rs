@@ -4,6 +4,7 @@
 //! user: [`LinkBody`] reads frames, passes answers on and writes frames. What outlives the connection is in [`crate::links`].
 
 mod answers;
+mod beats;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,6 +28,7 @@ use wire::features::FEATURES_HEADER;
 use wire::link::{BodyKind, Frame, MAX_FRAME, MAX_PIECE, Resume, SUBPROTOCOL};
 
 use answers::{Pieces, pass_on};
+use beats::Beat;
 
 use super::channel::{ChannelGuard, attach};
 use crate::channels::Receiver;
@@ -81,6 +83,8 @@ pub(super) fn accept(
         output: BytesMut::new(),
         codec: ws::Codec::new().max_size(MAX_FRAME),
         answers: FuturesUnordered::new(),
+        beat: Beat::Idle,
+        draining: Some(hub.draining()),
         ping,
         end: hub.end_for(caller),
         is_over: false,
@@ -115,6 +119,10 @@ struct LinkBody {
     codec: ws::Codec,
     /// The answers that are being passed on.
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// The heartbeat that was not answered yet.
+    beat: Beat,
+    /// Resolves when the hub shuts down, until the registrar was told.
+    draining: Option<LocalBoxFuture<'static, ()>>,
     ping: Interval,
     /// Resolves when the token is revoked or the hub stops.
     end: LocalBoxFuture<'static, ()>,
@@ -190,6 +198,10 @@ impl LinkBody {
             .map_err(|_| "a frame is against the rules")?
         {
             Arrival::Answer { task, kind, pieces } => self.answer(task, kind, pieces),
+            Arrival::Beat(number, body) => {
+                let held = self.results.take(body.len());
+                self.beat.begin(&self.hub, &self.caller, number, body, held)?;
+            }
             Arrival::Nothing => (),
         }
         Ok(())
@@ -218,6 +230,9 @@ impl LinkBody {
 
     /// Fills the output with up to [`BURST`] bytes.
     fn fill(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(answer) = self.beat.poll_answer(cx) {
+            self.write(ws::Message::Binary(answer));
+        }
         while self.output.len() < BURST && !self.is_over {
             let Some((events, _)) = &mut self.channel else { return };
             let Poll::Ready(frame) = self.link.poll_frame(cx, |cx| events.poll_event(cx)) else { return };
@@ -225,6 +240,18 @@ impl LinkBody {
                 Some(frame) => self.write(ws::Message::Binary(frame)),
                 None => self.close(),
             }
+        }
+    }
+
+    /// Tells the registrar once that the hub shuts down.
+    fn tell_if_draining(&mut self, cx: &mut Context<'_>) {
+        if self.channel.is_some()
+            && !self.is_over
+            && self.draining.as_mut().is_some_and(|draining| draining.poll_unpin(cx).is_ready())
+        {
+            self.draining = None;
+            let going = self.hub.links.going();
+            self.write(ws::Message::Binary(Frame::Going(going).encode()));
         }
     }
 
@@ -245,8 +272,13 @@ impl LinkBody {
             }
         }
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
+        self.tell_if_draining(cx);
         if self.end.poll_unpin(cx).is_ready() {
             if self.channel.is_some() {
+                // What was decided about the last answers.
+                while let Some(frame) = self.link.next_control() {
+                    self.write(ws::Message::Binary(frame));
+                }
                 self.hub.links.remove(&self.session);
             }
             self.close();

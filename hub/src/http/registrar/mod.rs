@@ -5,6 +5,7 @@
 use actix_web::http::Method;
 use actix_web::web::{Payload, ServiceConfig, get, post, scope, to};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use serde::Serialize;
 use wire::features::SESSION_HEADER;
 use wire::register::{Heartbeat, RegisterRequest};
@@ -13,6 +14,7 @@ use wire::row::{AgentRow, LlmRow};
 use super::change::ChangeTurn;
 use super::list::{ok_json, pages};
 use super::{body, naming};
+use crate::clock;
 use crate::dispatch::{
     Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
 };
@@ -126,8 +128,29 @@ async fn heartbeat(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (beat, _): (Heartbeat, _) = body::checked(&req, payload, check_heartbeat).await?;
+    let text = beaten(&hub, &caller, &beat)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+}
+
+/// Takes a heartbeat that came over a link, as a POST of it is taken. `held` counts its body.
+async fn heartbeat_frame(
+    hub: &Hub,
+    caller: &Caller,
+    body: Bytes,
+    held: BytesPermit,
+) -> Result<String, ApiError> {
+    if !hub.tokens.is_valid(&caller.token_id, clock::now()) {
+        return Err(ApiError::revoked());
+    }
+    let beat = body::parsed(&caller.user, body, check_heartbeat).await?;
+    drop(held);
+    beaten(hub, caller, &beat)
+}
+
+/// Takes a heartbeat. Returns the body of the answer.
+fn beaten(hub: &Hub, caller: &Caller, beat: &Heartbeat) -> Result<String, ApiError> {
     let deleted = hub.note(|registry| {
-        let beaten = registry.heartbeat(&caller, &beat, hub.now())?;
+        let beaten = registry.heartbeat(caller, beat, hub.now())?;
         // Rows that the heartbeat did not change are not in `beaten`.
         hub.offer_rows(registry, beaten.rows.iter().map(String::as_str));
         hub.agents_changed(registry, beaten.agents.iter().map(String::as_str));
@@ -140,9 +163,9 @@ async fn heartbeat(
         }
     })?;
     if deleted.is_empty() {
-        return Ok(ok_json(r#"{"ok":true}"#));
+        return Ok(r#"{"ok":true}"#.to_owned());
     }
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "ok": true, "deleted": deleted })))
+    Ok(serde_json::json!({ "ok": true, "deleted": deleted }).to_string())
 }
 
 fn check_heartbeat(beat: &Heartbeat) -> Result<(), Malformed> {

@@ -1,5 +1,7 @@
 //! A scripted registrar's end of a link.
 
+use std::net::SocketAddr;
+
 use actix_codec::{Decoder, Encoder};
 use actix_http::ws;
 use bytes::{Bytes, BytesMut};
@@ -28,7 +30,15 @@ pub(crate) struct Peer {
 
 /// The head of the answer to a request for a link of `session`.
 pub(crate) async fn upgrade(hub: &TestHub, token: &str, session: &str) -> (TcpStream, String, BytesMut) {
-    let mut socket = TcpStream::connect(hub.addr).await.unwrap();
+    upgrade_at(hub.addr, token, session).await
+}
+
+pub(crate) async fn upgrade_at(
+    addr: SocketAddr,
+    token: &str,
+    session: &str,
+) -> (TcpStream, String, BytesMut) {
+    let mut socket = TcpStream::connect(addr).await.unwrap();
     let request = format!(
         "GET /api/v1/llms/_provider-stream HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {token}\r\n\
          x-mcpctl-provider-session: {session}\r\nx-virtual-llm-features: {FEATURES}\r\n\
@@ -59,7 +69,8 @@ impl Peer {
         Self::open_as(hub, ADMIN, session, link).await
     }
 
-    async fn open_as(hub: &TestHub, token: &str, session: &str, link: Link) -> Self {
+    /// As [`open`](Self::open), with `token`.
+    pub(crate) async fn open_as(hub: &TestHub, token: &str, session: &str, link: Link) -> Self {
         let mut peer = Self::connect_as(hub, token, session, link).await;
         let hello = peer.next_frame().await.unwrap();
         let Some(Frame::Hello(json)) = Frame::decode(&hello).unwrap() else { panic!("{hello:?}") };

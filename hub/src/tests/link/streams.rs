@@ -76,7 +76,7 @@ async fn a_stream_whose_caller_disconnects_is_cancelled() {
 /// F89: a registrar of an older version sends events over a link only if the hello names its former feature `result-stream`.
 #[actix_rt::test]
 async fn a_hello_names_result_stream_to_a_registrar_that_offers_it() {
-    let ours = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard"];
+    let ours = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard", "beat"];
     for (offered, more) in [("cancel", None), ("cancel, result-stream", Some("result-stream"))] {
         let (_, hello) = SessionLink::default().connect("stream-1", offered);
         let Ok(Some(Frame::Hello(json))) = Frame::decode(&hello) else { panic!("{hello:?}") };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::link::{BodyKind, Frame, Link, PIECE_OVERHEAD, Received, Violation, WINDOW};
+use crate::link::{BodyKind, Frame, Going, Link, PIECE_OVERHEAD, Received, Violation, WINDOW};
 
 /// One step of the world.
 #[derive(Debug, Clone)]
@@ -23,6 +23,10 @@ enum Step {
     Read { task: usize, pieces: usize },
     /// At most this many frames are written and delivered, to the registrar or to the hub.
     Deliver { to_hub: bool, frames: usize },
+    /// The registrar sends a heartbeat, unless one waits for its answer.
+    Beat,
+    /// The hub shuts down.
+    Going,
     /// The connection breaks with all frames under way, and a new one stands.
     Break,
 }
@@ -37,6 +41,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             1 => (0_usize..40).prop_map(Step::Leave),
             4 => (0_usize..8, 1_usize..9).prop_map(|(task, pieces)| Step::Read { task, pieces }),
             8 => (any::<bool>(), 1_usize..12).prop_map(|(to_hub, frames)| Step::Deliver { to_hub, frames }),
+            1 => Just(Step::Beat),
+            1 => Just(Step::Going),
             1 => Just(Step::Break),
         ],
         1..120,
@@ -77,6 +83,9 @@ struct World {
     answers: HashMap<usize, Answer>,
     taken: HashSet<usize>,
     cancelled: HashSet<usize>,
+    /// Number of heartbeats so far, and whether the last one waits for its answer.
+    beats: u64,
+    waits: bool,
 }
 
 fn number(task: &Arc<str>) -> usize {
@@ -147,7 +156,15 @@ impl World {
                     self.deliver(to_hub);
                 }
             }
+            Step::Beat if self.waits => (),
+            Step::Beat => {
+                (self.beats, self.waits) = (self.beats + 1, true);
+                let body = Bytes::from(self.beats.to_string());
+                self.registrar.send_control(&Frame::Beat { number: self.beats, body });
+            }
+            Step::Going => self.hub.send_control(&Frame::Going(Going::of(0, 1))),
             Step::Break => {
+                self.waits = false;
                 self.to_hub.clear();
                 self.to_registrar.clear();
                 self.hub.detach();
@@ -209,6 +226,10 @@ impl World {
                 caller.is_whole = piece.is_last;
                 caller.unread.push_back(piece.bytes);
             }
+            Received::Beat(number, body) => {
+                assert_eq!(body, number.to_string());
+                self.hub.send_control(&Frame::Beaten { number, status: 200, body });
+            }
             Received::Credit(_) | Received::Nothing => (),
             other => panic!("{other:?}"),
         }
@@ -240,6 +261,12 @@ impl World {
             Received::Cancelled(task) => {
                 self.cancelled.insert(number(&task));
             }
+            Received::Beaten { number, status, body } => {
+                assert!(self.waits && number == self.beats, "an answer to another heartbeat");
+                assert_eq!((status, body), (200, Bytes::from(number.to_string())));
+                self.waits = false;
+            }
+            Received::Going(going) => assert_eq!(going, Going::of(0, 1)),
             Received::Credit(_) | Received::Nothing => (),
             other => panic!("{other:?}"),
         }
@@ -269,7 +296,7 @@ impl World {
             for to_hub in [true, false].repeat(20) {
                 self.deliver(to_hub);
             }
-            if before == (0, 0) {
+            if before == (0, 0) && !self.waits {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::link::{BodyKind, Credit, Frame, InvalidFrame, Piece};
+use crate::link::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
 
 fn piece(seq: u64, kind: BodyKind, is_last: bool, bytes: &'static str) -> Piece {
     Piece { seq, kind, is_last, bytes: Bytes::from_static(bytes.as_bytes()) }
@@ -11,7 +11,7 @@ fn piece(seq: u64, kind: BodyKind, is_last: bool, bytes: &'static str) -> Piece 
 #[test]
 fn each_kind_of_frame_has_the_bytes_of_the_specification() {
     let hello = || Bytes::from_static(br#"{"features":[]}"#);
-    let vectors: [(Frame<'_>, &[u8]); 9] = [
+    let vectors: [(Frame<'_>, &[u8]); 13] = [
         (Frame::Hello(hello()), b"\x01\0\0{\"features\":[]}"),
         (Frame::Resume(Bytes::from_static(b"{}")), b"\x02\0\0{}"),
         (
@@ -33,6 +33,13 @@ fn each_kind_of_frame_has_the_bytes_of_the_specification() {
         (Frame::Taken { task: "t1", status: 410 }, b"\x05\0\x02t1\x01\x9a"),
         (Frame::Cancel { task: "t1" }, b"\x06\0\x02t1"),
         (Frame::Superseded, b"\x07\0\0"),
+        (Frame::Going(Going { delay_ms: 260, interval_ms: 4000 }), b"\x08\0\0\0\0\x01\x04\0\0\x0f\xa0"),
+        (Frame::Beat { number: 258, body: Bytes::from_static(b"{}") }, b"\x09\0\0\0\0\0\0\0\0\x01\x02{}"),
+        (
+            Frame::Beaten { number: 1, status: 409, body: Bytes::from_static(b"no") },
+            b"\x0a\0\0\0\0\0\0\0\0\0\x01\x01\x99no",
+        ),
+        (Frame::Beaten { number: 2, status: 200, body: Bytes::new() }, b"\x0a\0\0\0\0\0\0\0\0\0\x02\0\xc8"),
     ];
     for (frame, bytes) in vectors {
         assert_eq!(frame.encode(), bytes, "{frame:?}");
@@ -43,7 +50,7 @@ fn each_kind_of_frame_has_the_bytes_of_the_specification() {
 
 #[test]
 fn frames_of_unknown_kinds_are_skipped() {
-    for bytes in [&b"\x08\0\0"[..], b"\xff\0\x01tanything", b"\0\0\0"] {
+    for bytes in [&b"\x0b\0\0"[..], b"\xff\0\x01tanything", b"\0\0\0"] {
         assert_eq!(Frame::decode(&Bytes::from_static(bytes)), Ok(None));
     }
 }
@@ -59,6 +66,10 @@ fn a_frame_of_the_wrong_length_or_without_its_task_is_invalid() {
         (b"\x05\0\x02t1\0", InvalidFrame::Length),
         (b"\x06\0\x02t1x", InvalidFrame::Length),
         (b"\x07\0\0x", InvalidFrame::Length),
+        (b"\x08\0\0\0\0\0\0\0\0\0", InvalidFrame::Length),
+        (b"\x08\0\0\0\0\0\0\0\0\0\0\0", InvalidFrame::Length),
+        (b"\x09\0\0\0\0\0\0\0\0\0", InvalidFrame::Length),
+        (b"\x0a\0\0\0\0\0\0\0\0\0\0\0", InvalidFrame::Length),
         (b"\x06\0\0", InvalidFrame::Task),
         (b"\x06\0\x01\xff", InvalidFrame::Task),
         (b"\x03\0\x02t1\x04\0\0\0\0\0\0\0\0", InvalidFrame::Flags),
@@ -73,15 +84,54 @@ proptest! {
     /// What decodes encodes to the same bytes: no two texts of one frame.
     #[test]
     fn any_bytes_are_a_frame_of_these_bytes_or_none(
-        kind in 0_u8..10, length in 0_u16..6, rest in prop::collection::vec(any::<u8>(), 0..40)
+        kind in 0_u8..13, length in 0_u16..6, rest in prop::collection::vec(any::<u8>(), 0..40)
     ) {
         let bytes = [&[kind][..], &length.to_be_bytes(), &rest].concat();
         let bytes = Bytes::from(bytes);
         if let Ok(Some(frame)) = Frame::decode(&bytes) {
             // A length of a task id where none is used is ignored.
-            if !matches!(frame, Frame::Hello(_) | Frame::Resume(_) | Frame::Superseded) {
+            let has_task = matches!(
+                frame,
+                Frame::Piece { .. } | Frame::Credit { .. } | Frame::Taken { .. } | Frame::Cancel { .. }
+            );
+            if has_task || length == 0 {
                 prop_assert_eq!(frame.encode(), bytes);
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// F84: at most 250 registrars of a hub connect within any second, in the first interval and in later ones.
+    #[test]
+    fn registrars_of_a_hub_that_goes_are_spread(count in 1_u32..14_000) {
+        let times: Vec<_> = (0..count).map(|index| Going::of(index, count)).collect();
+        for (index, going) in times.iter().enumerate() {
+            prop_assert_eq!(going.interval_ms, times[0].interval_ms);
+            prop_assert!(going.delay_ms < going.interval_ms, "number {}", index);
+            // The same place in the next interval.
+            let later = match times.get(index + 250) {
+                Some(next) => next.delay_ms,
+                None if count < 250 => continue,
+                None => times[index + 250 - times.len()].delay_ms + going.interval_ms,
+            };
+            prop_assert!(later - going.delay_ms >= 1000, "number {}", index);
+        }
+        prop_assert_eq!(times[0].interval_ms, (count * 42 / 10).max(1000));
+    }
+}
+
+#[test]
+fn times_of_any_hub_are_held_within_a_minute() {
+    for (going, delay, interval) in [
+        (Going { delay_ms: 0, interval_ms: 0 }, 0, 1000),
+        (Going { delay_ms: 7, interval_ms: 4000 }, 7, 4000),
+        (Going { delay_ms: u32::MAX, interval_ms: u32::MAX }, 60_000, 60_000),
+    ] {
+        assert_eq!((going.delay().as_millis(), going.interval().as_millis()), (delay, interval));
+    }
+    assert_eq!(Going::of(u32::MAX, 0), Going { delay_ms: 0, interval_ms: 1000 });
+    assert_eq!(Going::of(u32::MAX - 1, u32::MAX / 42).interval_ms, 60_000);
 }
