@@ -140,20 +140,33 @@ pub(crate) enum Delta<'a> {
     Refusal(&'a str),
 }
 
-/// Path that runs inferences of `name`: an LLM, a pool or an agent. Sends no inference.
+/// Path that runs inferences of `name`: an LLM, a pool, an agent or an alias of one. Sends no inference.
 pub(crate) async fn find_path(hub: &HubClient, name: &str) -> Result<String, Failure> {
-    let agent = format!("/api/v1/agents/{}", encode_uri_component(name));
-    let llm = format!("/api/v1/llms/{}", encode_uri_component(name));
-    let members = format!("{llm}/members");
-    for (path, target) in [(&llm, &llm), (&agent, &agent), (&members, &llm)] {
-        if hub.find(path).await?.is_some() {
-            return Ok(format!("{target}/infer"));
-        }
+    if let Some(path) = path_of(hub, name).await? {
+        return Ok(path);
+    }
+    let alias = hub.find(&format!("/api/v1/aliases/{}", encode_uri_component(name))).await?;
+    if let Some(target) = alias.as_ref().and_then(|alias| alias["target"].as_str())
+        && let Some(path) = path_of(hub, target).await?
+    {
+        return Ok(path);
     }
     Err(Failure::failed(format!(
         "there is no LLM, pool or agent '{name}' at {}; `virtual-llm get llm` lists them",
         hub.url()
     )))
+}
+
+async fn path_of(hub: &HubClient, name: &str) -> Result<Option<String>, Failure> {
+    let agent = format!("/api/v1/agents/{}", encode_uri_component(name));
+    let llm = format!("/api/v1/llms/{}", encode_uri_component(name));
+    let members = format!("{llm}/members");
+    for (path, target) in [(&llm, &llm), (&agent, &agent), (&members, &llm)] {
+        if hub.find(path).await?.is_some() {
+            return Ok(Some(format!("{target}/infer")));
+        }
+    }
+    Ok(None)
 }
 
 /// Sends a chat request to `path`, and calls `on_delta` with each piece of the answer.

@@ -23,7 +23,7 @@ use testkit::wait::wait_until;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::*;
-use crate::model::{OwnedName, PoolAdmission, Role, TaskStatus, Upstream};
+use crate::model::{AliasScope, OwnedName, PoolAdmission, Role, TaskStatus, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -31,6 +31,11 @@ fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
 
 fn refusal(dir: &Path) -> StoreError {
     open(dir).err().unwrap()
+}
+
+fn alias(scope: AliasScope, name: &str) -> Alias {
+    let target = OwnedName { name: "a".into(), owner: "alice".into() };
+    Alias { scope, name: name.into(), target, created_at: Timestamp(1), updated_at: Timestamp(2) }
 }
 
 pub(super) fn llm(id: &str, name: &str) -> Llm {

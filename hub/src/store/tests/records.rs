@@ -11,6 +11,9 @@ async fn every_record_survives_a_restart() {
         Change::PutAgent(Box::new(agent("1"))),
         Change::PutSession(session("s")),
         Change::PutName(name("n")),
+        Change::PutAlias(alias(AliasScope::All, "gpt-*")),
+        Change::PutAlias(alias(AliasScope::User("alice".into()), "gpt-*")),
+        Change::PutAlias(alias(AliasScope::User("bob".into()), "gpt-*")),
         Change::PutToken(token("t")),
         put_task(task("late", TaskStatus::Pending)),
         put_task(task("early", TaskStatus::Running)),
@@ -18,6 +21,8 @@ async fn every_record_survives_a_restart() {
         Change::Audit(audit("x")),
     ];
     store.write(changes).await.unwrap();
+    let scope = AliasScope::User("bob".into());
+    store.write(vec![Change::DeleteAlias { scope, name: "gpt-*".into() }]).await.unwrap();
     // An update does not change the order of tasks.
     store.write(vec![put_task(task("late", TaskStatus::Claimed))]).await.unwrap();
     drop(store);
@@ -28,6 +33,8 @@ async fn every_record_survives_a_restart() {
     assert_eq!(format!("{:?}", found.agents), format!("{:?}", [agent("1")]));
     assert_eq!(found.sessions, [session("s")]);
     assert_eq!(found.names, [name("n")]);
+    let scopes = [AliasScope::All, AliasScope::User("alice".into())];
+    assert_eq!(found.aliases, scopes.map(|scope| alias(scope, "gpt-*")));
     assert_eq!(found.tokens, [token("t")]);
     let tasks: Vec<_> = found.tasks.iter().map(|task| (task.id.as_str(), task.state)).collect();
     assert_eq!(tasks, [("late", TaskStatus::Claimed), ("early", TaskStatus::Running)]);
