@@ -1,7 +1,7 @@
 //! The links of sessions: the state of each, which outlives its connections. Not here: the connection that carries a link
 //! (`http/registrar/link.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use wire::Features;
-use wire::link::{BodyKind, Frame, Going, Hello, Link, Piece, Received, Resume, Violation};
+use wire::link::{BodyKind, Frame, Going, Hello, HubEnd, MAX_PIECE, Piece, Received, Resume, Violation};
 
 use crate::channels::{EventKind, NextEvent};
 use crate::quota::{ByteQuota, BytesPermit};
@@ -22,6 +22,10 @@ const BUSY: u16 = 503;
 
 /// Smaller pieces are not counted: with their share of the credit, 64 of them wait for each answer.
 const UNCOUNTED: usize = 4 << 10;
+
+/// Smaller pieces are copied. A piece shares the block in which it was read, and the rest of the block may be frames that
+/// cost no credit.
+const COPIED: usize = MAX_PIECE / 2;
 
 /// The links of all sessions that have one.
 #[derive(Default)]
@@ -37,16 +41,14 @@ pub(crate) struct SessionLink(Mutex<LinkState>);
 
 #[derive(Default)]
 struct LinkState {
-    link: Link,
+    link: HubEnd,
+    /// Whether the link was removed from its session: no connection carries it again.
+    is_removed: bool,
     /// Receivers of the answers that have begun. What waits there is bounded by the credit of each.
     answers: HashMap<Arc<str>, mpsc::UnboundedSender<CountedPiece>>,
     /// Counts the tasks that were not taken yet.
     held: HashMap<Arc<str>, [BytesPermit; 2]>,
-    /// Number of connections so far.
-    connections: u64,
-    /// Number of the connection that carries the link, from 1.
-    connection: u64,
-    /// The task of the connection, which writes.
+    /// The task of the connection that carries the link, which writes.
     writer: Option<Waker>,
 }
 
@@ -67,14 +69,19 @@ pub(crate) enum Arrival {
 }
 
 impl Links {
-    /// The session's link, new if it has none.
-    pub(crate) fn of(&self, session: &str) -> Arc<SessionLink> {
-        self.of.lock().entry(session.to_owned()).or_default().clone()
-    }
-
-    /// Whether `link` is the session's link, and not one that was removed.
-    pub(crate) fn has(&self, session: &str, link: &Arc<SessionLink>) -> bool {
-        self.of.lock().get(session).is_some_and(|own| Arc::ptr_eq(own, link))
+    /// Begins a connection of the session's link, which is new if it has none. Returns the link, the number of the
+    /// connection and its hello, for a registrar that named `offered`. An older connection carries the link until the
+    /// registrar has answered.
+    pub(crate) fn connect(
+        &self,
+        session: &str,
+        stream_id: &str,
+        offered: &str,
+    ) -> (Arc<SessionLink>, u64, Bytes) {
+        let mut links = self.of.lock();
+        let link = links.entry(session.to_owned()).or_default();
+        let (connection, hello) = link.connect(stream_id, offered);
+        (link.clone(), connection, hello)
     }
 
     /// When the next registrar that is told of the hub's shutdown connects again.
@@ -89,19 +96,26 @@ impl Links {
 
     /// Removes the session's link. Answers that have not ended break off.
     pub(crate) fn remove(&self, session: &str) {
-        let Some(link) = self.of.lock().remove(session) else { return };
+        if let Some(link) = self.of.lock().remove(session) {
+            link.0.lock().remove();
+        }
+    }
+
+    /// Removes the session's link if the connection `connection` of `link` carries it.
+    pub(crate) fn remove_carried_by(&self, session: &str, link: &SessionLink, connection: u64) {
+        let mut links = self.of.lock();
         let mut state = link.0.lock();
-        // The receivers of the answers keep the link, so that it does not end with the map's entry. What its connection still
-        // reads begins no answer.
-        state.answers.clear();
-        state.connection = 0;
+        if state.link.is_carried_by(connection) {
+            // A link that was removed is carried by none.
+            links.remove(session);
+            state.remove();
+        }
     }
 
     /// Removes the session's link if it has neither a task nor a connection.
     pub(crate) fn remove_unused(&self, session: &str) {
         let mut links = self.of.lock();
-        let is_unused = |link: &Link| link.is_empty() && !link.is_attached();
-        if links.get(session).is_some_and(|link| is_unused(&link.0.lock().link)) {
+        if links.get(session).is_some_and(|link| link.0.lock().link.is_unused()) {
             links.remove(session);
         }
     }
@@ -134,38 +148,34 @@ fn events_of_old(offered: &str) -> Option<&'static str> {
 }
 
 impl SessionLink {
-    /// Begins a connection of a registrar that named `offered`. Returns its number and its hello. An older one carries the link
-    /// until the registrar has answered.
-    pub(crate) fn connect(&self, stream_id: &str, offered: &str) -> (u64, Bytes) {
-        let mut state = self.0.lock();
-        state.connections += 1;
-        let hello = Hello {
-            features: Features::ALL.names().chain(events_of_old(offered)).map(str::to_owned).collect(),
-            stream_id: stream_id.to_owned(),
-            tasks: state.link.tables(),
-        };
-        (state.connections, Frame::Hello(hello.to_json()).encode())
+    fn connect(&self, stream_id: &str, offered: &str) -> (u64, Bytes) {
+        let (connection, tasks) = self.0.lock().link.connect();
+        let features = Features::ALL.names().chain(events_of_old(offered)).map(str::to_owned).collect();
+        let hello = Hello { features, stream_id: stream_id.to_owned(), tasks };
+        (connection, Frame::Hello(hello.to_json()).encode())
     }
 
-    /// Ends the connection `connection`, unless another one carries the link.
+    /// Ends the connection `connection`, once. Another one may carry the link.
     pub(crate) fn disconnect(&self, connection: u64) {
         let mut state = self.0.lock();
-        if state.connection == connection {
-            state.detach();
+        if state.link.disconnect(connection) {
+            state.writer = None;
         }
     }
 
     /// Has the connection `connection` carry the link, in place of an older one. The link forgets the tasks that are not in
-    /// the registrar's resume.
-    pub(crate) fn attach(&self, connection: u64, resume: &Resume) -> Result<(), Violation> {
+    /// the registrar's resume. `false` if the link was removed.
+    pub(crate) fn resume(&self, connection: u64, resume: &Resume) -> Result<bool, Violation> {
         let mut state = self.0.lock();
-        state.detach();
-        state.connection = connection;
-        let lost = state.link.attach(&resume.tasks)?;
-        for task in &lost {
-            state.forget(task);
+        if state.is_removed {
+            return Ok(false);
         }
-        Ok(())
+        for task in state.link.resume(connection, &resume.tasks)? {
+            state.forget(&task);
+        }
+        // The older connection learns from its channel that it was replaced.
+        state.writer = None;
+        Ok(true)
     }
 
     /// Takes a frame of the registrar on the connection `connection`. Pieces count in `results`, the publisher's quota; an
@@ -177,11 +187,7 @@ impl SessionLink {
         results: &ByteQuota,
     ) -> Result<Arrival, Violation> {
         let mut state = self.0.lock();
-        if state.connection != connection {
-            // The newer connection has told the registrar what the hub has.
-            return Ok(Arrival::Nothing);
-        }
-        match state.link.receive(frame)? {
+        match state.link.receive(connection, frame)? {
             Received::Piece { task, piece, .. } => Ok(state.piece(task, piece, results)),
             Received::Credit(task) => {
                 if state.link.is_taken(&task) {
@@ -215,7 +221,7 @@ impl SessionLink {
     }
 
     /// Ends a task at the link with `tell`. `false` if the link does not know it.
-    fn end(&self, task: &str, tell: impl FnOnce(&mut Link)) -> bool {
+    fn end(&self, task: &str, tell: impl FnOnce(&mut HubEnd)) -> bool {
         let mut state = self.0.lock();
         let is_known = state.link.knows(task);
         tell(&mut state.link);
@@ -225,59 +231,77 @@ impl SessionLink {
     }
 
     /// The next frame that is not a piece, for a link that ends.
-    pub(crate) fn next_control(&self) -> Option<Bytes> {
-        self.0.lock().link.next_control()
+    pub(crate) fn next_control(&self, connection: u64) -> Option<Bytes> {
+        self.0.lock().link.next_control(connection)
     }
 
-    /// The next frame to write: of the link, or from `events`, the channel of the session. `None` when the channel has
-    /// ended.
+    /// The next frame to write on the connection `connection`: of the link, or from `events`, the channel of the session.
+    /// `None` when the channel has ended.
     pub(crate) fn poll_frame(
         &self,
+        connection: u64,
         cx: &mut Context<'_>,
         mut next_event: impl FnMut(&mut Context<'_>) -> Poll<NextEvent>,
     ) -> Poll<Option<Bytes>> {
         let mut state = self.0.lock();
-        while state.link.ready() < MAX_READY
-            && let Poll::Ready(event) = next_event(cx)
-        {
+        let mut has_left_out = false;
+        while !state.link.is_carried_by(connection) || state.link.ready() < MAX_READY {
+            let Poll::Ready(event) = next_event(cx) else { break };
             match event {
+                NextEvent::Superseded => return Poll::Ready(Some(Frame::Superseded.encode())),
+                NextEvent::Closed => return Poll::Ready(state.link.next_control(connection)),
+                // The channel that replaces this one gets what was not begun once more.
+                NextEvent::Event { .. } if !state.link.is_carried_by(connection) => has_left_out = true,
                 NextEvent::Event { kind: EventKind::Task(task), data, held } => {
-                    for bytes in data {
-                        state.link.push(&task, BodyKind::Json, bytes);
-                    }
-                    state.link.finish(&task);
-                    state.held.insert(task, held);
+                    state.task(task, data, held);
                 }
                 NextEvent::Event { kind: EventKind::Cancel(task), .. } => {
                     // Of a task that came to the registrar on a channel before.
                     state.link.send_control(&Frame::Cancel { task: &task });
                 }
-                NextEvent::Superseded => return Poll::Ready(Some(Frame::Superseded.encode())),
-                NextEvent::Closed => return Poll::Ready(state.link.next_control()),
             }
         }
-        if let Some(frame) = state.link.next_frame() {
+        if has_left_out && state.is_removed {
+            // The link was removed just as it was resumed. The registrar opens a new one.
+            return Poll::Ready(None);
+        }
+        if let Some(frame) = state.link.next_frame(connection) {
             return Poll::Ready(Some(frame));
         }
-        state.writer = Some(cx.waker().clone());
+        if state.link.is_carried_by(connection) {
+            state.writer = Some(cx.waker().clone());
+        }
         Poll::Pending
     }
 }
 
 impl LinkState {
+    /// Sends a task, unless the registrar has it: a task may come again when its session is back.
+    fn task(&mut self, task: Arc<str>, data: VecDeque<Bytes>, held: [BytesPermit; 2]) {
+        if self.link.knows(&task) {
+            return;
+        }
+        for bytes in data {
+            self.link.push(&task, BodyKind::Json, bytes);
+        }
+        self.link.finish(&task);
+        self.held.insert(task, held);
+    }
+
     fn piece(&mut self, task: Arc<str>, piece: Piece, results: &ByteQuota) -> Arrival {
         self.held.remove(&task);
         let kind = piece.kind;
         let size = piece.bytes.len();
         let held = if size < UNCOUNTED { Ok(BytesPermit::default()) } else { results.take(size) };
-        let Ok(held) = held else {
+        let Ok(_held) = held else {
             // Its receiver reads the end. The registrar may send a whole answer again.
             self.link.take(&task, BUSY);
             self.forget(&task);
             self.wake_writer();
             return Arrival::Nothing;
         };
-        let piece = CountedPiece { piece, _held: held };
+        let bytes = if size < COPIED { Bytes::copy_from_slice(&piece.bytes) } else { piece.bytes };
+        let piece = CountedPiece { piece: Piece { bytes, ..piece }, _held };
         if let Some(answer) = self.answers.get(&task) {
             // A receiver that is gone has decided, and the registrar is being told.
             let _ = answer.send(piece);
@@ -289,8 +313,12 @@ impl LinkState {
         Arrival::Answer { task, kind, pieces }
     }
 
-    fn detach(&mut self) {
-        self.link.detach();
+    /// Breaks off all answers. Each keeps its link, and the link the sender of each.
+    fn remove(&mut self) {
+        self.is_removed = true;
+        self.link.release();
+        self.answers.clear();
+        self.held.clear();
         self.wake_writer();
     }
 
@@ -305,3 +333,6 @@ impl LinkState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,40 @@ async fn an_answer_that_nobody_waits_for_is_refused_with_its_status() {
     assert_eq!(peer.taken(&task).await, 410);
     hub.stop().await;
 }
+
+/// A03: a request that is refused changes nothing for the session that it names.
+#[actix_rt::test]
+async fn a_channel_that_is_refused_leaves_the_link_of_its_session() {
+    let (hub, session, mut peer) = linked().await;
+    let call = call(&hub, chat("hello", false));
+    let (task, _) = peer.task().await;
+    let bob = hub.member("bob").await;
+    let opening = hub.ask_as(&bob, "GET", "/api/v1/llms/_provider-stream");
+    let (status, _) = opening.header("x-mcpctl-provider-session", session.clone()).json().await;
+    assert_eq!(status, 404);
+    let Peer { mut link, socket, .. } = peer;
+    drop(socket);
+    link.detach();
+    let mut peer = Peer::open(&hub, &session, link).await;
+    assert!(peer.hello.tasks.contains_key(&task), "{:?}", peer.hello);
+    peer.answer(&task, BodyKind::Json, RESULT).await;
+    assert_eq!(call.await.unwrap().0, 200);
+    hub.stop().await;
+}
+
+/// A24: of a message that is too long the hub reads no more than the longest one.
+#[actix_rt::test]
+async fn a_message_that_is_too_long_is_refused_before_its_end() {
+    let (hub, session, resumed) = linked().await;
+    let mut waiting = Peer::connect(&hub, &session, Link::default()).await;
+    waiting.next_frame().await.unwrap();
+    for (mut peer, most) in [(resumed, wire::link::MAX_PIECE), (waiting, MAX_FRAME)] {
+        let mut head = vec![0x82, 0x80 | 127];
+        head.extend_from_slice(&(1_u64 << 40).to_be_bytes());
+        head.extend_from_slice(&[0; 4]);
+        peer.socket.write_all(&head).await.unwrap();
+        peer.socket.write_all(&vec![0; most + (4 << 10)]).await.unwrap();
+        assert_eq!(peer.next_frame().await, None);
+    }
+    hub.stop().await;
+}

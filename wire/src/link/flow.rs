@@ -22,6 +22,9 @@ pub enum Violation {
     /// A peer has taken pieces that were not sent, or misses pieces that it has taken.
     #[error("an acknowledgement of what was not sent")]
     NotSent,
+    /// A frame that only the other end may send.
+    #[error("a frame of the other end")]
+    WrongEnd,
     /// A hello or a resume that is not valid, or that comes twice or not first.
     #[error("an invalid hello")]
     Hello,
@@ -152,7 +155,9 @@ impl Outgoing {
 
     /// Takes the peer's totals. Older ones change nothing.
     pub(super) fn credit(&mut self, credit: Credit) -> Result<(), Violation> {
-        if credit.taken > self.next_seq - (self.kept.len() - self.unsent) as u64 {
+        // Also of pieces that this connection was not given yet: the peer may have read them on the last one after it wrote
+        // its hello.
+        if credit.taken > self.next_seq {
             return Err(Violation::NotSent);
         }
         self.granted = self.granted.max(credit.granted);
@@ -167,16 +172,17 @@ impl Outgoing {
         }
     }
 
-    /// Sends again on a new connection what the peer does not have: it has `received` pieces.
-    pub(super) fn reattach(&mut self, received: u64, granted: u64) -> Result<(), Violation> {
+    /// Checks that the peer can have `received` pieces.
+    pub(super) fn check(&self, received: u64) -> Result<(), Violation> {
         let oldest = self.kept.front().map_or(self.next_seq, |piece| piece.seq);
-        if received < oldest || received > self.next_seq {
-            return Err(Violation::NotSent);
-        }
+        if received < oldest || received > self.next_seq { Err(Violation::NotSent) } else { Ok(()) }
+    }
+
+    /// Sends again on a new connection what the peer does not have: it has `received` pieces.
+    pub(super) fn reattach(&mut self, received: u64, granted: u64) {
         self.granted = self.granted.max(granted);
         self.drop_taken(received);
         self.unsent = 0;
-        Ok(())
     }
 
     /// Bytes that are kept for a new connection.
@@ -239,6 +245,12 @@ impl Incoming {
         }
         self.granted = granted;
         Some(Credit { granted, taken: self.taken })
+    }
+
+    /// The totals, if credit was granted since the start.
+    pub(super) fn grown(&self) -> Option<Credit> {
+        let credit = Credit { granted: self.granted, taken: self.taken };
+        (self.granted > WINDOW).then_some(credit)
     }
 
     /// Number of pieces that were received, and the credit, for a new connection.

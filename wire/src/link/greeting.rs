@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::MAX_TASKS;
 use super::state::Tables;
 use crate::Features;
 
@@ -27,9 +28,9 @@ pub struct Resume {
 }
 
 impl Hello {
-    /// Parses a hello; `None` if it is not one.
+    /// Parses a hello; `None` if it is not one, or has too many tasks.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+        serde_json::from_slice(json).ok().filter(|hello: &Self| hello.tasks.len() <= MAX_TASKS)
     }
 
     /// Returns the named features as a set.
@@ -44,9 +45,9 @@ impl Hello {
 }
 
 impl Resume {
-    /// Parses a resume; `None` if it is not one.
+    /// Parses a resume; `None` if it is not one, or has too many tasks.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+        serde_json::from_slice(json).ok().filter(|resume: &Self| resume.tasks.len() <= MAX_TASKS)
     }
 
     /// Formats the resume.

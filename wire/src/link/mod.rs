@@ -7,6 +7,7 @@
 mod flow;
 mod frame;
 mod greeting;
+mod hub_end;
 mod state;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 pub use flow::Violation;
 pub use frame::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
 pub use greeting::{Hello, Resume};
+pub use hub_end::HubEnd;
 pub use state::{HeldTask, Link, Received, Tables};
 
 /// WebSocket subprotocol by which both sides agree on the link.
@@ -29,5 +31,8 @@ pub const PIECE_OVERHEAD: u64 = 64;
 /// Credit in bytes with which each body begins, and the most that a receiver keeps granted.
 pub const WINDOW: u64 = 256 << 10;
 
-/// Longest frame in bytes: a hello or a resume with some thousand tasks.
-pub const MAX_FRAME: usize = 256 << 10;
+/// Tasks that a registrar may have open on a link, in part or as a whole.
+pub const MAX_TASKS: usize = 16_384;
+
+/// Longest frame in bytes: a hello or a resume with [`MAX_TASKS`] tasks, of which each takes some 53 bytes.
+pub const MAX_FRAME: usize = 1 << 20;

@@ -276,15 +276,35 @@ impl Link {
         self.tasks.values_mut().for_each(|state| state.has_turn = false);
     }
 
+    /// Checks that a peer can have `tables`.
+    pub(super) fn check(&self, tables: &Tables) -> Result<(), Violation> {
+        self.tasks.iter().try_for_each(|(task, state)| match tables.get(&**task) {
+            Some(&[received, _]) => state.outgoing.check(received),
+            None => Ok(()),
+        })
+    }
+
+    /// Tells the peer, whose tables are `tables`, what it may have missed since the hello: ends of tasks, and credit.
+    pub(super) fn tell(&mut self, tables: &Tables) {
+        for task in tables.keys() {
+            let frame = match self.tasks.get(&**task) {
+                Some(state) => state.incoming.grown().map(|credit| Frame::Credit { task, credit }),
+                None => Some(Frame::Cancel { task }),
+            };
+            self.control.extend(frame.map(|frame| frame.encode()));
+        }
+    }
+
     /// Goes on with a peer that has `tables`, on a new connection. The tasks that it does not know are removed and returned.
     pub fn attach(&mut self, tables: &Tables) -> Result<Vec<Arc<str>>, Violation> {
         if self.is_attached {
             return Err(Violation::Hello);
         }
+        self.check(tables)?;
         let mut lost = Vec::new();
         for (task, state) in &mut self.tasks {
             match tables.get(&**task) {
-                Some(&[received, granted]) => state.outgoing.reattach(received, granted)?,
+                Some(&[received, granted]) => state.outgoing.reattach(received, granted),
                 None => lost.push(task.clone()),
             }
         }

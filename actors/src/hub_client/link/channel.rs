@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
-use wire::link::{Frame, Going, Hello, Link, MAX_FRAME, Piece, Received, Resume};
+use wire::link::{Frame, Going, Hello, Link, MAX_FRAME, MAX_TASKS, Piece, Received, Resume};
 use wire::{Feature, Features};
 
 use super::{LinkPolicy, LinkState};
@@ -25,8 +25,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Bytes that are written at once.
 const MAX_WRITE: usize = 64 << 10;
-/// Tasks that may be open, in part or as a whole.
-const MAX_TASKS: usize = 16_384;
+/// Longest header of a WebSocket frame (RFC 6455 section 5.2).
+const MAX_HEADER: usize = 14;
 
 /// What came on a link.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,6 +140,10 @@ impl LinkChannel {
         let frame =
             self.codec.decode(&mut self.input).map_err(|_| "the hub sent an invalid WebSocket frame")?;
         match frame {
+            // The decoder looks at the length of a message when it has all of it.
+            None if self.input.len() > MAX_FRAME + MAX_HEADER => {
+                return Err("the hub sent a message that is too long");
+            }
             None => return Ok(false),
             Some(ws::Frame::Binary(bytes)) => self.frame(&bytes)?,
             Some(ws::Frame::Ping(bytes)) => {

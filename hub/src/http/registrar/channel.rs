@@ -50,10 +50,14 @@ pub(super) async fn open(
     }
     let offered = header(FEATURES_HEADER).map(Features::parse);
     let stream_id = random::id("stream");
+    let not_found = || ApiError::not_found("session", session);
+    if !hub.registry.lock().owns_session(&caller, session) {
+        return Err(not_found());
+    }
     // Its answers come by POST from now on.
     hub.links.remove(session);
-    let (events, guard) = attach(&hub, &caller, session, &stream_id, offered)
-        .map_err(|UnknownSession| ApiError::not_found("session", session))?;
+    let (events, guard) =
+        attach(&hub, &caller, session, &stream_id, offered).map_err(|UnknownSession| not_found())?;
     let hello = hello(offered.is_some(), &stream_id).map_err(ApiError::internal)?;
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);

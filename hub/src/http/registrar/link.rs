@@ -44,6 +44,8 @@ use crate::random;
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest frame behind the resume: a piece, and its task's id.
 const MAX_FROM_REGISTRAR: usize = MAX_PIECE + (2 << 10);
+/// Longest header of a WebSocket frame (RFC 6455 section 5.2).
+const MAX_HEADER: usize = 14;
 /// Bytes that are read, and written, before other connections have their turn.
 const BURST: usize = 64 << 10;
 
@@ -70,8 +72,7 @@ pub(super) fn accept(
         return Err(ApiError::not_found("session", session));
     }
     let stream_id = random::id("stream");
-    let link = hub.links.of(session);
-    let (connection, hello) = link.connect(&stream_id, features);
+    let (link, connection, hello) = hub.links.connect(session, &stream_id, features);
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -171,6 +172,11 @@ impl LinkBody {
                     ws::Frame::Text(_) | ws::Frame::Continuation(_) => return Err("a message is not binary"),
                 }
             }
+            // The decoder looks at the length of a message when it has all of it.
+            let most = if self.channel.is_some() { MAX_FROM_REGISTRAR } else { MAX_FRAME };
+            if self.input.len() > most + MAX_HEADER {
+                return Err("a message is too long");
+            }
             if read >= BURST {
                 cx.waker().wake_by_ref();
                 return Ok(true);
@@ -208,10 +214,9 @@ impl LinkBody {
     }
 
     fn resume(&mut self, resume: &Resume) -> Result<(), Fault> {
-        if !self.hub.links.has(&self.session, &self.link) {
+        if !self.link.resume(self.connection, resume).map_err(|_| "the resume is invalid")? {
             return Err("the session is gone");
         }
-        self.link.attach(self.connection, resume).map_err(|_| "the resume is invalid")?;
         self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
         let opened = attach(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
@@ -235,7 +240,10 @@ impl LinkBody {
         }
         while self.output.len() < BURST && !self.is_over {
             let Some((events, _)) = &mut self.channel else { return };
-            let Poll::Ready(frame) = self.link.poll_frame(cx, |cx| events.poll_event(cx)) else { return };
+            let Poll::Ready(frame) = self.link.poll_frame(self.connection, cx, |cx| events.poll_event(cx))
+            else {
+                return;
+            };
             match frame {
                 Some(frame) => self.write(ws::Message::Binary(frame)),
                 None => self.close(),
@@ -274,13 +282,12 @@ impl LinkBody {
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
         self.tell_if_draining(cx);
         if self.end.poll_unpin(cx).is_ready() {
-            if self.channel.is_some() {
-                // What was decided about the last answers.
-                while let Some(frame) = self.link.next_control() {
-                    self.write(ws::Message::Binary(frame));
-                }
-                self.hub.links.remove(&self.session);
+            // What was decided about the last answers.
+            while let Some(frame) = self.link.next_control(self.connection) {
+                self.write(ws::Message::Binary(frame));
             }
+            // A newer connection, with another token, may carry the link.
+            self.hub.links.remove_carried_by(&self.session, &self.link, self.connection);
             self.close();
         }
         if self.channel.is_none() && self.resume_timeout.poll_unpin(cx).is_ready() {

@@ -84,8 +84,21 @@ async fn a_revoked_token_ends_its_link_and_the_answers_on_it() {
     peer.link.attach(&Hello::default().tasks).unwrap();
     peer.write(Frame::Resume(Resume::default().to_json()).encode()).await;
     hub.until_status("al", "active").await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("hello", true));
+    let call = actix_rt::spawn(async move { ask.open().await });
+    let (task, _) = peer.task().await;
+    peer.link.push(&task, BodyKind::Events, Bytes::from_static(b"data: {\"choices\":[]}\n\n"));
+    peer.flush().await;
+    let mut answer = call.await.unwrap();
+    answer.next().await.unwrap();
     hub.revoke("alice").await;
-    assert_eq!(peer.next_frame().await, None);
+    while peer.next_frame().await.is_some() {}
+    // The session is away, and may be back for some time.
+    let mut rest = String::new();
+    while let Some(piece) = answer.next().await {
+        rest.push_str(&piece);
+    }
+    assert!(rest.contains("the publisher's answer broke off"), "{rest}");
     hub.stop().await;
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::link::{BodyKind, Frame, Going, Link, PIECE_OVERHEAD, Received, Violation, WINDOW};
+use crate::link::{
+    BodyKind, Frame, Going, Hello, HubEnd, Link, PIECE_OVERHEAD, Received, Resume, Violation, WINDOW,
+};
 
 /// One step of the world.
 #[derive(Debug, Clone)]
@@ -27,26 +29,57 @@ enum Step {
     Beat,
     /// The hub shuts down.
     Going,
-    /// The connection breaks with all frames under way, and a new one stands.
+    /// The registrar gives its connection up and opens another one. The hub still holds the last one, and what is under way
+    /// on it arrives.
+    Connect,
+    /// The hub writes this many frames on the oldest connection, whose registrar has left it.
+    Waste(usize),
+    /// At most this many frames arrive that a registrar sent on a connection before it left it.
+    Late(usize),
+    /// The oldest connection ends at the hub, with all frames under way.
     Break,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let size = prop_oneof![0_usize..100, 60_000_usize..70_000, Just(700_000_usize)];
-    prop::collection::vec(
-        prop_oneof![
-            1 => size.clone().prop_map(Step::Dispatch),
-            4 => (0_usize..8, size).prop_map(|(task, bytes)| Step::Answer { task, bytes }),
-            1 => (0_usize..8).prop_map(Step::End),
-            1 => (0_usize..40).prop_map(Step::Leave),
-            4 => (0_usize..8, 1_usize..9).prop_map(|(task, pieces)| Step::Read { task, pieces }),
-            8 => (any::<bool>(), 1_usize..12).prop_map(|(to_hub, frames)| Step::Deliver { to_hub, frames }),
-            1 => Just(Step::Beat),
-            1 => Just(Step::Going),
-            1 => Just(Step::Break),
-        ],
-        1..120,
+/// A registrar opens another connection while pieces are under way, which arrive and are read before they come again.
+fn hand_over() -> impl Strategy<Value = Vec<Step>> {
+    (0_usize..4, 0_usize..12, 1_usize..9, 1_usize..4, 1_usize..4).prop_map(
+        |(answered, late, pieces, there, back)| {
+            let mut steps = vec![
+                Step::Answer { task: answered, bytes: 700_000 },
+                Step::Deliver { to_hub: true, frames: 3 },
+                Step::Connect,
+                Step::Late(late),
+                Step::Deliver { to_hub: false, frames: 1 },
+                Step::Deliver { to_hub: true, frames: there },
+            ];
+            steps.extend((0..8).map(|task| Step::Read { task, pieces }));
+            steps.push(Step::Deliver { to_hub: false, frames: back });
+            steps
+        },
     )
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let several = prop_oneof![20 => step().prop_map(|step| vec![step]), 1 => hand_over()];
+    prop::collection::vec(several, 1..100).prop_map(|steps| steps.concat())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = prop_oneof![0_usize..100, 60_000_usize..70_000, Just(700_000_usize)];
+    prop_oneof![
+        1 => size.clone().prop_map(Step::Dispatch),
+        4 => (0_usize..8, size).prop_map(|(task, bytes)| Step::Answer { task, bytes }),
+        1 => (0_usize..8).prop_map(Step::End),
+        1 => (0_usize..40).prop_map(Step::Leave),
+        4 => (0_usize..8, 1_usize..9).prop_map(|(task, pieces)| Step::Read { task, pieces }),
+        8 => (any::<bool>(), 1_usize..12).prop_map(|(to_hub, frames)| Step::Deliver { to_hub, frames }),
+        1 => Just(Step::Beat),
+        1 => Just(Step::Going),
+        1 => Just(Step::Connect),
+        1 => (1_usize..12).prop_map(Step::Waste),
+        2 => (1_usize..12).prop_map(Step::Late),
+        1 => Just(Step::Break),
+    ]
 }
 
 /// Bytes that tell their position and their task.
@@ -67,12 +100,21 @@ struct Caller {
     is_whole: bool,
 }
 
+/// A connection that the hub has not seen the end of.
 #[derive(Default)]
-struct World {
-    hub: Link,
-    registrar: Link,
+struct Connection {
+    number: u64,
+    has_resumed: bool,
     to_hub: VecDeque<Bytes>,
     to_registrar: VecDeque<Bytes>,
+}
+
+#[derive(Default)]
+struct World {
+    hub: HubEnd,
+    registrar: Link,
+    /// Oldest first. The registrar has left all but the last one.
+    connections: VecDeque<Connection>,
     /// Sizes of the tasks, by number.
     sizes: Vec<usize>,
     left: HashSet<usize>,
@@ -95,21 +137,35 @@ fn number(task: &Arc<str>) -> usize {
 impl World {
     fn new() -> Self {
         let mut world = Self::default();
-        world.greet();
+        world.connect();
         world
     }
 
-    /// Hello and resume of a new connection.
-    fn greet(&mut self) {
-        let tables = self.hub.tables();
-        assert_eq!(self.registrar.receive(Frame::Hello(Bytes::new())), Ok(Received::Hello(Bytes::new())));
-        for lost in self.registrar.attach(&tables).unwrap() {
-            self.cancelled.insert(number(&lost));
+    /// Opens a connection; the hub says hello on it.
+    fn connect(&mut self) {
+        self.waits = false;
+        self.registrar.detach();
+        let (number, tasks) = self.hub.connect();
+        let hello = Frame::Hello(Hello { tasks, ..Hello::default() }.to_json()).encode();
+        self.connections.push_back(Connection {
+            number,
+            to_registrar: [hello].into(),
+            ..Connection::default()
+        });
+    }
+
+    fn disconnect(&mut self) {
+        let Some(oldest) = self.connections.pop_front() else { return };
+        self.hub.disconnect(oldest.number);
+        if self.connections.is_empty() {
+            self.connect();
         }
-        let tables = self.registrar.tables();
-        assert_eq!(self.hub.receive(Frame::Resume(Bytes::new())), Ok(Received::Resume(Bytes::new())));
+    }
+
+    fn resume(&mut self, connection: u64, json: &[u8]) {
+        let tables = Resume::parse(json).unwrap().tasks;
         // Nothing of these tasks has arrived.
-        for lost in self.hub.attach(&tables).unwrap() {
+        for lost in self.hub.resume(connection, &tables).unwrap() {
             assert!(!self.requests.contains_key(&number(&lost)));
             self.send(number(&lost));
         }
@@ -156,21 +212,30 @@ impl World {
                     self.deliver(to_hub);
                 }
             }
-            Step::Beat if self.waits => (),
+            Step::Beat if self.waits || !self.registrar.is_attached() => (),
             Step::Beat => {
                 (self.beats, self.waits) = (self.beats + 1, true);
                 let body = Bytes::from(self.beats.to_string());
                 self.registrar.send_control(&Frame::Beat { number: self.beats, body });
             }
             Step::Going => self.hub.send_control(&Frame::Going(Going::of(0, 1))),
-            Step::Break => {
-                self.waits = false;
-                self.to_hub.clear();
-                self.to_registrar.clear();
-                self.hub.detach();
-                self.registrar.detach();
-                self.greet();
+            Step::Connect => self.connect(),
+            Step::Waste(frames) => {
+                if let Some(oldest) = self.connections.front().filter(|_| self.connections.len() > 1) {
+                    for _ in 0..frames {
+                        self.hub.next_frame(oldest.number);
+                    }
+                }
             }
+            Step::Late(frames) => {
+                for _ in 0..frames {
+                    let left = self.connections.len() - 1;
+                    if let Some(at) = (0..left).find(|at| !self.connections[*at].to_hub.is_empty()) {
+                        self.arrive_at_hub(at);
+                    }
+                }
+            }
+            Step::Break => self.disconnect(),
         }
         self.check_bounds();
     }
@@ -200,25 +265,39 @@ impl World {
     }
 
     fn deliver(&mut self, to_hub: bool) {
-        let (sender, network) = if to_hub {
-            (&mut self.registrar, &mut self.to_hub)
-        } else {
-            (&mut self.hub, &mut self.to_registrar)
-        };
+        let Some(last) = self.connections.back_mut() else { return };
         // A frame is under way before it is delivered, so that a break loses some.
-        network.extend(sender.next_frame());
-        network.extend(sender.next_frame());
-        let Some(bytes) = network.pop_front() else { return };
-        let frame = Frame::decode(&bytes).unwrap().unwrap();
-        if to_hub { self.at_hub(frame) } else { self.at_registrar(frame) }
+        if to_hub {
+            last.to_hub.extend(self.registrar.next_frame());
+            last.to_hub.extend(self.registrar.next_frame());
+            return self.arrive_at_hub(self.connections.len() - 1);
+        }
+        last.to_registrar.extend(self.hub.next_frame(last.number));
+        last.to_registrar.extend(self.hub.next_frame(last.number));
+        let Some(bytes) = last.to_registrar.pop_front() else { return };
+        self.at_registrar(Frame::decode(&bytes).unwrap().unwrap());
     }
 
-    fn at_hub(&mut self, frame: Frame<'_>) {
-        match self.hub.receive(frame).unwrap() {
+    fn arrive_at_hub(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        let Some(bytes) = connection.to_hub.pop_front() else { return };
+        let number = connection.number;
+        match (connection.has_resumed, Frame::decode(&bytes).unwrap().unwrap()) {
+            (false, Frame::Resume(json)) => {
+                connection.has_resumed = true;
+                self.resume(number, &json);
+            }
+            (_, frame) => self.at_hub(number, frame),
+        }
+    }
+
+    fn at_hub(&mut self, connection: u64, frame: Frame<'_>) {
+        match self.hub.receive(connection, frame).unwrap() {
             Received::Piece { task, is_new, piece } => {
                 if is_new {
-                    // Its caller has left.
-                    assert!(self.left.contains(&number(&task)));
+                    // Its caller has left, or has read it on an older connection, which the last hello did not know.
+                    let number = number(&task);
+                    assert!(self.left.contains(&number) || self.callers[&number].is_whole);
                     return self.hub.take(&task, 410);
                 }
                 let caller = self.callers.get_mut(&number(&task)).unwrap();
@@ -267,6 +346,13 @@ impl World {
                 self.waits = false;
             }
             Received::Going(going) => assert_eq!(going, Going::of(0, 1)),
+            Received::Hello(json) => {
+                for lost in self.registrar.attach(&Hello::parse(&json).unwrap().tasks).unwrap() {
+                    self.cancelled.insert(number(&lost));
+                }
+                let resume = Resume { tasks: self.registrar.tables() };
+                self.registrar.send_control(&Frame::Resume(resume.to_json()));
+            }
             Received::Credit(_) | Received::Nothing => (),
             other => panic!("{other:?}"),
         }
@@ -327,6 +413,23 @@ proptest! {
             prop_assert!(caller.is_whole && caller.read == bytes_of(task, 0, sent), "answer {}", task);
         }
     }
+}
+
+/// A peer that reads the rest of a connection after its hello on the next one counts it before it has come again.
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_again_is_none_against_the_rules() {
+    let (mut hub, mut registrar) = two_ends();
+    registrar.push("t", BodyKind::Events, vec![0; 200 << 10].into());
+    carry(&mut registrar, &mut hub);
+    registrar.detach();
+    registrar.attach(&[("t".to_owned(), [1, WINDOW])].into()).unwrap();
+    let credit = |taken| Frame::Credit { task: "t", credit: crate::link::Credit { granted: 0, taken } };
+    assert!(registrar.receive(credit(3)).is_ok());
+    let sent: Vec<_> = std::iter::from_fn(|| registrar.next_frame()).collect();
+    assert!(
+        matches!(sent[..], [ref last] if matches!(Frame::decode(last), Ok(Some(Frame::Piece { piece, .. })) if piece.seq == 3))
+    );
+    assert_eq!(registrar.receive(credit(5)), Err(Violation::NotSent));
 }
 
 fn two_ends() -> (Link, Link) {

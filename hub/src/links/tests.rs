@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wire::link::{Link, Tables};
+
+use super::*;
+use crate::quota::Quota;
+
+fn frames(link: &SessionLink, connection: u64, events: impl IntoIterator<Item = NextEvent>) -> Vec<Bytes> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut events = events.into_iter();
+    let mut next =
+        || link.poll_frame(connection, &mut cx, |_| events.next().map_or(Poll::Pending, Poll::Ready));
+    std::iter::from_fn(|| match next() {
+        Poll::Ready(frame) => frame,
+        Poll::Pending => None,
+    })
+    .collect()
+}
+
+fn task(number: usize, bytes: usize) -> NextEvent {
+    NextEvent::Event {
+        kind: EventKind::Task(format!("t{number}").into()),
+        data: [Bytes::from(vec![b'x'; bytes])].into(),
+        held: Default::default(),
+    }
+}
+
+fn quota() -> ByteQuota {
+    ByteQuota::new(&Arc::<Quota>::default(), "user", usize::MAX, "results")
+}
+
+fn piece(seq: u64, is_last: bool) -> Frame<'static> {
+    let bytes = Bytes::from_static(b"12345");
+    Frame::Piece { task: "t0", piece: Piece { seq, kind: BodyKind::Events, is_last, bytes } }
+}
+
+fn resumed(links: &Links) -> (Arc<SessionLink>, u64) {
+    let (link, connection, _) = links.connect("session", "stream", "");
+    assert_eq!(link.resume(connection, &Resume::default()), Ok(true));
+    (link, connection)
+}
+
+fn answer(link: &SessionLink, connection: u64) -> mpsc::UnboundedReceiver<CountedPiece> {
+    match link.receive(connection, piece(0, false), &quota()) {
+        Ok(Arrival::Answer { pieces, .. }) => pieces,
+        _ => panic!("no answer"),
+    }
+}
+
+/// P3: a hub does not see at once that a connection broke.
+#[test]
+fn a_connection_that_was_replaced_is_given_no_frame_of_the_link() {
+    let links = Links::default();
+    let (link, older) = resumed(&links);
+    assert!(!frames(&link, older, (0..MAX_READY).map(|number| task(number, 300 << 10))).is_empty());
+    let (_, newer, _) = links.connect("session", "stream", "");
+    let tasks = (0..MAX_READY).map(|number| (format!("t{number}"), [1, 256 << 10])).collect();
+    link.resume(newer, &Resume { tasks }).unwrap();
+    let told = frames(&link, older, [task(99, 10), NextEvent::Superseded]);
+    assert_eq!(told, [Frame::Superseded.encode()]);
+    let mut seen = Vec::new();
+    for frame in frames(&link, newer, []) {
+        let Ok(Some(Frame::Piece { task, piece })) = Frame::decode(&frame) else { panic!("{frame:?}") };
+        seen.push((task.to_owned(), piece.seq));
+    }
+    seen.sort();
+    let expected: Vec<_> =
+        (0..MAX_READY).flat_map(|number| [1, 2].map(|seq| (format!("t{number}"), seq))).collect();
+    assert_eq!(seen, expected);
+}
+
+/// A task that is sent again while the registrar has it must not be longer for that.
+#[test]
+fn a_task_that_the_link_knows_is_not_sent_twice() {
+    let links = Links::default();
+    let (link, connection) = resumed(&links);
+    let sent = frames(&link, connection, [task(0, 10), task(0, 10)]);
+    assert!(matches!(sent[..], [ref one] if one.len() < 40), "{sent:?}");
+    assert_eq!(frames(&link, connection, [task(0, 10)]).len(), 0);
+}
+
+/// Otherwise an answer that its registrar never ends counts for its publisher until the hub ends.
+#[tokio::test]
+async fn an_answer_of_a_removed_link_ends() {
+    let links = Links::default();
+    let (link, connection) = resumed(&links);
+    let mut pieces = answer(&link, connection);
+    link.disconnect(connection);
+    links.remove("session");
+    assert!(pieces.recv().await.is_some());
+    let end = timeout(Duration::from_secs(5), pieces.recv()).await.expect("it waits for more");
+    assert!(end.is_none());
+}
+
+#[test]
+fn a_link_that_was_removed_is_not_resumed() {
+    let links = Links::default();
+    let (link, connection, _) = links.connect("session", "stream", "");
+    links.remove("session");
+    assert_eq!(link.resume(connection, &Resume::default()), Ok(false));
+}
+
+#[test]
+fn a_link_that_only_a_waiting_connection_uses_is_kept() {
+    let links = Links::default();
+    let (link, older, _) = links.connect("session", "stream", "");
+    let (_, newer, _) = links.connect("session", "stream", "");
+    link.disconnect(older);
+    links.remove_unused("session");
+    assert_eq!(link.resume(newer, &Resume::default()), Ok(true));
+    assert!(Arc::ptr_eq(&links.connect("session", "stream", "").0, &link));
+}
+
+#[test]
+fn a_link_without_connections_and_tasks_is_removed() {
+    let links = Links::default();
+    let (link, connection, _) = links.connect("session", "stream", "");
+    link.disconnect(connection);
+    links.remove_unused("session");
+    assert!(links.of.lock().is_empty());
+}
+
+/// The token of a connection that was replaced says nothing about the newer one.
+#[test]
+fn a_connection_that_was_replaced_does_not_remove_its_link() {
+    let links = Links::default();
+    let (link, older) = resumed(&links);
+    let (_, newer) = resumed(&links);
+    assert_eq!(frames(&link, newer, [task(0, 10)]).len(), 1);
+    links.remove_carried_by("session", &link, older);
+    assert!(links.knows("session", "t0"));
+    links.remove_carried_by("session", &link, newer);
+    assert!(!links.knows("session", "t0"));
+}
+
+#[test]
+fn an_invalid_resume_leaves_the_link_to_its_connection() {
+    let links = Links::default();
+    let (link, older) = resumed(&links);
+    assert_eq!(frames(&link, older, [task(0, 10)]).len(), 1);
+    let (_, newer, _) = links.connect("session", "stream", "");
+    let tasks = [("t0".to_owned(), [7, 0])].into();
+    assert_eq!(link.resume(newer, &Resume { tasks }), Err(Violation::NotSent));
+    assert_eq!(frames(&link, older, [task(1, 10)]).len(), 1);
+}
+
+/// A24: frames of unknown kinds cost no credit, and come in one block with the pieces between them.
+#[test]
+fn a_small_piece_does_not_keep_the_block_in_which_it_came() {
+    let links = Links::default();
+    let (link, connection) = resumed(&links);
+    let mut peer = Link::default();
+    peer.attach(&Tables::default()).unwrap();
+    peer.push("t0", BodyKind::Events, Bytes::from_static(b"data: 1\n\n"));
+    let frame = peer.next_frame().unwrap();
+    let block = Bytes::from([&frame[..], &vec![0; 60 << 10]].concat());
+    let shared = block.slice(..frame.len());
+    let arrival = link.receive(connection, Frame::decode(&shared).unwrap().unwrap(), &quota());
+    drop((shared, frame));
+    assert!(matches!(arrival, Ok(Arrival::Answer { .. })) && block.is_unique());
+}
