@@ -23,6 +23,7 @@ use crate::hub_client::{ChannelBody, ControlChannel, HubApi, HubError};
 pub(crate) enum HubCall {
     Register(Value),
     Open(String),
+    Upgrade(String),
     Beat(Value),
     Drain(String),
 }
@@ -36,10 +37,23 @@ pub(crate) struct ScriptedHub {
     pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
     /// Duration of a heartbeat call.
     pub(crate) beat_takes: Cell<Duration>,
+    pub(crate) next_upgrade: Cell<Option<Instant>>,
+    /// Whether an upgrade fails.
+    pub(crate) refuses_upgrades: Cell<bool>,
     channels: RefCell<Vec<mpsc::UnboundedSender<Bytes>>>,
 }
 
 impl ScriptedHub {
+    fn channel(&self) -> ControlChannel {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        self.channels.borrow_mut().push(sender);
+        let body = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+        ControlChannel::Events {
+            body: ChannelBody::from_stream(body),
+            no_link: "the hub is a fake".to_owned(),
+        }
+    }
+
     fn note(&self, call: HubCall) {
         self.calls.borrow_mut().push((Instant::now(), call));
     }
@@ -90,15 +104,21 @@ impl HubApi for ScriptedHub {
 
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<ControlChannel, HubError>> {
         self.note(HubCall::Open(session.to_string()));
-        let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| {
-            let (sender, mut receiver) = mpsc::unbounded_channel();
-            self.channels.borrow_mut().push(sender);
-            let body = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx));
-            ControlChannel::Events {
-                body: ChannelBody::from_stream(body),
-                no_link: "the hub is a fake".to_owned(),
-            }
-        });
+        let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| self.channel());
+        async move { answer }.boxed_local()
+    }
+
+    fn next_upgrade(&self) -> Option<Instant> {
+        self.next_upgrade.get()
+    }
+
+    fn upgrade(&self, session: SessionId) -> LocalBoxFuture<'static, Option<ControlChannel>> {
+        self.note(HubCall::Upgrade(session.to_string()));
+        let is_refused = self.refuses_upgrades.get();
+        if !is_refused {
+            self.next_upgrade.set(None);
+        }
+        let answer = (!is_refused).then(|| self.channel());
         async move { answer }.boxed_local()
     }
 

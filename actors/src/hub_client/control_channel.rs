@@ -21,6 +21,9 @@ pub(super) const STREAM_CALL: &str = "provider-stream";
 /// Statuses with which proxies answer an upgrade that they do not support.
 pub(super) const BLOCKED: [u16; 6] = [400, 403, 405, 426, 501, 502];
 
+/// The one of them with which proxies also answer while the hub restarts.
+const HUB_AWAY: u16 = 502;
+
 const NOT_UPGRADED: &str = "the hub, or a proxy before it, does not upgrade to WebSocket";
 
 /// An open control channel.
@@ -36,6 +39,23 @@ pub(crate) enum ControlChannel {
     Link(LinkChannel),
 }
 
+/// Why only the same request without an upgrade can succeed.
+struct NoLink {
+    reason: String,
+    /// Whether a hub or a proxy that restarts is a reason as well.
+    may_pass: bool,
+}
+
+impl NoLink {
+    fn of_now(reason: String) -> Self {
+        Self { reason, may_pass: true }
+    }
+
+    fn for_good(reason: String) -> Self {
+        Self { reason, may_pass: false }
+    }
+}
+
 impl HubClient {
     /// Opens a channel of `session`.
     pub(super) async fn open_transport(&self, session: SessionId) -> Result<ControlChannel, HubError> {
@@ -44,20 +64,52 @@ impl HubClient {
             Transport::Link => None,
             Transport::Classic => Some("--transport is classic".to_owned()),
         };
+        let mut failed = None;
         let no_link = match pause {
             Some(reason) => reason,
             None => match self.try_link(&session).await? {
                 Ok(channel) => return Ok(channel),
-                Err(reason) if self.transport == Transport::Link || self.may_restart(&reason) => {
+                Err(NoLink { reason, .. })
+                    if self.transport == Transport::Link || self.may_restart(&reason) =>
+                {
                     return Err(HubError::Invalid { call: STREAM_CALL, reason });
                 }
-                Err(reason) => reason,
+                Err(no_link) => failed.insert(no_link).reason.clone(),
             },
         };
         let body = self.open_events(&session).await?;
         self.links.opened().reset();
-        self.link_policy.borrow_mut().refused(no_link.clone(), Instant::now());
+        if let Some(failed) = &failed {
+            self.note(failed);
+        }
         Ok(ControlChannel::Events { body, no_link })
+    }
+
+    /// Opens a link in place of an open SSE channel of `session`; `None` if there is no way for one.
+    pub(super) async fn upgrade_transport(&self, session: &SessionId) -> Option<ControlChannel> {
+        match self.try_link(session).await.ok()? {
+            Ok(channel) => {
+                if let ControlChannel::Events { no_link, .. } = &channel {
+                    self.note(&NoLink::for_good(no_link.clone()));
+                }
+                Some(channel)
+            }
+            Err(no_link) => {
+                if !self.may_restart(&no_link.reason) {
+                    self.note(&no_link);
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&self, no_link: &NoLink) {
+        let (mut policy, reason) = (self.link_policy.borrow_mut(), no_link.reason.clone());
+        if no_link.may_pass {
+            policy.failed(reason, Instant::now());
+        } else {
+            policy.refused(reason, Instant::now());
+        }
     }
 
     /// Whether `reason` may be that of a hub that restarts, or of the proxy before it.
@@ -65,9 +117,8 @@ impl HubClient {
         reason != NOT_UPGRADED && self.link_policy.borrow().is_restarting(Instant::now())
     }
 
-    /// Opens a link, or the SSE channel if the hub ignores the upgrade. `Err` has the reason why only the same request
-    /// without an upgrade can succeed.
-    async fn try_link(&self, session: &SessionId) -> Result<Result<ControlChannel, String>, HubError> {
+    /// Opens a link, or the SSE channel if the hub ignores the upgrade.
+    async fn try_link(&self, session: &SessionId) -> Result<Result<ControlChannel, NoLink>, HubError> {
         let used = self.token.current();
         let mut opened = self.open_link(session).await?;
         if let Opened::Response(response) = &opened
@@ -76,8 +127,10 @@ impl HubClient {
             opened = self.open_link(session).await?;
         }
         Ok(match opened {
-            Opened::NotUpgraded => Err(NOT_UPGRADED.to_owned()),
-            Opened::Events(_) if self.transport == Transport::Link => Err(NOT_UPGRADED.to_owned()),
+            Opened::NotUpgraded => Err(NoLink::for_good(NOT_UPGRADED.to_owned())),
+            Opened::Events(_) if self.transport == Transport::Link => {
+                Err(NoLink::for_good(NOT_UPGRADED.to_owned()))
+            }
             Opened::Link { connection, input } => {
                 let policy = Rc::clone(&self.link_policy);
                 Ok(ControlChannel::Link(LinkChannel::new(self.links.opened(), connection, input, policy)))
@@ -87,10 +140,14 @@ impl HubClient {
                 Ok(ControlChannel::Events { body, no_link: NOT_UPGRADED.to_owned() })
             }
             Opened::Response(response) if BLOCKED.contains(&response.status.as_u16()) => {
-                Err(format!("an upgrade is answered with HTTP {}", response.status.as_u16()))
+                let status = response.status.as_u16();
+                let reason = format!("an upgrade is answered with HTTP {status}");
+                Err(NoLink { reason, may_pass: status == HUB_AWAY })
             }
             Opened::Response(response) => return Err(self.refused(STREAM_CALL, &response)),
-            Opened::Broken(error) => Err(format!("an upgrade breaks off: {}", connect_reason(&error))),
+            Opened::Broken(error) => {
+                Err(NoLink::of_now(format!("an upgrade breaks off: {}", connect_reason(&error))))
+            }
         })
     }
 

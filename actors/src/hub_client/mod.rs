@@ -30,7 +30,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::SessionId;
 use wire::register::{Heartbeat, HeartbeatAnswer, RegisterAnswer, RegisterRequest};
 
@@ -62,6 +62,14 @@ pub(crate) trait HubApi {
     fn register(&self, request: RegisterRequest) -> LocalBoxFuture<'_, Result<SessionId, HubError>>;
     /// `GET /_provider-stream` with all features: opens the control channel.
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>>;
+    /// When a link may be tried in place of an open SSE channel; `None` if it is not.
+    fn next_upgrade(&self) -> Option<Instant> {
+        None
+    }
+    /// Opens a link in place of an open SSE channel; `None` if there is none, and the open channel stays.
+    fn upgrade(&self, _session: SessionId) -> LocalBoxFuture<'_, Option<ControlChannel>> {
+        async { None }.boxed_local()
+    }
     /// Sends a heartbeat: as a frame of the link, else by `POST /_provider-heartbeat`.
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>>;
     /// `POST /_provider-drain` (feature `drain`).
@@ -194,7 +202,7 @@ impl HubClient {
     fn note_unconnected(&self, kind: io::ErrorKind) {
         // A proxy that refuses says nothing about the hub.
         if kind == io::ErrorKind::ConnectionRefused && self.proxy.is_none() {
-            self.links.current().hub_is_gone();
+            self.links.current().note_refused();
         }
     }
 
@@ -275,6 +283,15 @@ impl HubApi for HubClient {
 
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'_, Result<ControlChannel, HubError>> {
         self.open_transport(session).boxed_local()
+    }
+
+    fn next_upgrade(&self) -> Option<Instant> {
+        let policy = self.link_policy.borrow();
+        policy.paused_until().filter(|_| self.transport == Transport::Auto)
+    }
+
+    fn upgrade(&self, session: SessionId) -> LocalBoxFuture<'_, Option<ControlChannel>> {
+        async move { self.upgrade_transport(&session).await }.boxed_local()
     }
 
     fn heartbeat(&self, beat: Heartbeat) -> LocalBoxFuture<'_, Result<(), HubError>> {

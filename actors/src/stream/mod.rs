@@ -8,6 +8,7 @@ mod going;
 mod handlers;
 pub(crate) mod messages;
 mod task_router;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -162,8 +163,12 @@ impl StreamActor {
                 hub_news!(info, "channels opened", "control channel open: SSE, because {reason}");
             }
         }
+        let is_link = transport == ChannelTransport::Link;
         connection.transport = transport;
         self.announce(false);
+        if !is_link {
+            self.upgrade_later(ctx);
+        }
     }
 
     fn announce(&self, hello: bool) {

@@ -83,6 +83,11 @@ impl TaskRouter {
         }
     }
 
+    /// Whether tasks have come that have no decision of the hub.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.outbox.open() > 0
+    }
+
     /// Whether too many tasks are open to accept more; the hub must accept results first.
     pub(super) fn is_overrun(&self) -> bool {
         self.outbox.is_overrun(self.capacity)

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use wire::link::{Frame, Going, Hello, Link, MAX_FRAME, MAX_TASKS, Piece, Received, Resume};
 use wire::{Feature, Features};
 
+use super::requests::Refused;
 use super::{LinkPolicy, LinkState};
 use crate::hub_client::connection::Io;
 use crate::uplink::Posted;
@@ -47,6 +48,21 @@ pub(crate) enum LinkEvent {
     Broken(&'static str),
 }
 
+/// How a connection ended, as far as it says something about links.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its owner gave it up, or it has not ended.
+    Left,
+    /// It broke, or the hub broke the rules.
+    Broke,
+    /// The hub closed it with a word.
+    Closed,
+    /// The hub said no hello in time.
+    Silent,
+}
+
+const SILENT: &str = "the hub opened a link and said nothing";
+
 /// An open link. Dropping it closes its connection at once; what was not taken is sent on the next one.
 pub(crate) struct LinkChannel {
     state: Rc<LinkState>,
@@ -59,6 +75,7 @@ pub(crate) struct LinkChannel {
     opened_at: Instant,
     /// Number of this connection.
     connection: u64,
+    end: End,
     policy: Rc<RefCell<LinkPolicy>>,
     writer: JoinHandle<()>,
 }
@@ -70,8 +87,8 @@ impl LinkChannel {
         input: BytesMut,
         policy: Rc<RefCell<LinkPolicy>>,
     ) -> Self {
-        state.is_active.set(true);
         state.is_connected.set(true);
+        state.refused_since.set(None);
         state.is_going.set(false);
         state.beats.disconnected();
         state.connection.set(state.connection.get() + 1);
@@ -87,6 +104,7 @@ impl LinkChannel {
             hello_by: Some(now + HELLO_TIMEOUT),
             opened_at: now,
             connection: number,
+            end: End::Left,
             policy,
             writer,
         }
@@ -112,11 +130,8 @@ impl LinkChannel {
                 },
                 Err(reason) => Some(LinkEvent::Broken(reason)),
             };
-            let (mut policy, now) = (self.policy.borrow_mut(), Instant::now());
-            if self.state.is_going.get() {
-                policy.restarts(now);
-            } else {
-                policy.broke(self.opened_at.elapsed(), now);
+            if self.end == End::Left {
+                self.end = End::Broke;
             }
             return ended;
         }
@@ -127,9 +142,10 @@ impl LinkChannel {
         self.input.reserve(MAX_WRITE);
         let reading = self.read.read_buf(&mut self.input);
         let read = match self.hello_by {
-            Some(until) => {
-                timeout_at(until, reading).await.map_err(|_| "the hub opened a link and said nothing")?
-            }
+            Some(until) => timeout_at(until, reading).await.map_err(|_| {
+                self.end = End::Silent;
+                SILENT
+            })?,
             None => reading.await,
         };
         Ok(read.is_ok_and(|bytes| bytes > 0))
@@ -151,7 +167,10 @@ impl LinkChannel {
                 self.state.writable.notify_one();
             }
             Some(ws::Frame::Pong(_)) => self.state.beats.ponged(),
-            Some(ws::Frame::Close(_)) => return Err("the hub closed the link"),
+            Some(ws::Frame::Close(_)) => {
+                self.end = End::Closed;
+                return Err("the hub closed the link");
+            }
             Some(ws::Frame::Text(_) | ws::Frame::Continuation(_)) => return Err("the hub sent a text"),
         }
         Ok(true)
@@ -190,6 +209,9 @@ impl LinkChannel {
         link.send_control(&Frame::Resume(resume.to_json()));
         drop(link);
         self.hello_by = None;
+        // Until now the hub did not know this end: answers were POSTs, unless an earlier connection had begun them.
+        self.state.is_active.set(true);
+        self.policy.borrow_mut().greeted();
         self.state.beats.greeted(hello.features().has(Feature::Beat));
         self.state.writable.notify_one();
         self.ready.push_back(LinkEvent::Hello { features: hello.features(), stream_id: hello.stream_id });
@@ -211,7 +233,10 @@ impl LinkChannel {
         }
         let mut requests = self.state.requests.borrow_mut();
         let data = requests.add(task, &piece.bytes, piece.is_last);
-        if let Some(data) = data.map_err(|_| "the hub sent a task of more than 64 MiB")? {
+        if let Some(data) = data.map_err(|refused| match refused {
+            Refused::TooLong => "the hub sent a task of more than 64 MiB",
+            Refused::TooMany => "the hub sent parts of too many tasks",
+        })? {
             let data = String::from_utf8(data).map_err(|_| "the hub sent a task that is not UTF-8")?;
             self.ready.push_back(LinkEvent::Task(data));
         }
@@ -228,6 +253,15 @@ impl LinkChannel {
 impl Drop for LinkChannel {
     fn drop(&mut self) {
         self.writer.abort();
+        let (mut policy, now, lived) = (self.policy.borrow_mut(), Instant::now(), self.opened_at.elapsed());
+        match self.end {
+            End::Broke | End::Closed if self.state.is_going.get() => policy.restarts(now),
+            End::Silent => policy.failed(SILENT.to_owned(), now),
+            End::Broke => policy.broke(lived, now),
+            End::Closed => policy.closed(),
+            End::Left => policy.left(lived),
+        }
+        drop(policy);
         if self.state.connection.get() == self.connection {
             self.state.detach();
         }
@@ -287,3 +321,6 @@ fn fill(link: &mut Link, codec: &mut ws::Codec, out: &mut BytesMut) {
         let _ = codec.encode(ws::Message::Binary(frame), out);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use wire::TaskId;
 use wire::link::{BodyKind, Link};
 
@@ -37,23 +37,33 @@ use requests::Requests;
 
 /// Bytes of an answer that wait for credit, above which its backend waits.
 const MAX_PENDING: usize = 32 << 10;
+/// How long connections are refused before the hub is taken for gone. A proxy restarts faster, and a hub that is back sooner
+/// says which tasks it knows.
+const GONE_AFTER: Duration = Duration::from_secs(10);
 /// How long answers wait for a new connection. A hub gives a task up after a grace of 30 s.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+
+/// The number of a [`Sending`], and the sender of the hub's decision.
+type Undecided = (u64, oneshot::Sender<Posted>);
 
 /// The state of the link. All of it is used on one arbiter.
 #[derive(Default)]
 pub(super) struct LinkState {
     link: RefCell<Link>,
-    /// Senders of answers that the hub has not decided about.
-    undecided: RefCell<HashMap<Arc<str>, oneshot::Sender<Posted>>>,
+    /// The answers that the hub has not decided about.
+    undecided: RefCell<HashMap<Arc<str>, Undecided>>,
+    /// Number of answers so far.
+    sendings: Cell<u64>,
     /// The tasks that have come in part.
     requests: RefCell<Requests>,
     /// Wakes the writer of the connection.
     writable: Notify,
     /// Wakes the answers that wait for credit.
     progress: Notify,
-    /// Whether the session's channel is a link, also while its connection is broken.
+    /// Whether the session's channel is a link on which the hub has said hello, also while its connection is broken.
     is_active: Cell<bool>,
+    /// Since when the hub refuses connections.
+    refused_since: Cell<Option<Instant>>,
     is_connected: Cell<bool>,
     /// Payload of the last ping of the hub, until it is answered.
     pong: Cell<Option<Bytes>>,
@@ -110,7 +120,7 @@ impl LinkState {
     }
 
     fn decide(&self, task: &str, posted: Posted) {
-        if let Some(sender) = self.undecided.borrow_mut().remove(task) {
+        if let Some((_, sender)) = self.undecided.borrow_mut().remove(task) {
             // A receiver that is gone wants no decision.
             let _ = sender.send(posted);
         }
@@ -124,9 +134,16 @@ impl LinkState {
         self.undecided.borrow_mut().clear();
     }
 
-    /// Notes that no hub listens. Its callers are gone with it, so that the tasks of a broken connection are over.
-    pub(super) fn hub_is_gone(&self) {
-        if !self.is_connected.get() {
+    /// Notes that nobody listens at the hub's address. A proxy before it that restarts is back within some seconds, and the
+    /// callers wait there. After [`GONE_AFTER`] it is the hub: its callers are gone with it, and the tasks of a broken
+    /// connection are over.
+    pub(super) fn note_refused(&self) {
+        if self.is_connected.get() {
+            return;
+        }
+        let since = self.refused_since.get().unwrap_or_else(Instant::now);
+        self.refused_since.set(Some(since));
+        if since.elapsed() >= GONE_AFTER {
             self.reset();
         }
     }
@@ -157,14 +174,18 @@ const FAILED: Posted = Posted::Failed { retry_after: None, nothing_taken: false 
 struct Sending<'a> {
     state: &'a LinkState,
     task: &'a str,
+    /// Tells it from a later one of the same task.
+    number: u64,
     decided: oneshot::Receiver<Posted>,
 }
 
 impl<'a> Sending<'a> {
     fn new(state: &'a LinkState, task: &'a str) -> Self {
         let (sender, decided) = oneshot::channel();
-        state.undecided.borrow_mut().insert(task.into(), sender);
-        Self { state, task, decided }
+        let number = state.sendings.get() + 1;
+        state.sendings.set(number);
+        state.undecided.borrow_mut().insert(task.into(), (number, sender));
+        Self { state, task, number, decided }
     }
 
     /// Ends the answer, and waits for the hub's decision.
@@ -177,7 +198,9 @@ impl<'a> Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        if self.state.undecided.borrow_mut().remove(self.task).is_some() {
+        let mut undecided = self.state.undecided.borrow_mut();
+        if undecided.get(self.task).is_some_and(|(number, _)| *number == self.number) {
+            undecided.remove(self.task);
             self.state.link.borrow_mut().finish(self.task);
             self.state.writable.notify_one();
         }

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 /// How long no link is tried at a hub, or through a proxy, that did not let one through.
 const PAUSE: Duration = Duration::from_hours(1);
+/// How long none is tried after a failure for which a hub or a proxy that restarts is a reason as well.
+const SHORT_PAUSE: Duration = Duration::from_mins(1);
 /// How long no conclusion is drawn from failures after a hub has said that it shuts down.
 const RESTART: Duration = Duration::from_mins(1);
 /// A link that breaks earlier counts as one that does not work.
@@ -16,6 +18,8 @@ const SHORT: Duration = Duration::from_secs(30);
 pub(in crate::hub_client) struct LinkPolicy {
     /// Until when no link is tried, and why.
     pause: Option<(Instant, String)>,
+    /// Whether a link failed for [`SHORT_PAUSE`], and none has worked since.
+    has_failed: bool,
     /// Whether the last link broke within [`SHORT`].
     was_short: bool,
     /// Until when a hub that shut down, and the proxy before it, may fail in any way.
@@ -28,11 +32,32 @@ impl LinkPolicy {
         self.pause.as_ref().filter(|(until, _)| now < *until).map(|(_, reason)| reason.clone())
     }
 
-    /// Notes that the same request without an upgrade works. A pause that lasts is not prolonged.
+    /// The end of the last pause, if there was one.
+    pub(in crate::hub_client) fn paused_until(&self) -> Option<Instant> {
+        self.pause.as_ref().map(|(until, _)| *until)
+    }
+
+    /// Notes that no link comes through. A pause that lasts is not prolonged.
     pub(in crate::hub_client) fn refused(&mut self, reason: String, now: Instant) {
         if self.pause(now).is_none() {
             self.pause = Some((now + PAUSE, reason));
         }
+    }
+
+    /// Notes that none came through now. A second time in a row it is no restart.
+    pub(in crate::hub_client) fn failed(&mut self, reason: String, now: Instant) {
+        if self.has_failed {
+            self.refused(reason, now);
+        } else if self.pause(now).is_none() {
+            self.has_failed = true;
+            self.pause = Some((now + SHORT_PAUSE, reason));
+        }
+    }
+
+    /// Notes that the hub has said hello on a link.
+    pub(in crate::hub_client) fn greeted(&mut self) {
+        self.has_failed = false;
+        self.pause = None;
     }
 
     /// Notes that the hub of a link shuts down, or that its link has ended then.
@@ -52,6 +77,18 @@ impl LinkPolicy {
             self.refused("links broke within 30 s, twice in a row".to_owned(), now);
         }
         self.was_short = is_short && !self.was_short;
+    }
+
+    /// Notes that the hub closed a link with a word: WebSocket passes in both directions.
+    pub(in crate::hub_client) fn closed(&mut self) {
+        self.was_short = false;
+    }
+
+    /// Notes that the registrar gave a link up after `lived`. A short one says nothing.
+    pub(in crate::hub_client) fn left(&mut self, lived: Duration) {
+        if lived >= SHORT {
+            self.was_short = false;
+        }
     }
 }
 
@@ -83,5 +120,41 @@ mod tests {
         policy.restarts(begin);
         assert!(policy.is_restarting(begin + RESTART - Duration::from_secs(1)));
         assert!(!policy.is_restarting(begin + RESTART));
+    }
+
+    /// A deploy of the hub must not cost an hour of the slower way.
+    #[test]
+    fn a_failure_that_may_pass_pauses_a_minute_and_an_hour_if_it_repeats() {
+        let (mut policy, begin) = (LinkPolicy::default(), Instant::now());
+        let failed = |policy: &mut LinkPolicy, now| policy.failed("HTTP 502".to_owned(), now);
+        failed(&mut policy, begin);
+        assert_eq!(policy.paused_until(), Some(begin + SHORT_PAUSE));
+        policy.greeted();
+        let again = begin + 2 * SHORT_PAUSE;
+        failed(&mut policy, again);
+        assert_eq!(policy.paused_until(), Some(again + SHORT_PAUSE), "a link worked between them");
+        failed(&mut policy, again + SHORT_PAUSE / 2);
+        assert_eq!(policy.paused_until(), Some(again + SHORT_PAUSE), "none was tried");
+        let third = again + SHORT_PAUSE;
+        failed(&mut policy, third);
+        assert_eq!(policy.paused_until(), Some(third + PAUSE));
+    }
+
+    #[test]
+    fn a_link_that_works_comes_between_two_short_ones() {
+        let (long, begin) = (SHORT, Instant::now());
+        let works: [fn(&mut LinkPolicy, Duration); 2] = [LinkPolicy::left, |policy, _| policy.closed()];
+        for works in works {
+            let mut policy = LinkPolicy::default();
+            policy.broke(Duration::from_secs(1), begin);
+            works(&mut policy, long);
+            policy.broke(Duration::from_secs(1), begin);
+            assert!(policy.pause(begin).is_none());
+        }
+        let mut policy = LinkPolicy::default();
+        policy.broke(Duration::from_secs(1), begin);
+        policy.left(Duration::from_secs(1));
+        policy.broke(Duration::from_secs(1), begin);
+        assert!(policy.pause(begin).is_some(), "a short one that was given up says nothing");
     }
 }

@@ -21,9 +21,18 @@ pub(super) struct Requests {
     withheld: VecDeque<(Arc<str>, usize)>,
 }
 
-/// A task that is too long.
+/// Tasks that may be incomplete: the first credit of each, half a gigabyte together, is granted whatever the others hold. A hub
+/// sends parts of eight at a time, unless this end grants them no more credit.
+const MAX_PARTS: usize = 2048;
+
+/// Why a piece is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) enum Refused {
+    /// Its task is too long.
+    TooLong,
+    /// Too many tasks are incomplete.
+    TooMany,
+}
 
 impl Requests {
     /// Adds a piece. Returns the data of the task if it is the last one.
@@ -32,16 +41,19 @@ impl Requests {
         task: &Arc<str>,
         bytes: &Bytes,
         is_last: bool,
-    ) -> Result<Option<Vec<u8>>, TooLong> {
+    ) -> Result<Option<Vec<u8>>, Refused> {
         if is_last && !self.parts.contains_key(task) {
             return Ok(Some(bytes.to_vec()));
+        }
+        if self.parts.len() >= MAX_PARTS && !self.parts.contains_key(task) {
+            return Err(Refused::TooMany);
         }
         let part = self.parts.entry(task.clone()).or_insert_with(|| {
             self.order.push_back(task.clone());
             Vec::new()
         });
         if part.len() + bytes.len() > MAX_REQUEST {
-            return Err(TooLong);
+            return Err(Refused::TooLong);
         }
         part.extend_from_slice(bytes);
         self.bytes += bytes.len();
@@ -108,6 +120,18 @@ mod tests {
     fn a_task_above_the_limit_is_refused() {
         let (mut requests, piece) = (Requests::default(), Bytes::from(vec![0; MAX_REQUEST]));
         assert_eq!(requests.add(&"t".into(), &piece, false), Ok(None));
-        assert_eq!(requests.add(&"t".into(), &Bytes::from_static(b"x"), true), Err(TooLong));
+        assert_eq!(requests.add(&"t".into(), &Bytes::from_static(b"x"), true), Err(Refused::TooLong));
+    }
+
+    /// A24: a hub has the registrar keep no more than the first credit of so many tasks.
+    #[test]
+    fn parts_of_too_many_tasks_are_refused() {
+        let (mut requests, piece) = (Requests::default(), Bytes::from_static(b"x"));
+        for task in 0..MAX_PARTS {
+            assert_eq!(requests.add(&format!("t{task}").into(), &piece, false), Ok(None));
+        }
+        assert_eq!(requests.add(&"more".into(), &piece, false), Err(Refused::TooMany));
+        assert_eq!(requests.add(&"t0".into(), &piece, true).map(|data| data.is_some()), Ok(true));
+        assert_eq!(requests.add(&"more".into(), &piece, false), Ok(None));
     }
 }

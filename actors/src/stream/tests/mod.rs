@@ -2,6 +2,7 @@
 
 mod losses;
 mod tasks;
+mod upgrade;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use tokio::time::pause;
 
 use super::messages::{Reconnect, RefuseTasks, Route, SetRoutes, StreamUnknown};
 use super::*;
-use crate::fakes::hub::{Received, ScriptedHub, pass, probe, session, status, unreachable};
+use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::session::messages::SessionReady;
