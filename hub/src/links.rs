@@ -17,6 +17,9 @@ use crate::quota::{ByteQuota, BytesPermit};
 /// Tasks with a piece to send, above which the channel's next event waits in its queue: there, callers take turns.
 const MAX_READY: usize = 8;
 
+/// Frames without a body that may wait while more is read. Each takes some 100 bytes.
+const MAX_CONTROL: usize = 4096;
+
 /// HTTP status of an answer for which the hub has no memory now.
 const BUSY: u16 = 503;
 
@@ -207,6 +210,11 @@ impl SessionLink {
         }
     }
 
+    /// Whether so many frames wait to be written that nothing more is read: what is read can cause more of them.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.0.lock().link.waiting_control() >= MAX_CONTROL
+    }
+
     /// Notes that a piece of an answer was passed on.
     pub(crate) fn consumed(&self, task: &str, length: usize) {
         let mut state = self.0.lock();
@@ -293,7 +301,7 @@ impl LinkState {
         let kind = piece.kind;
         let size = piece.bytes.len();
         let held = if size < UNCOUNTED { Ok(BytesPermit::default()) } else { results.take(size) };
-        let Ok(_held) = held else {
+        let Ok(held) = held else {
             // Its receiver reads the end. The registrar may send a whole answer again.
             self.link.take(&task, BUSY);
             self.forget(&task);
@@ -301,7 +309,7 @@ impl LinkState {
             return Arrival::Nothing;
         };
         let bytes = if size < COPIED { Bytes::copy_from_slice(&piece.bytes) } else { piece.bytes };
-        let piece = CountedPiece { piece: Piece { bytes, ..piece }, _held };
+        let piece = CountedPiece { piece: Piece { bytes, ..piece }, _held: held };
         if let Some(answer) = self.answers.get(&task) {
             // A receiver that is gone has decided, and the registrar is being told.
             let _ = answer.send(piece);

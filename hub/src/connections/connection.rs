@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_http::Request;
-use futures_util::future::poll_fn;
+use futures_util::future::{LocalBoxFuture, poll_fn};
 use tokio::time::{Instant, sleep};
 
 use super::body_allowance::BodyAllowance;
@@ -49,6 +49,7 @@ pub(crate) struct Connection {
     pub(super) head: HeadMemory,
     /// The server's task.
     task: RefCell<Option<Waker>>,
+    companion: Cell<Option<LocalBoxFuture<'static, ()>>>,
 }
 
 impl Connection {
@@ -71,6 +72,21 @@ impl Connection {
             body: BodyAllowance::default(),
             head: HeadMemory::new(table.heads.clone(), address, is_proxy),
             task: RefCell::default(),
+            companion: Cell::default(),
+        }
+    }
+
+    /// Has the server's task poll `companion` after each poll of the server, which leaves a response alone while the client
+    /// does not read. It ends with the connection.
+    pub(crate) fn accompany(&self, companion: LocalBoxFuture<'static, ()>) {
+        self.companion.set(Some(companion));
+    }
+
+    pub(super) fn poll_companion(&self, cx: &mut Context<'_>) {
+        if let Some(mut companion) = self.companion.take()
+            && companion.as_mut().poll(cx).is_pending()
+        {
+            self.companion.set(Some(companion));
         }
     }
 

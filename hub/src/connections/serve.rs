@@ -22,7 +22,7 @@ use actix_web::Error;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{AppConfig, Server};
 use bytes::Bytes;
-use futures_util::future::{Either, LocalBoxFuture, select};
+use futures_util::future::{Either, LocalBoxFuture, poll_fn, select};
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_rustls::rustls::server::Acceptor;
@@ -191,7 +191,14 @@ where
                     }
                 }
             };
-            let served = http.call((Gate::new(stream, permit), Some(peer))).await;
+            let connection = permit.connection.clone();
+            let mut serving = std::pin::pin!(http.call((Gate::new(stream, permit), Some(peer))));
+            let served = poll_fn(|cx| {
+                let served = serving.as_mut().poll(cx);
+                connection.poll_companion(cx);
+                served
+            })
+            .await;
             if matches!(served, Err(DispatchError::Parse(ParseError::TooLarge))) {
                 // The server has answered 431.
                 table.machine.refused_by(Limit::RequestHead);

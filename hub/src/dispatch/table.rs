@@ -128,7 +128,7 @@ impl DispatchTable {
     }
 
     /// The ids of the dispatches on `session`.
-    pub(super) fn of_session(&self, session: &str) -> Vec<String> {
+    pub(crate) fn of_session(&self, session: &str) -> Vec<String> {
         let bound = self.live.iter().filter(|(_, state)| state.session.as_deref() == Some(session));
         bound.map(|(id, _)| id.clone()).collect()
     }

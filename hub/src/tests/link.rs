@@ -249,3 +249,28 @@ async fn a_message_that_is_too_long_is_refused_before_its_end() {
     }
     hub.stop().await;
 }
+
+/// P1: tokens of one task do not wait for the requests of others, which go down a slow line.
+#[actix_rt::test]
+async fn an_answer_passes_while_its_registrar_reads_nothing() {
+    const LARGE: usize = 12;
+    let (hub, session, mut peer) = linked().await;
+    let ask = hub.ask("POST", "/v1/chat/completions").body(chat("hello", true));
+    let streamed = actix_rt::spawn(async move { ask.open().await });
+    let (task, _) = peer.task().await;
+    // Each sends its first credit, together more than the buffers of the connection hold.
+    let large: Vec<_> = (0..LARGE).map(|_| call(&hub, chat(&"x".repeat(1 << 20), false))).collect();
+    eventually("all are sent", async || hub.core().dispatches.lock().of_session(&session).len() == LARGE + 1)
+        .await;
+    let event = "data: {\"choices\":[]}\n\n";
+    peer.link.push(&task, BodyKind::Events, Bytes::from_static(event.as_bytes()));
+    peer.flush().await;
+    let mut answer = streamed.await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(answer.next().await.unwrap(), event);
+        peer.link.push(&task, BodyKind::Events, Bytes::from_static(event.as_bytes()));
+        peer.flush().await;
+    }
+    large.iter().for_each(actix_rt::task::JoinHandle::abort);
+    hub.stop().await;
+}

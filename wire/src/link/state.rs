@@ -172,6 +172,11 @@ impl Link {
         self.tasks.get(task).is_none_or(|state| state.outgoing.is_taken())
     }
 
+    /// Number of frames that wait to be sent before all pieces.
+    pub fn waiting_control(&self) -> usize {
+        self.control.len()
+    }
+
     /// Adds a frame that is sent before all pieces.
     pub fn send_control(&mut self, frame: &Frame<'_>) {
         self.control.push_back(frame.encode());

@@ -1,13 +1,18 @@
 //! The link of a registrar: the WebSocket that carries its tasks and their answers (SPEC.md section 4.1).
 //!
-//! All of it is the body of the response with status 101, so that the scheduler of connections counts it as the work of its
-//! user: [`LinkBody`] reads frames, passes answers on and writes frames. What outlives the connection is in [`crate::links`].
+//! All of it runs in the task of the connection, so that the scheduler of connections counts it as the work of its user: the
+//! body of the response with status 101 reads frames, passes answers on and writes frames. While the registrar does not read,
+//! the server leaves the body alone, and a companion of the connection does all but the writing: answers do not wait for
+//! requests. What outlives the connection is in [`crate::links`].
 
 mod answers;
 mod beats;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +37,7 @@ use beats::Beat;
 
 use super::channel::{ChannelGuard, attach};
 use crate::channels::Receiver;
+use crate::connections::Connection;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::links::{Arrival, CountedPiece, SessionLink};
@@ -76,7 +82,8 @@ pub(super) fn accept(
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut body = LinkBody {
+    let mut link = LinkConnection {
+        was_polled: false,
         channel: None,
         resume_timeout: Box::pin(sleep(RESUME_TIMEOUT)),
         payload,
@@ -98,18 +105,35 @@ pub(super) fn accept(
         caller: caller.clone(),
         hub: hub.clone(),
     };
-    body.write(ws::Message::Binary(hello));
+    link.write(ws::Message::Binary(hello));
+    let link = Rc::new(RefCell::new(link));
+    if let Some(connection) = req.conn_data::<Rc<Connection>>() {
+        let link = Rc::downgrade(&link);
+        let companion = poll_fn(move |cx| match link.upgrade() {
+            Some(link) => {
+                link.borrow_mut().poll_beside(cx);
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        });
+        connection.accompany(companion.boxed_local());
+    }
     let accepted = ws::hash_key(key.as_bytes());
     Ok(Some(
         HttpResponse::SwitchingProtocols()
             .upgrade("websocket")
             .insert_header((SEC_WEBSOCKET_ACCEPT, &accepted[..]))
             .insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL))
-            .streaming(body),
+            .streaming(LinkBody(link)),
     ))
 }
 
-struct LinkBody {
+/// The body of the response.
+struct LinkBody(Rc<RefCell<LinkConnection>>);
+
+struct LinkConnection {
+    /// Whether the server has polled the body since the companion was polled.
+    was_polled: bool,
     /// The session's channel, once the registrar has answered the hello: no task is sent before.
     channel: Option<(Receiver, ChannelGuard)>,
     resume_timeout: Pin<Box<Sleep>>,
@@ -143,7 +167,7 @@ struct LinkBody {
 /// Why a link ends, for the log.
 type Fault = &'static str;
 
-impl LinkBody {
+impl LinkConnection {
     fn write(&mut self, message: ws::Message) {
         // Fails only for an unfinished continuation, which is never sent.
         let _ = self.codec.encode(message, &mut self.output);
@@ -166,8 +190,11 @@ impl LinkBody {
             {
                 match frame {
                     ws::Frame::Binary(bytes) => self.frame(&bytes)?,
-                    ws::Frame::Ping(bytes) => self.write(ws::Message::Pong(bytes)),
-                    ws::Frame::Pong(_) => (),
+                    ws::Frame::Ping(bytes) if self.output.len() < BURST => {
+                        self.write(ws::Message::Pong(bytes));
+                    }
+                    // A ping of a registrar that does not read has no answer: a later one has, when it reads.
+                    ws::Frame::Ping(_) | ws::Frame::Pong(_) => (),
                     ws::Frame::Close(_) => return Ok(false),
                     ws::Frame::Text(_) | ws::Frame::Continuation(_) => return Err("a message is not binary"),
                 }
@@ -263,8 +290,22 @@ impl LinkBody {
         }
     }
 
-    /// Runs what can be run now.
-    fn poll_work(&mut self, cx: &mut Context<'_>) {
+    /// Runs what can be run while the registrar does not read.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.was_polled) || self.is_over {
+            return;
+        }
+        if !self.link.has_backlog() {
+            self.poll_read(cx);
+        }
+        self.poll_work(cx);
+        if self.is_over {
+            // The rest may never be written.
+            self.channel = None;
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) {
         match self.read(cx) {
             Ok(true) => (),
             Ok(false) => self.is_over = true,
@@ -279,6 +320,10 @@ impl LinkBody {
                 self.close();
             }
         }
+    }
+
+    /// Runs what can be run now, but for reading and writing.
+    fn poll_work(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
         self.tell_if_draining(cx);
         if self.end.poll_unpin(cx).is_ready() {
@@ -296,26 +341,32 @@ impl LinkBody {
         while self.ping.poll_tick(cx).is_ready() {
             self.write(ws::Message::Ping(Bytes::new()));
         }
-        self.fill(cx);
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.was_polled = true;
+        if !self.is_over {
+            self.poll_read(cx);
+            self.poll_work(cx);
+            self.fill(cx);
+        }
+        if !self.output.is_empty() {
+            return Poll::Ready(Some(self.output.split().freeze()));
+        }
+        if self.is_over { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
 impl Stream for LinkBody {
     type Item = Result<Bytes, Infallible>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.is_over {
-            self.poll_work(cx);
-        }
-        if !self.output.is_empty() {
-            return Poll::Ready(Some(Ok(self.output.split().freeze())));
-        }
-        if self.is_over { Poll::Ready(None) } else { Poll::Pending }
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.borrow_mut().poll_output(cx).map(|output| output.map(Ok))
     }
 }
 
 /// The session's tasks run on: answers that have begun wait for the next connection.
-impl Drop for LinkBody {
+impl Drop for LinkConnection {
     fn drop(&mut self) {
         self.link.disconnect(self.connection);
         if self.channel.is_none() {
