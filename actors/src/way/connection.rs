@@ -53,7 +53,7 @@ async fn steps(credentials: &Credentials, findings: &mut Vec<Finding>) -> Result
     let tls = tls.map_err(|error| error.to_string())?;
     let way = proxy.map(|proxy| format!(" through the proxy {}", proxy.address())).unwrap_or_default();
     let failed = |error: &io::Error, seen: Option<CertificateInfo>| {
-        let shown = seen.map(|seen| format!(" (it is {})", described(&seen))).unwrap_or_default();
+        let shown = seen.map(|seen| format!("; the certificate is {}", described(&seen))).unwrap_or_default();
         format!("cannot reach the hub at {}{way}: {}{shown}", hub.as_str(), connect_reason(error))
     };
     let stream = match proxy {
