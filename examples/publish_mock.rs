@@ -14,7 +14,10 @@ async fn main() -> anyhow::Result<()> {
     let credentials = Credentials::new(args.next().context(usage)?, Secret::new(args.next().context(usage)?));
 
     let mock = MockConfig { tokens_per_second: Some(20.0), ..MockConfig::default() };
-    let demo = ProviderConfig::new("demo".parse()?, "mock-model", BackendConfig::Mock(mock));
+    let mut demo = ProviderConfig::new("demo".parse()?, "mock-model", BackendConfig::Mock(mock));
+    // Shown by `virtual-llm describe llm demo` and in the hub's `/v1/models`. Other backends are asked.
+    demo.abilities.context_length = Some(8192);
+    demo.abilities.capabilities.embeddings = Some(true);
     let Some(registrar) = Registrar::maybe_start(Options::new(credentials, vec![demo])) else {
         return Ok(());
     };

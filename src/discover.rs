@@ -9,7 +9,7 @@ use actors::{
 use backend::ListError;
 use backend::http::{Client, SendError};
 use futures_util::future::join_all;
-use wire::WireName;
+use wire::{Abilities, WireName};
 
 use crate::{
     client,
@@ -40,6 +40,7 @@ impl FoundModel {
         let backend = HttpBackend { url: Secret::new(self.url.clone()), api_key: None };
         let mut config = ProviderConfig::new(name, &self.model, BackendConfig::OpenAi(backend));
         self.server.hub_type.clone_into(&mut config.hub_type);
+        config.server = self.server.kind;
         config
     }
 }
@@ -113,6 +114,19 @@ pub(crate) async fn backend_state(provider: &ProviderConfig) -> Result<BackendSt
         Err(error @ ListError::Unanswered(_)) => BackendState::Unreachable(reason(&error)),
         Err(error) => BackendState::Unlisted(reason(&error)),
     })
+}
+
+/// Asks a provider's backend what its model can do, as the registrar does. The owner's words stand above the answer.
+pub(crate) async fn abilities(provider: &ProviderConfig) -> Result<Abilities, Failure> {
+    let asked = match &provider.backend {
+        BackendConfig::OpenAi(http) => {
+            let client = client::for_backend(http.url.reveal())?;
+            actors::backend::abilities(provider, &client).await.abilities
+        }
+        // A question to Anthropic spends a key.
+        BackendConfig::Anthropic(_) | BackendConfig::Mock(_) | BackendConfig::Custom(_) => Abilities::NONE,
+    };
+    Ok(provider.abilities.or(asked))
 }
 
 async fn models(client: &Client, url: &str, key: Option<&Secret>) -> Result<Vec<String>, ListError> {

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 pub use backend::http::Client;
 pub use backend::{
-    AnswerBudget, AnthropicBackend, Backend, BackendError, BackendHealth, BackendRequest, MockBackend,
-    OpenAiBackend, Refusal, Reply, offload_stream_events,
+    AbilityAnswer, AnswerBudget, AnthropicBackend, Backend, BackendError, BackendHealth, BackendRequest,
+    MockBackend, OpenAiBackend, Refusal, Reply, offload_stream_events,
 };
 
 use crate::http::proxy::Dialer;
@@ -41,6 +41,18 @@ pub(crate) fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
         }
         BackendConfig::Mock(mock) => Rc::new(MockBackend::new(mock.clone())),
         BackendConfig::Custom(custom) => Rc::new(TimeLimited((custom.0)())),
+    }
+}
+
+/// Asks the backend of a provider what its model can do, within 2 s. The owner's own words are not in the answer.
+pub async fn abilities(config: &ProviderConfig, http: &Client) -> AbilityAnswer {
+    let http = client_of(config, http);
+    match &config.backend {
+        BackendConfig::OpenAi(server) => {
+            backend::abilities(&http, server, config.server, &config.model).await
+        }
+        BackendConfig::Anthropic(server) => backend::anthropic_abilities(&http, server, &config.model).await,
+        BackendConfig::Mock(_) | BackendConfig::Custom(_) => AbilityAnswer::UNKNOWN,
     }
 }
 

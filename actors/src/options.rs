@@ -1,6 +1,6 @@
 //! The options of a registrar, as checked values. The binary makes them from files.
 
-pub use backend::{Availability, HttpBackend, MockConfig};
+pub use backend::{Availability, HttpBackend, MockConfig, ServerKind};
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use wire::WireName;
 use wire::row::{Tier, Visibility};
+use wire::{Abilities, WireName};
 
 use crate::Secret;
 use crate::http::{self, Proxy};
@@ -163,6 +163,10 @@ pub struct ProviderConfig {
     pub sleep: Option<SleepRecipe>,
     /// How to check that the backend is available; `None` checks `GET {url}/models`.
     pub availability: Option<Availability>,
+    /// The program behind an OpenAI-compatible backend.
+    pub server: ServerKind,
+    /// What the model can do, as its owner says. What is unknown here is asked of the backend.
+    pub abilities: Abilities,
 }
 
 impl ProviderConfig {
@@ -188,6 +192,8 @@ impl ProviderConfig {
             wake: None,
             sleep: None,
             availability: None,
+            server: ServerKind::default(),
+            abilities: Abilities::default(),
         }
     }
 

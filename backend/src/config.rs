@@ -11,6 +11,20 @@ pub struct HttpBackend {
     pub api_key: Option<Secret>,
 }
 
+/// The program behind OpenAI's API, which decides where it is asked what its model can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServerKind {
+    /// Not known, or a program that tells all in its list of models, such as vLLM.
+    #[default]
+    Unknown,
+    /// llama.cpp's server.
+    LlamaCpp,
+    /// LM Studio.
+    LmStudio,
+    /// Ollama.
+    Ollama,
+}
+
 /// A custom health check.
 #[derive(Debug, Clone)]
 pub struct Availability {

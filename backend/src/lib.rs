@@ -3,6 +3,7 @@
 //! Used by the registrar's providers and HTTP recipes, the hub's public rows, and the commands `check`, `up` and `add`. Nothing here
 //! depends on hub or registrar.
 
+mod abilities;
 mod anthropic;
 mod budget;
 mod chat_fallback;
@@ -20,9 +21,10 @@ mod stream_events;
 pub mod translate;
 mod translated_stream;
 
+pub use abilities::{AbilityAnswer, abilities, anthropic_abilities};
 pub use anthropic::AnthropicBackend;
 pub use budget::{AnswerBudget, ByteBudget};
-pub use config::{Availability, HttpBackend, MockConfig};
+pub use config::{Availability, HttpBackend, MockConfig, ServerKind};
 pub use fair_semaphore::{FairPermit, FairSemaphore};
 pub use health::BackendHealth;
 pub use mock::MockBackend;

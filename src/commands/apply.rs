@@ -36,6 +36,9 @@ const LLM_KEYS: &[&str] = &[
     "poolName",
     "visibility",
     "allowRemoteUrls",
+    "contextLength",
+    "maxOutputTokens",
+    "capabilities",
 ];
 /// Keys of an agent that the user sets.
 const AGENT_KEYS: &[&str] =

@@ -23,6 +23,18 @@ pub(crate) fn text(row: &Value, key: &str) -> String {
     }
 }
 
+/// The capabilities of a row as words: `tools, no vision`; `-` if none is known.
+pub(crate) fn capabilities(row: &Value) -> String {
+    let known = row["capabilities"].as_object().into_iter().flatten();
+    let words: Vec<_> = known
+        .filter_map(|(name, has)| {
+            let name = output::printable(name);
+            Some(if has.as_bool()? { name.into_owned() } else { format!("no {name}") })
+        })
+        .collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
 /// Time since the timestamp under `key`.
 pub(crate) fn age(row: &Value, key: &str) -> String {
     let Some(moment) = row[key].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
@@ -69,6 +81,13 @@ mod tests {
         ] {
             assert_eq!(span(seconds), expected, "{seconds}");
         }
+    }
+
+    #[test]
+    fn capabilities_are_words() {
+        let row = json!({ "capabilities": { "tools": true, "vision": false, "new\n": true, "odd": 3 } });
+        assert_eq!(capabilities(&row), "tools, no vision, new\\u{a}");
+        assert_eq!(capabilities(&json!({})), "-");
     }
 
     /// A14: the text of a row stays within its cell.

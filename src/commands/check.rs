@@ -180,11 +180,15 @@ async fn backend(provider: &ProviderConfig, printer: &mut Printer) -> Outcome {
             return Ok(());
         }
     }
-    match discover::backend_state(provider).await? {
-        BackendState::BuiltIn => Printer::ok(&format!("{name}: built in")),
+    let state = discover::backend_state(provider).await?;
+    let is_there = !matches!(state, BackendState::Asleep(_) | BackendState::Unreachable(_));
+    let known = if is_there { discover::abilities(provider).await? } else { provider.abilities }.to_string();
+    let known = if known.is_empty() { known } else { format!(": {known}") };
+    match state {
+        BackendState::BuiltIn => Printer::ok(&format!("{name}: built in{known}")),
         BackendState::Unknown => Printer::ok(&format!("{name}: not asked: a key would be spent")),
         BackendState::HasModel => {
-            Printer::ok(&format!("{name}: the backend at {url} answers and has {model}"))
+            Printer::ok(&format!("{name}: the backend at {url} answers and has {model}{known}"))
         }
         BackendState::LacksModel(models) => {
             let models: Vec<_> = models.iter().map(|model| output::printable(model)).collect();

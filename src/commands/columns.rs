@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    cells::{age, text},
+    cells::{age, capabilities, text},
     get::id_key,
     table::{Column, column},
 };
@@ -76,6 +76,8 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
     if is_wide {
         columns.extend(match kind {
             GetKind::Llm => vec![
+                column("CONTEXT", |row| text(row, "contextLength")),
+                column("CAN", capabilities),
                 column("OWNER", |row| text(row, "ownerId")),
                 column("SESSION", |row| text(row, "providerSessionId")),
                 column("HEARTBEAT", |row| age(row, "lastHeartbeatAt")),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use wire::ids::encode_uri_component;
 
 use super::{
-    cells::{age, text},
+    cells::{age, capabilities, text},
     get::{collection, missing},
     hub_findings::waiting_text,
     table::{Column, Table, column},
@@ -112,6 +112,7 @@ fn fields(row: &Value) -> Outcome {
             Value::String(moment) if key.ends_with("At") || key == "inactiveSince" => {
                 format!("{} ({} ago)", output::printable(moment), age(row, key))
             }
+            Value::Object(_) if key == "capabilities" => capabilities(row),
             _ => text(row, key),
         };
         output::line(format!("{:<22}{shown}", format!("{}:", title(key))))?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use actors::ProviderConfig;
+pub(super) use wire::abilities::MAX_TOKENS;
 
 /// A key of a JSON object.
 pub(super) struct Key {
@@ -25,6 +26,10 @@ pub(super) enum ValueType {
     ServerType,
     /// A boolean, false by default.
     Flag,
+    /// A boolean without a default.
+    Known,
+    /// A number of tokens from 1 to [`MAX_TOKENS`].
+    Tokens,
     /// A whole number of at least `least`.
     Count { least: u64, default: Option<usize> },
     /// A port, with its default.
@@ -175,10 +180,34 @@ pub(super) const PROVIDER: &[Key] = &[
         ValueType::Definition("availability"),
         "how to see whether the backend is awake, where `GET /models` does not tell",
     ),
+    key(
+        "contextLength",
+        ValueType::Tokens,
+        "tokens of prompt and answer together that the server accepts; the server is asked if it is not set",
+    ),
+    key(
+        "maxOutputTokens",
+        ValueType::Tokens,
+        "tokens of the longest answer; the server is asked if it is not set",
+    ),
+    key(
+        "capabilities",
+        ValueType::Keys(CAPABILITIES),
+        "what the model can do: `tools`, `vision`, `reasoning`, `embeddings`, each true or false; the server is asked for \
+         those that are not set",
+    ),
     key("tokens", ValueType::Count { least: 1, default: None }, "`mock`: number of words in an answer"),
     key("tokensPerSecond", ValueType::Rate, "`mock`: its speed"),
     key("failEvery", ValueType::Count { least: 1, default: None }, "`mock`: every n-th request fails"),
     key("panicEvery", ValueType::Count { least: 1, default: None }, "`mock`: every n-th request panics"),
+];
+
+/// Keys of `capabilities`.
+pub(super) const CAPABILITIES: &[Key] = &[
+    key("tools", ValueType::Known, "whether it calls the functions of a request"),
+    key("vision", ValueType::Known, "whether it accepts images"),
+    key("reasoning", ValueType::Known, "whether it returns its reasoning apart from the answer"),
+    key("embeddings", ValueType::Known, "whether it embeds texts"),
 ];
 
 /// Keys of a recipe.

@@ -7,7 +7,7 @@ use actors::{
 };
 use serde_json::Value;
 use wire::{
-    WireName,
+    Abilities, Capabilities, WireName,
     row::{Tier, Visibility},
 };
 
@@ -84,6 +84,8 @@ pub(super) fn read(
         wake,
         sleep,
         availability: availability(&object, report),
+        server: server.kind,
+        abilities: abilities(&object, report),
     };
     (report.errors.len() == errors_before).then_some(config)
 }
@@ -209,6 +211,21 @@ fn mock(object: &ObjectReader<'_>, report: &mut Report) -> MockConfig {
         tokens_per_second: object.rate("tokensPerSecond", report),
         fail_every: every("failEvery", report),
         panic_every: every("panicEvery", report),
+    }
+}
+
+/// What the owner says that the model can do.
+fn abilities(object: &ObjectReader<'_>, report: &mut Report) -> Abilities {
+    let capabilities = object.reader("capabilities", keys::CAPABILITIES, report).map(|known| Capabilities {
+        tools: known.flag("tools", report),
+        vision: known.flag("vision", report),
+        reasoning: known.flag("reasoning", report),
+        embeddings: known.flag("embeddings", report),
+    });
+    Abilities {
+        context_length: object.tokens("contextLength", report),
+        max_output_tokens: object.tokens("maxOutputTokens", report),
+        capabilities: capabilities.unwrap_or_default(),
     }
 }
 

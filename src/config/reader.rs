@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{
-    keys::{Key, MAX_SECONDS, ValueType},
+    keys::{Key, MAX_SECONDS, MAX_TOKENS, ValueType},
     near_miss::near_miss,
     report::Report,
 };
@@ -135,6 +135,13 @@ impl<'a> ObjectReader<'a> {
             self.convert(key, &format!("a whole number of at least {least}"), report, |value| {
                 usize::try_from(value.as_u64().filter(|&number| number >= least)?).ok()
             })
+        })
+    }
+
+    /// A number of tokens.
+    pub(super) fn tokens(&self, key: &str, report: &mut Report) -> Option<u32> {
+        self.convert(key, &format!("a whole number from 1 to {MAX_TOKENS}"), report, |value| {
+            u32::try_from(value.as_u64()?).ok().filter(|number| (1..=MAX_TOKENS).contains(number))
         })
     }
 

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    keys::{AGENT, AVAILABILITY, Key, MAX_SECONDS, PROVIDER, RECIPE, TOP, ValueType},
+    keys::{AGENT, AVAILABILITY, Key, MAX_SECONDS, MAX_TOKENS, PROVIDER, RECIPE, TOP, ValueType},
     server_types,
 };
 
@@ -50,7 +50,8 @@ fn value(value_type: &ValueType) -> Value {
             json!({ "type": "string", "minLength": 1, "examples": server_types::names() })
         }
         ValueType::AnyText => json!({ "type": "string" }),
-        ValueType::Flag => json!({ "type": "boolean" }),
+        ValueType::Flag | ValueType::Known => json!({ "type": "boolean" }),
+        ValueType::Tokens => json!({ "type": "integer", "minimum": 1, "maximum": MAX_TOKENS }),
         ValueType::Count { least, .. } => json!({ "type": "integer", "minimum": least }),
         ValueType::Port(_) => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
         ValueType::Rate => json!({ "type": "number", "exclusiveMinimum": 0 }),

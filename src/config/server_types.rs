@@ -1,5 +1,7 @@
 //! The kinds of model servers: the values of a provider's `type`.
 
+use actors::options::ServerKind;
+
 /// The API that a kind of server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Api {
@@ -21,6 +23,8 @@ pub(crate) struct ServerType {
     pub(crate) api: Api,
     /// URL of the API if `url` is not set; without one `url` is required.
     pub(crate) default_url: Option<&'static str>,
+    /// The program, if it tells by addresses of its own what a model can do.
+    pub(crate) kind: ServerKind,
 }
 
 const fn openai(
@@ -28,19 +32,20 @@ const fn openai(
     label: &'static str,
     hub_type: &'static str,
     default_url: Option<&'static str>,
+    kind: ServerKind,
 ) -> ServerType {
-    ServerType { name, label, hub_type, api: Api::OpenAi, default_url }
+    ServerType { name, label, hub_type, api: Api::OpenAi, default_url, kind }
 }
 
 /// Any OpenAI-compatible server.
-pub(crate) const OPENAI: ServerType = openai("openai", "the server", "openai", None);
+pub(crate) const OPENAI: ServerType = openai("openai", "the server", "openai", None, ServerKind::Unknown);
 
 /// Servers that usually run on the user's own machine, in the order in which `up` and `add` look for them.
 pub(crate) const LOCAL: [ServerType; 4] = [
-    openai("ollama", "Ollama", "ollama", Some("http://127.0.0.1:11434/v1")),
-    openai("lmstudio", "LM Studio", "openai", Some("http://127.0.0.1:1234/v1")),
-    openai("vllm", "vLLM", "vllm", Some("http://127.0.0.1:8000/v1")),
-    openai("llamacpp", "llama.cpp", "openai", Some("http://127.0.0.1:8080/v1")),
+    openai("ollama", "Ollama", "ollama", Some("http://127.0.0.1:11434/v1"), ServerKind::Ollama),
+    openai("lmstudio", "LM Studio", "openai", Some("http://127.0.0.1:1234/v1"), ServerKind::LmStudio),
+    openai("vllm", "vLLM", "vllm", Some("http://127.0.0.1:8000/v1"), ServerKind::Unknown),
+    openai("llamacpp", "llama.cpp", "openai", Some("http://127.0.0.1:8080/v1"), ServerKind::LlamaCpp),
 ];
 
 const OTHERS: [ServerType; 3] = [
@@ -51,8 +56,16 @@ const OTHERS: [ServerType; 3] = [
         hub_type: "anthropic",
         api: Api::Anthropic,
         default_url: Some("https://api.anthropic.com/v1"),
+        kind: ServerKind::Unknown,
     },
-    ServerType { name: "mock", label: "mock", hub_type: "openai", api: Api::Mock, default_url: None },
+    ServerType {
+        name: "mock",
+        label: "mock",
+        hub_type: "openai",
+        api: Api::Mock,
+        default_url: None,
+        kind: ServerKind::Unknown,
+    },
 ];
 
 fn all() -> impl Iterator<Item = ServerType> {

@@ -41,6 +41,8 @@ pub struct Script {
     pub choices: Option<Vec<Value>>,
     /// The models in the backend's list, instead of the default one.
     pub models: Option<Vec<String>>,
+    /// `max_model_len` of each model in the list, as vLLM has it.
+    pub max_model_len: Option<u32>,
     /// Each request for the list of models waits here for others.
     pub models_wait: Option<Rc<Barrier>>,
 }
@@ -153,7 +155,14 @@ async fn converse(connection: &mut Connection, state: &Mutex<State>) -> io::Resu
 
 fn models(script: &Script) -> Value {
     let models = script.models.clone().unwrap_or_else(|| vec!["fake-model".to_owned()]);
-    let models: Vec<_> = models.iter().map(|id| json!({ "id": id, "object": "model" })).collect();
+    let model = |id: &String| {
+        let mut model = json!({ "id": id, "object": "model" });
+        if let Some(length) = script.max_model_len {
+            model["max_model_len"] = length.into();
+        }
+        model
+    };
+    let models: Vec<_> = models.iter().map(model).collect();
     json!({ "object": "list", "data": models })
 }
 

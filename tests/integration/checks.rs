@@ -88,6 +88,17 @@ async fn check_finds_each_mistake_of_a_configuration() {
     ] {
         sheet.mistake(what, &home(&hub, &extra), &["check"], &hidden).await;
     }
+    backend.script(|script| script.max_model_len = Some(8192));
+    let mut able = at_backend("fake-model");
+    able["capabilities"] = json!({ "tools": true, "vision": false });
+    sheet
+        .mistake(
+            "the backend and its owner say what the model can do",
+            &home(&hub, &able),
+            &["check"],
+            &hidden,
+        )
+        .await;
     let mock = json!({ "name": "a", "type": "mock", "publish": true });
     let twice = raw(&hub, &json!({ "providers": [mock, mock] }).to_string());
     sheet.mistake("a name taken twice", &twice, &["check"], &hidden).await;

@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
 
+mod abilities;
 mod add;
 mod agents;
 mod canaries;

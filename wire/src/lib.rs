@@ -3,6 +3,7 @@
 //! Frames are flat structs of `Option`s that become checked types by `TryFrom` or a `parse` function, because serde cannot read
 //! a raw JSON value inside a tagged or untagged enum. Bodies that are passed on stay raw JSON text.
 
+pub mod abilities;
 pub mod echo;
 pub mod features;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod sse;
 pub mod task;
 pub mod texts;
 
+pub use abilities::{Abilities, Capabilities};
 pub use features::{Feature, Features};
 pub use ids::{SessionId, TaskId};
 pub use names::WireName;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::abilities::{Abilities, Capabilities};
 use crate::row::{Status, Tier, Timestamp, Visibility};
 
 /// The complete set of LLMs and agents of a publisher. It replaces the previous set.
@@ -55,6 +56,23 @@ pub struct ProviderEntry {
     /// Maximum number of concurrent inferences; left out if 4, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
+    /// Tokens of prompt and answer together that the backend serves; left out if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+    /// Tokens of the longest answer; left out if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u32>,
+    /// What the model can do; left out if unknown.
+    #[serde(default, skip_serializing_if = "Capabilities::is_unknown")]
+    pub capabilities: Capabilities,
+}
+
+impl ProviderEntry {
+    /// The three members about what the model can do.
+    pub const fn abilities(&self) -> Abilities {
+        let Self { context_length, max_output_tokens, capabilities, .. } = *self;
+        Abilities { context_length, max_output_tokens, capabilities }
+    }
 }
 
 fn active() -> Status {
@@ -183,6 +201,9 @@ mod tests {
                 timeout_seconds: None,
                 allow_remote_urls: false,
                 max_concurrency: None,
+                context_length: None,
+                max_output_tokens: None,
+                capabilities: Capabilities::default(),
             }],
             agents: Vec::new(),
         };

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::abilities::Capabilities;
+
 /// Milliseconds since the Unix epoch; in JSON, RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -156,6 +158,15 @@ pub struct LlmRow {
     /// Whether other users may send what the [request policy](crate::request_policy) refuses; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
+    /// Tokens of prompt and answer together that the backend serves; left out if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+    /// Tokens of the longest answer; left out if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u32>,
+    /// What the model can do; left out if unknown.
+    #[serde(default, skip_serializing_if = "Capabilities::is_unknown")]
+    pub capabilities: Capabilities,
     /// The upstream URL of a public row; shown to users that may change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

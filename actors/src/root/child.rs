@@ -27,6 +27,8 @@ pub(super) struct Provider {
     pub(super) crashes: u64,
     /// Whether its last report was `hibernating`.
     pub(super) asleep: bool,
+    /// Whether its last report was `active`; true before the first one.
+    pub(super) is_up: bool,
     penalty: Duration,
 }
 
@@ -39,7 +41,16 @@ pub(super) struct Running {
 impl Provider {
     pub(super) fn new(config: Arc<ProviderConfig>) -> Self {
         let penalty = FIRST_PENALTY;
-        Self { config, child: "".into(), running: None, back_at: None, crashes: 0, asleep: false, penalty }
+        Self {
+            config,
+            child: "".into(),
+            running: None,
+            back_at: None,
+            crashes: 0,
+            asleep: false,
+            is_up: true,
+            penalty,
+        }
     }
 
     /// Whether `child` is its current or last actor.

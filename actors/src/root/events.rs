@@ -1,5 +1,7 @@
 //! Handlers of the reports of the other actors.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use wire::Feature;
 use wire::row::Status;
@@ -8,7 +10,7 @@ use super::{Phase, RootActor, now};
 use crate::ended::Ended;
 use crate::heartbeat::messages::BeatResult;
 use crate::news::news;
-use crate::session::messages::{NotRegistered, Register, SessionReady};
+use crate::session::messages::{BackendReturned, NotRegistered, Register, SessionReady};
 use crate::status::ProviderReport;
 use crate::stream::messages::{ChannelLost, ChannelOpened, HubGoing};
 use crate::supervise::{Cause, ChildReport};
@@ -104,13 +106,18 @@ impl Handler<ProviderReport> for RootActor {
     type Result = ();
 
     /// Registers again when a backend was put to sleep under a classic hub, with `hibernating` as its initial status. A hub
-    /// with `status` gets the status by heartbeat.
+    /// with `status` gets the status by heartbeat. Asks a backend that came back what its model can do.
     fn handle(&mut self, report: ProviderReport, _: &mut Self::Context) {
         let Some(provider) =
             self.providers.iter_mut().find(|p| p.config.wire_name.as_str() == report.status.name)
         else {
             return;
         };
+        // A pause says nothing about the backend.
+        let is_up = if report.paused { provider.is_up } else { report.status.status == Status::Active };
+        if !std::mem::replace(&mut provider.is_up, is_up) && is_up && self.phase == Phase::Running {
+            self.session.do_send(BackendReturned(Arc::clone(&provider.config)));
+        }
         let asleep = report.status.status == Status::Hibernating;
         let fell_asleep = !std::mem::replace(&mut provider.asleep, asleep) && asleep;
         let can_sleep = provider.config.sleep.is_some();

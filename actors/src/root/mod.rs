@@ -31,6 +31,7 @@ use crate::hub_client::HubApi;
 use crate::news::log_suppressed;
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::outbox::Outbox;
+use crate::session::abilities::AbilityQuestion;
 use crate::session::entries::AvailabilityCheck;
 use crate::session::file::SessionLock;
 use crate::session::messages::{Publish, RetryNow};
@@ -127,6 +128,7 @@ impl RootActor {
                 hub: Rc::clone(&hub),
                 file: session_file,
                 is_available: availability_check(backends.clone()),
+                ask_abilities: ability_question(backends.clone()),
                 delay,
             },
             SessionLinks {
@@ -240,6 +242,13 @@ fn published(providers: &[Provider], agents: &[AgentConfig]) -> Publish {
 
 fn availability_check(http: Client) -> AvailabilityCheck {
     Rc::new(move |config| backend::make(config, &http).available())
+}
+
+fn ability_question(http: Client) -> AbilityQuestion {
+    Rc::new(move |config| {
+        let http = http.clone();
+        Box::pin(async move { backend::abilities(&config, &http).await })
+    })
 }
 
 fn now() -> Timestamp {

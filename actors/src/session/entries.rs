@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, join_all};
+use wire::Capabilities;
 use wire::model_path::cut_model_path;
 use wire::register::{AgentEntry, ProviderEntry};
 use wire::row::Status;
@@ -38,6 +39,10 @@ async fn provider(config: &ProviderConfig, check: &AvailabilityCheck) -> Provide
         allow_remote_urls: config.allow_remote_urls,
         max_concurrency: (config.max_concurrency != ProviderConfig::MAX_CONCURRENCY)
             .then(|| u32::try_from(config.max_concurrency).unwrap_or(u32::MAX)),
+        // Set by `Learned::complete`.
+        context_length: None,
+        max_output_tokens: None,
+        capabilities: Capabilities::default(),
         timeout_seconds: (config.timeout != ProviderConfig::TIMEOUT).then(|| whole_seconds(config.timeout)),
     }
 }

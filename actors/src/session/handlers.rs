@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::messages::{Publish, Register, RetryNow, SessionLost};
+use super::messages::{BackendReturned, Publish, Register, RetryNow, SessionLost};
 use super::{REFUSED_RETRY, REGISTER_AFTER, REGISTER_SPREAD, RESTART, RetryCause, SessionActor};
 use crate::backoff::GOOD_AFTER;
 use crate::news::hub_news;
@@ -112,6 +112,7 @@ impl Handler<Publish> for SessionActor {
 
     fn handle(&mut self, published: Publish, ctx: &mut Self::Context) {
         self.published = published;
+        self.learned.retain(&self.published.providers);
         if self.published.providers.is_empty() {
             self.state.pending = None;
         } else if self.state.running {
@@ -119,6 +120,16 @@ impl Handler<Publish> for SessionActor {
         } else {
             self.register(ctx);
         }
+    }
+}
+
+impl Handler<BackendReturned> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, BackendReturned(config): BackendReturned, ctx: &mut Self::Context) {
+        self.state.questions.reset();
+        self.learned.doubt(&config);
+        self.ask_abilities(ctx);
     }
 }
 

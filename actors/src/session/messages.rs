@@ -28,6 +28,11 @@ pub(crate) struct SessionLost {
 #[rtype(result = "()")]
 pub(crate) struct RetryNow;
 
+/// The backend of a provider came back: its server may serve another context now. Sent by the root.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(crate) struct BackendReturned(pub(crate) Arc<ProviderConfig>);
+
 /// Replaces the published set. With an empty one nothing is registered. Sent by the root after a reload, a withdrawal or a
 /// return.
 #[derive(Debug, Clone, Default, Message)]

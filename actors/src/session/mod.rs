@@ -2,6 +2,7 @@
 //!
 //! The control channel itself is in [`stream`](crate::stream).
 
+pub(crate) mod abilities;
 pub(crate) mod entries;
 pub(crate) mod file;
 mod handlers;
@@ -25,6 +26,7 @@ use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::hub_news;
 
+use abilities::{AbilityQuestion, Learned};
 use entries::AvailabilityCheck;
 use messages::{NotRegistered, Publish, SessionReady};
 
@@ -45,6 +47,7 @@ pub(crate) struct Config {
     /// The session file; `None` keeps the id in memory.
     pub(crate) file: Option<PathBuf>,
     pub(crate) is_available: AvailabilityCheck,
+    pub(crate) ask_abilities: AbilityQuestion,
     /// Delays of registrations and of the control channel, which are one connection to the hub.
     pub(crate) delay: ReconnectDelay,
 }
@@ -62,6 +65,7 @@ pub(crate) struct SessionActor {
     links: SessionLinks,
     // Kept over a crash: facts about the hub and the configuration.
     published: Publish,
+    learned: Learned,
     id: Option<SessionId>,
     accepted_once: bool,
     register_problem: Changes,
@@ -83,6 +87,7 @@ struct SessionState {
     retries: u64,
     lost_at: Option<Instant>,
     link: LinkReturn,
+    questions: abilities::Questions,
 }
 
 /// How a link is opened again.
@@ -125,6 +130,7 @@ impl SessionActor {
             config,
             links,
             published,
+            learned: Learned::default(),
             id,
             accepted_once: false,
             register_problem: Changes::default(),
@@ -141,19 +147,23 @@ impl SessionActor {
         self.state.pending = None;
         let (hub, is_available) = (Rc::clone(&self.config.hub), Rc::clone(&self.config.is_available));
         let (published, id, file) = (self.published.clone(), self.id.clone(), self.config.file.clone());
+        let (mut learned, ask) = (self.learned.clone(), Rc::clone(&self.config.ask_abilities));
         let registering = async move {
-            let providers = entries::providers(&published.providers, &is_available).await;
-            let provider_session_id = id.clone().map(String::from);
-            let request = RegisterRequest { provider_session_id, providers, agents: published.agents };
-            let given = hub.register(request).await?;
-            // The id is written before it is used, so that it is not lost by a SIGKILL right after the channel opened.
-            if let Some(file) = file.filter(|_| id.as_ref() != Some(&given)) {
-                save(file, given.clone()).await;
-            }
-            Ok(given)
+            // At the first registration with a backend, the hub learns at once what its model can do.
+            let asked = abilities::ask(learned.unasked(&published.providers), &ask);
+            let checked = entries::providers(&published.providers, &is_available);
+            let (answers, mut providers) = futures_util::join!(asked, checked);
+            learned.record(&answers);
+            learned.complete(&mut providers, &published.providers);
+            let request = RegisterRequest { provider_session_id: None, providers, agents: published.agents };
+            let registered = register(hub, request, id, file).await;
+            (registered, answers)
         };
-        ctx.spawn(registering.into_actor(self).map(|result, this, ctx| {
+        ctx.spawn(registering.into_actor(self).map(|(result, answers), this, ctx| {
             this.state.running = false;
+            this.learned.record(&answers);
+            this.learned.retain(&this.published.providers);
+            this.ask_again_later(ctx);
             match result {
                 Ok(id) => this.registered(id, ctx),
                 Err(error) => this.not_registered(&error, ctx),
@@ -234,6 +244,22 @@ impl SessionActor {
     fn is_registration_pending(&self) -> bool {
         self.state.pending.is_some_and(|pending| pending.cause == RetryCause::Registration)
     }
+}
+
+/// Sends a register call for the session `id`. The id that the hub gives is written to `file`.
+async fn register(
+    hub: Rc<dyn HubApi>,
+    request: RegisterRequest,
+    id: Option<SessionId>,
+    file: Option<PathBuf>,
+) -> Result<SessionId, HubError> {
+    let provider_session_id = id.clone().map(String::from);
+    let given = hub.register(RegisterRequest { provider_session_id, ..request }).await?;
+    // The id is written before it is used, so that it is not lost by a SIGKILL right after the channel opened.
+    if let Some(file) = file.filter(|_| id.as_ref() != Some(&given)) {
+        save(file, given.clone()).await;
+    }
+    Ok(given)
 }
 
 /// Writes the id on the blocking pool. If the file cannot be written, the id is lost with the process.

@@ -26,7 +26,7 @@ use chunks::ChunkTranslator;
 use request::MessagesRequest;
 
 /// The newest version of the API, as a header.
-const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
+pub(crate) const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// A server that speaks the Messages API.
 pub struct AnthropicBackend {

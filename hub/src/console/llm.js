@@ -40,9 +40,13 @@ const FACTS = [
   ["Model", (row) => row.model], ["Type", (row) => row.type], ["Kind", (row) => row.kind],
   ["Pool", (row) => (row.waitsFor ? `${row.poolName}, waits for ${row.waitsFor}` : row.poolName ?? "–")], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
   ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
+  ["Context", (row) => (row.contextLength ? count(row.contextLength) : "–")], ["Can", (row) => can(row)],
   ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => seen(row)],
   ["Publisher", (row) => row.providerSessionId ?? "–"],
 ];
+
+/** The known capabilities of a row. */
+const can = (row) => Object.entries(row.capabilities ?? {}).map(([name, has]) => (has ? name : `no ${name}`)).join(", ") || "–";
 
 /** Long values get twice the room. */
 const WIDE = new Set(["Model", "Publisher"]);

@@ -1,17 +1,21 @@
-//! `GET /v1/models` and `/v1/models/{id}`: the names that `model` may have, in the format of OpenAI's API.
+//! `GET /v1/models` and `/v1/models/{id}`: the names that `model` may have, in the format of OpenAI's API, and for clients of
+//! Anthropic's in theirs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use actix_web::HttpResponse;
-use actix_web::web::{Path, ServiceConfig, get};
+use actix_web::web::{Path, Query, ServiceConfig, get};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use wire::Capabilities;
 use wire::row::{Status, Timestamp};
 
 use super::list::{PAGE, pages};
-use crate::error::ApiError;
+use crate::error::{ApiError, Dialect};
 use crate::hub::HubData;
-use crate::model::{Caller, Llm};
-use crate::registry::Registry;
+use crate::model::{Agent, Caller, Llm};
+use crate::registry::{Offer, Registry};
+
+mod anthropic;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     config.route("/v1/models", get().to(all)).route("/v1/models/{id}", get().to(one));
@@ -23,15 +27,71 @@ struct Model {
     object: &'static str,
     created: i64,
     owned_by: String,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u32>,
+    /// The same number under the name that vLLM gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Capabilities::is_unknown")]
+    capabilities: Capabilities,
 }
 
 impl Model {
-    fn of(id: &str, created: Timestamp, owner: &str) -> Self {
-        Self { id: id.to_owned(), object: "model", created: created.0 / 1000, owned_by: owner.to_owned() }
+    fn of(id: &str, created: Timestamp, owner: &str, offer: Offer) -> Self {
+        let Offer { status, abilities } = offer;
+        Self {
+            id: id.to_owned(),
+            object: "model",
+            created: created.0 / 1000,
+            owned_by: owner.to_owned(),
+            status,
+            context_length: abilities.context_length,
+            max_model_len: abilities.context_length,
+            max_output_tokens: abilities.max_output_tokens,
+            capabilities: abilities.capabilities,
+        }
     }
 }
 
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+/// The offers of names that agents and aliases point to. Many may point to one large pool, which is then walked once.
+#[derive(Default)]
+struct Offers(HashMap<String, Option<Offer>>);
+
+impl Offers {
+    fn of(&mut self, registry: &Registry, caller: &Caller, name: &str, status: Status) -> Offer {
+        let known = self.0.get(name).copied();
+        let offer = known.unwrap_or_else(|| {
+            let offer = registry.offer(caller, name);
+            self.0.insert(name.to_owned(), offer);
+            offer
+        });
+        offer.unwrap_or(Offer::unknown(status))
+    }
+
+    /// The offer of an agent: that of its LLM's name, which tells nothing to a caller who does not see what has the name. Rows
+    /// that the agent opens are hidden, and so is the pool that such a row serves.
+    fn of_agent(&mut self, registry: &Registry, caller: &Caller, agent: &Agent) -> Offer {
+        if registry.has_its_llm(agent) {
+            self.of(registry, caller, &agent.llm_name, agent.status)
+        } else {
+            Offer::unknown(agent.status)
+        }
+    }
+}
+
+async fn all(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    query: Query<Vec<(String, String)>>,
+) -> HttpResponse {
+    if anthropic::speaks(req.headers()) {
+        let list = anthropic::list(&hub, &caller, &query).await;
+        return list.unwrap_or_else(|error| error.response(Dialect::Anthropic));
+    }
     let mut walk = Walk::default();
     pages(r#"{"object":"list","data":["#, "]}", move || {
         let registry = hub.registry.lock();
@@ -44,26 +104,37 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
     })
 }
 
-async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let registry = hub.registry.lock();
-    let model = model(&registry, &caller, &id).or_else(|| {
-        let target = model(&registry, &caller, registry.alias_target(&caller, &id)?)?;
-        Some(Model { id: id.to_string(), ..target })
-    });
-    drop(registry);
-    Ok(HttpResponse::Ok().json(model.ok_or_else(|| ApiError::model_not_found(&id))?))
+async fn one(hub: HubData, caller: Caller, req: HttpRequest, id: Path<String>) -> HttpResponse {
+    let found = model_or_alias(&hub.registry.lock(), &caller, &id, &mut Offers::default());
+    match found.ok_or_else(|| ApiError::model_not_found(&id)) {
+        Ok(model) if anthropic::speaks(req.headers()) => HttpResponse::Ok().json(anthropic::info(model)),
+        Ok(model) => HttpResponse::Ok().json(model),
+        Err(error) if anthropic::speaks(req.headers()) => error.response(Dialect::Anthropic),
+        Err(error) => error.response(Dialect::OpenAi),
+    }
+}
+
+/// The model `id`, or that to which the caller's alias `id` points.
+fn model_or_alias(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
+    if let Some(model) = model(registry, caller, id, offers) {
+        return Some(model);
+    }
+    let target = model(registry, caller, registry.alias_target(caller, id)?, offers)?;
+    Some(Model { id: id.to_owned(), ..target })
 }
 
 /// The model `id`, found without a walk over the list.
-fn model(registry: &Registry, caller: &Caller, id: &str) -> Option<Model> {
+fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
     let alive = |status| status != Status::Inactive;
     let member =
         || registry.members(caller, id).find(|llm| registry.pool_of(llm).is_some() && alive(llm.status));
     let agent = || registry.agent(caller, id).filter(|agent| alive(agent.status));
-    active_llm(registry, caller, id)
-        .or_else(member)
-        .map(|llm| Model::of(id, llm.created_at, &llm.owner))
-        .or_else(|| agent().map(|agent| Model::of(id, agent.created_at, &agent.owner)))
+    if let Some(llm) = active_llm(registry, caller, id).or_else(member) {
+        let offer = offers.of(registry, caller, id, llm.status);
+        return Some(Model::of(id, llm.created_at, &llm.owner, offer));
+    }
+    let agent = agent()?;
+    Some(Model::of(id, agent.created_at, &agent.owner, offers.of_agent(registry, caller, agent)))
 }
 
 /// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents, then aliases that are
@@ -77,6 +148,7 @@ struct Walk {
     stage: Stage,
     /// The pools that were listed.
     pools: HashSet<String>,
+    offers: Offers,
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -117,13 +189,14 @@ impl Walk {
             if llm.status == Status::Inactive {
                 continue;
             }
-            models.push(Model::of(&llm.name, llm.created_at, &llm.owner));
+            let offer = |name: &str| registry.offer(caller, name).unwrap_or(Offer::unknown(llm.status));
+            models.push(Model::of(&llm.name, llm.created_at, &llm.owner, offer(&llm.name)));
             let Some(pool) = registry.pool_of(llm).filter(|pool| !self.pools.contains(*pool)) else {
                 continue;
             };
             self.pools.insert(pool.to_owned());
             if active_llm(registry, caller, pool).is_none() {
-                models.push(Model::of(pool, llm.created_at, &llm.owner));
+                models.push(Model::of(pool, llm.created_at, &llm.owner, offer(pool)));
             }
         }
         self.row = last;
@@ -148,7 +221,8 @@ impl Walk {
             let is_taken =
                 active_llm(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);
             if agent.status != Status::Inactive && !is_taken {
-                models.push(Model::of(&agent.name, agent.created_at, &agent.owner));
+                let offer = self.offers.of_agent(registry, caller, agent);
+                models.push(Model::of(&agent.name, agent.created_at, &agent.owner, offer));
             }
         }
         self.agent = last;
@@ -164,7 +238,7 @@ impl Walk {
         for (name, target) in registry.served_aliases_after(caller, after.as_deref()).take(most) {
             visited += 1;
             self.alias = Some(name.to_owned());
-            let target = model(registry, caller, target);
+            let target = model(registry, caller, target, &mut self.offers);
             models.extend(target.map(|target| Model { id: name.to_owned(), ..target }));
         }
         if visited < most {

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use serde_json::value::RawValue;
+use wire::Abilities;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::UserId;
@@ -39,6 +40,8 @@ pub struct Llm {
     pub timeout_seconds: Option<u32>,
     /// Whether other users than the owner may have the backend fetch addresses, run tools and keep answers.
     pub allow_remote_urls: bool,
+    /// What the model can do, as its publisher or an admin says.
+    pub abilities: Abilities,
 }
 
 impl Llm {
@@ -66,6 +69,7 @@ impl Llm {
             upstream,
             timeout_seconds,
             allow_remote_urls,
+            abilities,
         } = self;
         (id, name, provider_type, model, owner, session)
             == (&other.id, &other.name, &other.provider_type, &other.model, &other.owner, &other.session)
@@ -74,7 +78,8 @@ impl Llm {
             && (kind, status, declared, visibility, registered)
                 == (&other.kind, &other.status, &other.declared, &other.visibility, &other.registered)
             && (inactive_since, created_at) == (&other.inactive_since, &other.created_at)
-            && (timeout_seconds, allow_remote_urls) == (&other.timeout_seconds, &other.allow_remote_urls)
+            && (timeout_seconds, allow_remote_urls, abilities)
+                == (&other.timeout_seconds, &other.allow_remote_urls, &other.abilities)
     }
 
     /// The size of the row in its owner's quota.

@@ -3,6 +3,7 @@
 //! Pure: each rule is a function of the table, an event and a reading of the clock, and returns the changes to store.
 //! No I/O, no runtime, no clock. While the hub runs, the table in memory is authoritative and the store follows it.
 
+mod abilities;
 mod aliases;
 mod capacity;
 mod entry;
@@ -18,6 +19,7 @@ mod session;
 mod sweep;
 mod view;
 
+pub use abilities::Offer;
 pub use capacity::{Availability, CallerClass, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use wire::Features;
 use wire::register::{Heartbeat, ProviderEntry, ProviderStatus, RegisterRequest};
 use wire::row::{Kind, Status, Timestamp, Visibility};
 use wire::task::Endpoint;
+use wire::{Abilities, Capabilities, Features};
 
 use super::*;
 use crate::model::{Agent, Alias, AliasScope, Caller, Llm, NameRecord, Role, SessionRecord};
@@ -60,6 +60,9 @@ fn entry(spec: &Spec) -> ProviderEntry {
         timeout_seconds: None,
         allow_remote_urls: false,
         max_concurrency: None,
+        context_length: None,
+        max_output_tokens: None,
+        capabilities: Capabilities::default(),
         initial_status: if spec.asleep { Status::Hibernating } else { Status::Active },
     }
 }

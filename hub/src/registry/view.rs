@@ -102,9 +102,7 @@ impl Registry {
     /// Private rows of the agent's owner are reached by every caller who sees the agent, through the agent only
     /// (SPEC.md section 5, visibility and agents).
     pub fn agent_target(&self, caller: &Caller, agent: &Agent) -> Result<Target, UnresolvedAgent> {
-        // The LLM's name must have the owner to which the agent is pinned; without a pin, the agent's owner.
-        let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
-        let pin = pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner);
+        let pin = self.pin_of(agent);
         if self.names.owner(&agent.llm_name) != Some(pin) {
             let seen = self.visible_kind(caller, &agent.llm_name).is_some();
             return Err(if seen { UnresolvedAgent::OwnerChanged } else { UnresolvedAgent::NoTarget });
@@ -138,6 +136,17 @@ impl Registry {
             return Ok(Target { through: through(true), ..target });
         }
         Err(UnresolvedAgent::NoTarget)
+    }
+
+    /// The owner that the LLM's name of an agent must have: the one to which the agent is pinned; without a pin, the agent's.
+    fn pin_of<'a>(&'a self, agent: &'a Agent) -> &'a UserId {
+        let pin = self.names.record(&agent.name).and_then(|record| record.pinned.as_ref());
+        pin.filter(|pin| pin.name == agent.llm_name).map_or(&agent.owner, |pin| &pin.owner)
+    }
+
+    /// Whether the LLM's name of an agent has the owner that it must have.
+    pub fn has_its_llm(&self, agent: &Agent) -> bool {
+        self.names.owner(&agent.llm_name) == Some(self.pin_of(agent))
     }
 
     /// Whether a call of `caller` for `target` may be sent to the row (SPEC.md section 5, visibility).
@@ -205,6 +214,9 @@ impl Registry {
             created_at: llm.created_at,
             updated_at: llm.updated_at,
             allow_remote_urls: llm.allow_remote_urls,
+            context_length: llm.abilities.context_length,
+            max_output_tokens: llm.abilities.max_output_tokens,
+            capabilities: llm.abilities.capabilities,
             url: None,
         };
         self.with_pool(caller, llm, row)

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
+use wire::abilities::{Abilities, Capabilities};
 use wire::row::{Kind, Status, Tier, Visibility};
 
 use super::columns::{Column, insert, maybe_json, maybe_parsed, maybe_time, millis, parsed, time};
@@ -74,6 +75,12 @@ fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
         ("upstream_key", &upstream.and_then(|upstream| upstream.api_key.as_ref())),
         ("timeout_seconds", &llm.timeout_seconds),
         ("allow_remote_urls", &llm.allow_remote_urls),
+        ("context_length", &llm.abilities.context_length),
+        ("max_output_tokens", &llm.abilities.max_output_tokens),
+        ("tools", &llm.abilities.capabilities.tools),
+        ("vision", &llm.abilities.capabilities.vision),
+        ("reasoning", &llm.abilities.capabilities.reasoning),
+        ("embeddings", &llm.abilities.capabilities.embeddings),
     ];
     upsert(conn, "llms", columns)
 }
@@ -103,6 +110,16 @@ pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
         upstream: url.map(|url| Upstream { url, api_key }),
         timeout_seconds: row.get("timeout_seconds")?,
         allow_remote_urls: row.get("allow_remote_urls")?,
+        abilities: Abilities {
+            context_length: row.get("context_length")?,
+            max_output_tokens: row.get("max_output_tokens")?,
+            capabilities: Capabilities {
+                tools: row.get("tools")?,
+                vision: row.get("vision")?,
+                reasoning: row.get("reasoning")?,
+                embeddings: row.get("embeddings")?,
+            },
+        },
     })
 }
 

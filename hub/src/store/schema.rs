@@ -264,6 +264,14 @@ pub(super) const MIGRATIONS: &[&str] = &["
         user TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL, target_owner TEXT NOT NULL,
         created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, PRIMARY KEY (user, name)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- What a model can do; NULL is unknown.
+    ALTER TABLE llms ADD COLUMN context_length INTEGER;
+    ALTER TABLE llms ADD COLUMN max_output_tokens INTEGER;
+    ALTER TABLE llms ADD COLUMN tools INTEGER;
+    ALTER TABLE llms ADD COLUMN vision INTEGER;
+    ALTER TABLE llms ADD COLUMN reasoning INTEGER;
+    ALTER TABLE llms ADD COLUMN embeddings INTEGER;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

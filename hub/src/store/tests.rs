@@ -21,6 +21,7 @@ use rusqlite::Connection;
 use serde_json::value::RawValue;
 use testkit::wait::wait_until;
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+use wire::{Abilities, Capabilities};
 
 use super::*;
 use crate::model::{AliasScope, OwnedName, PoolAdmission, Role, TaskStatus, Upstream};
@@ -61,6 +62,11 @@ pub(super) fn llm(id: &str, name: &str) -> Llm {
         upstream: Some(Upstream { url: "http://h/v1".into(), api_key: Some("k".into()) }),
         timeout_seconds: Some(120),
         allow_remote_urls: true,
+        abilities: Abilities {
+            context_length: Some(8192),
+            max_output_tokens: None,
+            capabilities: Capabilities { tools: Some(true), vision: Some(false), ..Capabilities::default() },
+        },
     }
 }
 

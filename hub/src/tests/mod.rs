@@ -1,5 +1,6 @@
 //! The hub as a whole, in process, on port 0: raw HTTP from callers and scripted publishers.
 
+mod abilities;
 mod access;
 mod aliases;
 mod bodies;

@@ -135,6 +135,7 @@ fn schema_and_reader_accept_the_same_configurations() {
         json!({ "wake": { "type": "http", "url": "http://x/", "method": "PUT", "headers": { "a": "b" }, "body": {} } }),
         json!({ "wake": { "type": "wol", "mac": "aa:bb:cc:dd:ee:ff", "broadcast": "10.0.0.255", "port": 7, "maxWaitSeconds": 1 } }),
         json!({ "availability": { "url": "http://x/", "jsonPointer": "/is_sleeping", "equals": false } }),
+        json!({ "contextLength": 8192, "maxOutputTokens": 1, "capabilities": { "tools": true, "vision": false } }),
         json!({ "type": "mock", "tokens": 3, "tokensPerSecond": 0.5, "failEvery": 2, "panicEvery": 9 }),
     ] {
         let config = with(&extra);
@@ -148,6 +149,10 @@ fn schema_and_reader_accept_the_same_configurations() {
         json!({ "type": "openai" }),
         json!({ "url": "localhost:8000" }),
         json!({ "tier": "slow" }),
+        json!({ "contextLength": 0 }),
+        json!({ "contextLength": 1_000_000_001 }),
+        json!({ "capabilities": ["tools"] }),
+        json!({ "capabilities": { "tools": "yes" } }),
         json!({ "visibility": "everybody" }),
         json!({ "publish": "yes" }),
         json!({ "maxConcurrency": 0 }),

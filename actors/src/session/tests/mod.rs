@@ -1,5 +1,6 @@
 //! The `SessionActor` against a hub without sockets, on a paused clock.
 
+mod abilities;
 mod entries;
 mod restarts;
 mod session_file;
@@ -14,6 +15,7 @@ use wire::WireName;
 
 use super::messages::{Register, RetryNow, SessionLost};
 use super::*;
+use crate::backend::AbilityAnswer;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::options::{BackendConfig, MockConfig, ProviderConfig};
 use crate::status::ChannelTransport;
@@ -44,6 +46,17 @@ fn start(hub: ScriptedHub, published: Publish, file: Option<PathBuf>) -> Setup {
 }
 
 fn start_with(hub: ScriptedHub, published: Publish, file: Option<PathBuf>, random: f64) -> Setup {
+    let nothing: AbilityQuestion = Rc::new(|_| Box::pin(ready(AbilityAnswer::UNKNOWN)));
+    start_asking(hub, published, file, random, nothing)
+}
+
+fn start_asking(
+    hub: ScriptedHub,
+    published: Publish,
+    file: Option<PathBuf>,
+    random: f64,
+    question: AbilityQuestion,
+) -> Setup {
     let hub = Rc::new(hub);
     let (to_ready, ready) = probe();
     let (to_failed, failed) = probe();
@@ -52,6 +65,7 @@ fn start_with(hub: ScriptedHub, published: Publish, file: Option<PathBuf>, rando
         hub: Rc::clone(&hub) as Rc<dyn HubApi>,
         file,
         is_available: Rc::new(|_| ready_with(true)),
+        ask_abilities: question,
         delay: ReconnectDelay::new(5 * SECOND, 60 * SECOND, Box::new(move || random)),
     };
     let links = SessionLinks { ready: vec![to_ready], failed: to_failed };

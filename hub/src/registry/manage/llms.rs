@@ -1,6 +1,7 @@
 //! Public LLM rows: create, update, delete. For admins, but for what visibility tells everyone.
 
 use serde::Deserialize;
+use wire::abilities::{Abilities, Capabilities};
 use wire::row::{Kind, Status, Tier, Visibility};
 use wire::texts;
 
@@ -8,7 +9,7 @@ use super::{ManageError, check_admin, check_same_name, name_in_use};
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
 use crate::registry::Registry;
-use crate::registry::register::{MAX_PROSE, Malformed, name, prose, text};
+use crate::registry::register::{MAX_PROSE, Malformed, abilities, name, prose, text};
 use crate::store::Change;
 
 /// Warning of an update that removes the upstream's key.
@@ -40,6 +41,19 @@ pub struct LlmSpec {
     /// Whether callers other than the owner may have the upstream fetch addresses, run tools and keep answers. An update
     /// without it keeps the old one.
     pub allow_remote_urls: Option<bool>,
+    /// Tokens of prompt and answer together that the upstream serves.
+    pub context_length: Option<u32>,
+    /// Tokens of the longest answer.
+    pub max_output_tokens: Option<u32>,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+impl LlmSpec {
+    const fn abilities(&self) -> Abilities {
+        let Self { context_length, max_output_tokens, capabilities, .. } = *self;
+        Abilities { context_length, max_output_tokens, capabilities }
+    }
 }
 
 impl Registry {
@@ -63,6 +77,7 @@ impl Registry {
         }
         self.check_name_owner(caller, &name).map_err(ManageError::Conflict)?;
         self.check_pool(caller, &name, spec.pool_name.as_deref())?;
+        let abilities = spec.abilities();
         let Some(url) = spec.url else {
             return Err(ManageError::Invalid(
                 "url: where the LLM is reached, with http:// or https://".to_owned().into(),
@@ -91,6 +106,7 @@ impl Registry {
                 upstream: Some(Upstream { url, api_key: spec.api_key.filter(|key| !key.is_empty()) }),
                 timeout_seconds: None,
                 allow_remote_urls: spec.allow_remote_urls.unwrap_or(false),
+                abilities,
             },
             now,
         )
@@ -113,6 +129,7 @@ impl Registry {
         };
         let owner = Caller { user: old.owner.clone(), ..caller.clone() };
         self.check_pool(&owner, name, spec.pool_name.as_deref())?;
+        let abilities = spec.abilities();
         let had_key = upstream.api_key.is_some();
         let url = spec.url.unwrap_or_else(|| upstream.url.clone());
         // The key must not be sent to a server of the caller's choice.
@@ -129,6 +146,7 @@ impl Registry {
             updated_at: now.wall,
             upstream: Some(Upstream { url, api_key }),
             allow_remote_urls: spec.allow_remote_urls.unwrap_or(old.allow_remote_urls),
+            abilities,
             ..old
         };
         let (llm, changes) = self.store_llm(llm, now)?;
@@ -172,6 +190,7 @@ fn check_spec(llm: &str, spec: &LlmSpec) -> Result<(), ManageError> {
             name("poolName", pool)?;
         }
         prose("description", MAX_PROSE, spec.description.as_deref())?;
+        abilities("", spec.abilities())?;
         if let Some(key) = &spec.api_key
             && !key.bytes().all(|byte| byte.is_ascii_graphic())
         {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
+use wire::abilities::{Abilities, MAX_TOKENS};
 use wire::json::Object;
 use wire::register::RegisterRequest;
 use wire::row::{Kind, Status};
@@ -67,6 +68,7 @@ pub fn check(request: &RegisterRequest) -> Result<(), Malformed> {
             name(&format!("{at}.poolName"), pool)?;
         }
         prose(&format!("{at}.description"), MAX_PROSE, spec.description.as_deref())?;
+        abilities(&format!("{at}."), spec.abilities())?;
     }
     for (index, spec) in request.agents.iter().enumerate() {
         let at = format!("agents[{index}]");
@@ -109,6 +111,16 @@ pub(in crate::registry) fn text(at: &str, value: &str) -> Result<(), String> {
         return Err(format!("{at}: 1 to {MAX_TEXT} characters, none of them a control character"));
     }
     Ok(())
+}
+
+/// Checks the limits of a model; `at` is the path of the object with its dot.
+pub(in crate::registry) fn abilities(at: &str, value: Abilities) -> Result<(), String> {
+    let limits = [("contextLength", value.context_length), ("maxOutputTokens", value.max_output_tokens)];
+    match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| !(1..=MAX_TOKENS).contains(&limit)))
+    {
+        Some((key, _)) => Err(format!("{at}{key}: a number of tokens from 1 to {MAX_TOKENS}")),
+        None => Ok(()),
+    }
 }
 
 pub(in crate::registry) fn prose(at: &str, most: usize, value: Option<&str>) -> Result<(), Malformed> {

@@ -5,7 +5,7 @@
 mod check;
 
 pub use check::{MAX_ENTRIES, Malformed, check};
-pub(super) use check::{MAX_PROMPT, MAX_PROSE, name, object, params, prose, text};
+pub(super) use check::{MAX_PROMPT, MAX_PROSE, abilities, name, object, params, prose, text};
 
 use std::collections::HashSet;
 
@@ -219,6 +219,7 @@ impl Registry {
             upstream: None,
             timeout_seconds: spec.timeout_seconds,
             allow_remote_urls: spec.allow_remote_urls,
+            abilities: spec.abilities(),
         };
         match old.filter(|old| old.is_same(&llm)) {
             Some(old) => llm.updated_at = old.updated_at,

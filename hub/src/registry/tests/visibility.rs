@@ -35,6 +35,7 @@ fn any_row() -> impl Strategy<Value = Llm> {
         upstream: Some(Upstream { url: "http://h/v1".into(), api_key: None }),
         timeout_seconds: None,
         allow_remote_urls: false,
+        abilities: Abilities::default(),
     })
 }
 

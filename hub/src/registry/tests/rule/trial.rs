@@ -357,6 +357,9 @@ pub(super) fn llm_spec(want: &Want) -> LlmSpec {
         pool_name: want.of.map(|pool| NAMES[pool].into()),
         visibility: Some(visibility(want.public)),
         allow_remote_urls: None,
+        context_length: None,
+        max_output_tokens: None,
+        capabilities: Capabilities::default(),
     }
 }
 
