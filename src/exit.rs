@@ -46,6 +46,11 @@ impl Failure {
         Self { code: code as u8, text: None }
     }
 
+    /// Failure with the exit code of a program that was run, which has printed what went wrong.
+    pub(crate) fn of_child(code: u8) -> Self {
+        Self { code, text: None }
+    }
+
     fn new(code: Code, text: impl fmt::Display) -> Self {
         Self { code: code as u8, text: Some(text.to_string()) }
     }

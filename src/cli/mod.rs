@@ -3,6 +3,7 @@
 mod duration;
 mod global;
 mod hub;
+mod launch;
 mod manage;
 mod registrar;
 mod service;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use global::Global;
 pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
+pub(crate) use launch::{CodingAgent, LaunchArgs};
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
     DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
@@ -39,6 +41,7 @@ pub(crate) use use_llm::ChatArgs;
   virtual-llm up                                 a hub and what runs here, on one machine
   virtual-llm login https://hub.example          then: virtual-llm add && virtual-llm publish
   virtual-llm chat-llm qwen -m 'Say hello'
+  virtual-llm launch claude qwen                 a coding agent on that model
 
 Environment:
   MCPD_TOKEN    the token for the hub, over the credentials file
@@ -107,6 +110,8 @@ pub(crate) enum Command {
     /// Chat with an LLM, a pool or an agent
     #[command(name = "chat-llm", alias = "chat")]
     ChatLlm(ChatArgs),
+    /// Start a coding agent (Claude Code, Codex, …) on a model of the hub
+    Launch(LaunchArgs),
     /// Create, list and revoke the hub's tokens
     #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
     Token(TokenCommand),

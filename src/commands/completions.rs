@@ -24,7 +24,7 @@ _virtual_llm_with_names() {
     [[ "$cur" == -* ]] && return
     case "${COMP_WORDS[*]:0:COMP_CWORD}" in
         *" create llm" | *" create agent") return ;;
-        *" chat-llm") kind=chat ;;
+        *" chat-llm" | *" launch claude" | *" launch codex" | *" launch opencode" | *" launch qwen" | *" launch aider") kind=chat ;;
         *" get llm" | *" get llms" | *" describe llm" | *" delete llm") kind=llm ;;
         *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
         *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
@@ -68,6 +68,8 @@ function __virtual_llm_after
     string match -qr -- "(^| )$argv\$" "$words"
 end
 complete -c virtual-llm -n "__virtual_llm_after chat-llm" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after launch" -f -a "claude codex opencode qwen aider"
+complete -c virtual-llm -n "__virtual_llm_after 'launch \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
 complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias"

@@ -12,6 +12,7 @@ mod describe;
 mod get;
 mod hub;
 mod hub_findings;
+mod launch;
 mod login;
 mod man;
 mod manage;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Up(args) => up::run(global, &args, signals).await,
         Command::Publish(args) => publish::run(global, &args, signals).await,
+        Command::Launch(args) => launch::run(global, &args, signals).await,
         Command::ChatLlm(args) => chat_llm::run(global, &args, signals).await,
         Command::Get(args) => until_signal(signals, get::run(global, &args)).await,
         Command::Hub(args) => hub::run(args, signals).await,
@@ -68,7 +70,10 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
 }
 
 /// Runs a command that ends at a signal.
-async fn until_signal(mut signals: Signals, command: impl Future<Output = Outcome>) -> Outcome {
+async fn until_signal<T>(
+    mut signals: Signals,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::select! {
         outcome = command => outcome,
         wanted = signals.stop() => Err(Failure::silent(match wanted {

@@ -35,6 +35,7 @@ pub(crate) use credentials::{
 };
 pub(crate) use files::{update as update_json, write_public};
 pub(crate) use fingerprints::Fingerprints;
+pub(crate) use near_miss::near_miss;
 pub(crate) use own_files::plain;
 pub(crate) use paths::{Paths, variable};
 use reader::ObjectReader;

@@ -2,7 +2,7 @@
 
 /// The one of `known` that `key` is probably a misspelling of: equal but for case and punctuation, or one or two typing
 /// errors away. `None` if `key` is known itself.
-pub(super) fn near_miss<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn near_miss<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     if known.contains(&key) {
         return None;
     }

@@ -73,6 +73,8 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("get ", &["agent", "llm", "session", "task"], &["quartz"]),
     ("get llm ", &["qwen", "quartz"], &["helper", "Cargo.toml"]),
     ("describe agent ", &["helper"], &["quartz", "Cargo.toml"]),
+    ("launch ", &["claude", "codex", "opencode"], &["Cargo.toml"]),
+    ("launch codex ", &["qwen", "quartz", "stones", "helper"], &["Cargo.toml"]),
     ("provider ", &["qwen", "quartz"], &["helper", "Cargo.toml"]),
     ("chat-llm qwen --sys", &["--system"], &["--no-stream"]),
     ("pub", &["publish"], &["resume"]),

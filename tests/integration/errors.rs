@@ -146,6 +146,7 @@ async fn every_help_text_matches_its_golden_file_and_has_an_example() {
         "delete",
         "apply",
         "chat-llm",
+        "launch",
         "token",
         "token create",
         "token list",

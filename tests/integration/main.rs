@@ -24,6 +24,7 @@ mod errors;
 mod hostile_hub;
 mod hub_away;
 mod hub_options;
+mod launch;
 mod limits;
 mod link;
 mod machine;
