@@ -104,7 +104,7 @@ async fn a_stream_or_model_of_another_type_is_refused_by_name() {
             assert!(status == 400 && text.contains("'stream'"), "{path} {status} {text}");
         }
     }
-    for value in [json!(7), json!(null), json!(["a"])] {
+    for value in [json!(7), json!(true), json!(["a"])] {
         let (status, text) =
             hub.ask("POST", "/v1/responses").body(json!({ "model": value }).to_string()).send().await;
         assert!(status == 400 && text.contains("'model'"), "{status} {text}");

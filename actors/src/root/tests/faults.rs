@@ -103,13 +103,12 @@ async fn registrations_are_delayed_when_the_hub_loses_each_session_at_once() {
     end(registrar).await;
 }
 
-/// F25: each chunk needs a POST of its own.
+/// F25: chunks are posted as fast as the hub takes them.
 #[actix::test]
 async fn a_flood_of_chunks_does_not_delay_heartbeats() {
     const BEATS: usize = 10;
     let beat = Duration::from_millis(50);
     let hub = ClassicHub::start();
-    // Numbered chunks are not merged.
     hub.set_hello(Some(r#"{"features":["chunk-seq"]}"#));
     let mock = MockConfig { tokens: Some(1_000_000), ..MockConfig::default() };
     let talker = ProviderConfig::new(WireName::parse("a").unwrap(), "model", BackendConfig::Mock(mock));
@@ -127,6 +126,7 @@ async fn a_flood_of_chunks_does_not_delay_heartbeats() {
         ticks += 1;
     }
     let chunks = hub.requests("t1/result").len();
-    assert!(chunks > 50 * BEATS, "only {chunks} chunks");
+    // Chunks that wait behind a POST are merged.
+    assert!(chunks > 2 * BEATS, "only {chunks} chunks");
     end(registrar).await;
 }
