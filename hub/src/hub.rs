@@ -4,6 +4,7 @@
 //! registry. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
 
 use std::convert::Infallible;
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use actix_web::web::Data;
@@ -83,6 +84,8 @@ pub struct Hub {
     pub(crate) watch: Arc<Watch>,
     pub(crate) tasks: DurableTasks,
     pub(crate) quotas: UserQuotas,
+    /// The key of the hashes by which conversations are known.
+    pub(crate) affinity_keys: RandomState,
     /// Refused calls of each user that named what others own.
     pub(crate) misnamed: MistakeBudgets<UserId>,
     pub(crate) capacity: Capacity,
@@ -130,6 +133,7 @@ impl Hub {
             watch,
             tasks: DurableTasks::default(),
             quotas,
+            affinity_keys: RandomState::new(),
             misnamed: MistakeBudgets::new(MISNAMED_BURST, MISNAMED_PER_SECOND),
             capacity: Capacity::default(),
             change_turns: ChangeTurns::default(),

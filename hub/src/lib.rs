@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "every module is private: `pub` means visible in the crate")]
 
 mod address;
+mod affinity;
 mod agents;
 mod auth;
 mod channels;

@@ -147,11 +147,16 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
         text(&pool, "activeCount"),
         text(&pool, "size")
     ))?;
-    let mut table = Table::new(vec![
+    let mut columns = vec![
         column("NAME", |row| text(row, "name")),
         column("KIND", |row| text(row, "kind")),
         column("STATUS", |row| text(row, "status")),
-    ]);
+    ];
+    if pool["cacheHitPercent"].is_u64() {
+        output::line(format!("  {} of 100 prompt tokens cached", text(&pool, "cacheHitPercent")))?;
+        columns.push(column("CACHED-%", |row| text(row, "cacheHitPercent")));
+    }
+    let mut table = Table::new(columns);
     let members = pool["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lines = table.lines(members).into_iter();
     if let Some(heads) = lines.next() {

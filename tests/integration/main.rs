@@ -10,6 +10,7 @@
 
 mod abilities;
 mod add;
+mod affinity;
 mod agents;
 mod canaries;
 mod checks;

@@ -14,6 +14,7 @@ pub mod model_path;
 pub mod names;
 pub mod openai;
 pub mod pace;
+pub mod prompt;
 pub mod register;
 pub mod request_policy;
 pub mod result;

@@ -34,6 +34,10 @@ export function rate(tokens) {
   return tokens < 10 ? tokens.toFixed(1) : Math.round(tokens).toLocaleString("en");
 }
 
+export function percent(number) {
+  return number === undefined || number === null ? "–" : `${number} %`;
+}
+
 export function count(number) {
   return number === undefined || number === null ? "–" : number.toLocaleString("en");
 }

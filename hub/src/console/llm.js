@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { chart } from "./chart.js";
 import { el, keyed, pill, text } from "./dom.js";
-import { ago, count, median, millis, moment, rate, seen } from "./format.js";
+import { ago, count, median, millis, moment, percent, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
 
 /** Between two looks at the audit, in ms; tasks that end in the live view bring the next look forward. */
@@ -17,6 +17,10 @@ export function llm(name) {
   return !live.llms[name] && members.length ? pool(name) : one(name);
 }
 
+/** The hit rate of a row's or a pool's prompt cache, if its backends report one. */
+const cached = ({ cacheHitPercent }) =>
+  cacheHitPercent === undefined ? "" : `${percent(cacheHitPercent)} of prompt tokens cached`;
+
 function heading(name, ...rest) {
   return el("div.heading", {}, el("h1", {}, name), ...rest,
     el("a.button", { href: `#/chat/${encodeURIComponent(name)}` }, "Chat"));
@@ -26,14 +30,27 @@ function pool(name) {
   const list = el("ul.plain");
   const sync = keyed(list, (row) => {
     const status = pill();
-    const node = el("li", {}, el("a", { href: `#/llm/${encodeURIComponent(row.name)}` }, row.name), " ", status.node);
-    return { node, update: (row) => status.set(row.waking ? "waking" : row.status) };
+    const hits = el("span.hint");
+    const node = el("li", {}, el("a", { href: `#/llm/${encodeURIComponent(row.name)}` }, row.name), " ", status.node, " ", hits);
+    const update = (row) => {
+      status.set(row.waking ? "waking" : row.status);
+      text(hits, cached(row));
+    };
+    return { node, update };
   });
   const draw = () => sync(Object.values(live.llms).filter(serves(name)), (row) => row.name);
   draw();
+  const hits = el("p.hint");
+  const look = async () => {
+    const all = await json("GET", `api/v1/llms/${encodeURIComponent(name)}/members`).catch(() => undefined);
+    if (all) text(hits, cached(all));
+  };
+  look();
+  const clock = setInterval(look, LOOK);
   const node = el("div.stack", {}, heading(name),
-    el("section.card", { "aria-labelledby": "members" }, el("h2", { id: "members" }, "Members of the pool"), list));
-  return { title: name, node, leave: watch(draw) };
+    el("section.card", { "aria-labelledby": "members" }, el("h2", { id: "members" }, "Members of the pool"), hits, list));
+  const unwatch = watch(draw);
+  return { title: name, node, leave: () => (unwatch(), clearInterval(clock)) };
 }
 
 const FACTS = [
@@ -41,7 +58,7 @@ const FACTS = [
   ["Pool", (row) => (row.waitsFor ? `${row.poolName}, waits for ${row.waitsFor}` : row.poolName ?? "–")], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
   ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
   ["Context", (row) => (row.contextLength ? count(row.contextLength) : "–")], ["Can", (row) => can(row)],
-  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Seen", (row) => seen(row)],
+  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Prompt tokens cached", (row) => percent(row.cacheHitPercent)], ["Seen", (row) => seen(row)],
   ["Publisher", (row) => row.providerSessionId ?? "–"],
 ];
 

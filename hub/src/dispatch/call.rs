@@ -62,6 +62,11 @@ impl ActiveCall {
         }
     }
 
+    /// The row that the call was sent to last.
+    pub(super) fn row(&self) -> Option<String> {
+        self.inference.lock().as_ref().and_then(|inference| inference.row().map(str::to_owned))
+    }
+
     /// Records that the response's head is known.
     pub(crate) fn mark_started(&self) {
         if let Some((_, trace)) = &self.traced {

@@ -19,6 +19,7 @@ use wire::task::Endpoint;
 
 use super::caller_queues::{CallerQueues, Class, Cursor};
 use super::request::InferenceRequest;
+use crate::affinity::Conversation;
 use crate::connections::PriorityGuard;
 use crate::hub::Hub;
 use crate::model::{Role, UserId};
@@ -59,6 +60,7 @@ impl Class for WaiterClass {
 /// A caller in a queue.
 struct Waiter {
     target: Target,
+    conversation: Option<Conversation>,
     assign: oneshot::Sender<Candidate>,
 }
 
@@ -111,6 +113,11 @@ pub(crate) struct Capacity {
 
 #[cfg(test)]
 impl Capacity {
+    /// Whether a caller waits.
+    pub(crate) fn has_waiter(&self) -> bool {
+        !self.queues.lock().callers.is_empty()
+    }
+
     /// Whether a caller waits for a detached agent.
     pub(crate) fn has_detached_waiter(&self) -> bool {
         self.queues.lock().callers.names().any(|name| name.starts_with(DETACHED))
@@ -267,7 +274,7 @@ impl Hub {
         let class = class_of(request, detached);
         let agent = target.through.as_ref().filter(|_| !detached);
         let agent = agent.map(|through| ClaimWait::new(self, registry, &through.agent));
-        let waiter = Waiter { target, assign };
+        let waiter = Waiter { target, conversation: request.conversation.clone(), assign };
         let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
         let hub = self.clone();
         QueuedCaller { hub, name, class, place, assigned, agent, _priority: PriorityGuard::new() }

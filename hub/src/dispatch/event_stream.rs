@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use wire::openai::error_message;
+use wire::openai::{Usage, error_message};
 use wire::result::DONE;
 use wire::sse::Decoder;
 use wire::task::Endpoint;
@@ -222,7 +222,10 @@ impl<'a> EventReader<'a> {
                         state = StreamState::Broken(NO_OBJECT);
                         break;
                     };
-                    usage = found.or(usage);
+                    usage = match (usage, found) {
+                        (Some(earlier), Some(later)) => Some(Usage::merged(earlier, later)),
+                        (earlier, later) => later.or(earlier),
+                    };
                 }
             }
         }

@@ -42,7 +42,13 @@ impl TriedMembers {
         let user = &request.caller.user;
         let refuses = |llm: &Llm| request.body.is_refused_at(user, &llm.owner, llm.allow_remote_urls);
         let is_left = |llm: &Llm| !(self.names.contains(&llm.name) || self.refused && refuses(llm));
-        registry.pick_of(&request.caller, &request.target, request.endpoint, is_left)
+        registry.pick_of(
+            &request.caller,
+            &request.target,
+            request.endpoint,
+            request.conversation.as_ref(),
+            is_left,
+        )
     }
 }
 

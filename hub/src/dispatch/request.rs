@@ -5,6 +5,8 @@ use std::time::Duration;
 use wire::task::Endpoint;
 
 use super::request_body::RequestBody;
+use crate::affinity::{CallKeys, Conversation, member_id};
+use crate::hub::Hub;
 use crate::model::Caller;
 use crate::registry::Target;
 
@@ -21,6 +23,45 @@ pub(crate) struct InferenceRequest {
     pub(crate) headers: Vec<(String, String)>,
     /// Whether the body's `model` is replaced by the row's.
     pub(crate) set_model: bool,
+    /// The conversation that the request belongs to; `None` if any member is as good as another.
+    pub(crate) conversation: Option<Conversation>,
+    /// Whether the next call may name this one by its answer's id alone, as `previous_response_id`.
+    pub(crate) is_chained: bool,
     /// The longest wait for a member with capacity (`x-queue-timeout`). Without it, a full target fails at once.
     pub(crate) queue_timeout: Option<Duration>,
+}
+
+impl Hub {
+    /// The conversation of a request of `user` for `target`, a pool; `session` is the caller's name for it.
+    ///
+    /// The text is read before the registry is locked for the pick. Prefixes are read only for a new conversation.
+    pub(crate) fn conversation(
+        &self,
+        user: &str,
+        target: &Target,
+        body: &RequestBody,
+        session: Option<&[u8]>,
+    ) -> Option<Conversation> {
+        let call = body.conversation_keys(session);
+        let keys = &self.affinity_keys;
+        let conversation = Conversation::of(keys, user, &target.name, call)?;
+        let is_known = self.registry.lock().affinity.knows(&conversation);
+        Some(if is_known { conversation } else { conversation.with_prefixes(keys, call) })
+    }
+
+    /// Remembers that the answer with this `id`, as JSON, is of the row `row`: a call of `user` for `target` that continues
+    /// it goes there. `former` is the conversation that it was an answer of, if it has a name or a long prompt.
+    pub(super) fn name_response(
+        &self,
+        user: &str,
+        target: &Target,
+        id: &str,
+        row: &str,
+        former: Option<&Conversation>,
+    ) {
+        let call = CallKeys { name: Some(id.as_bytes()), opening: [&[]; 3], prompt: 0 };
+        if let Some(conversation) = Conversation::of(&self.affinity_keys, user, &target.name, call) {
+            self.registry.lock().affinity.learn(&conversation, member_id(row), former);
+        }
+    }
 }

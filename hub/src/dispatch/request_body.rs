@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{inspect_request, quote};
+use wire::json::{inspect_request, member, quote};
+use wire::prompt::PromptSpans;
 use wire::request_policy::{Edits, PolicyReport};
 use wire::task::Endpoint;
 
+use crate::affinity::{BLOCK, CallKeys};
 use crate::error::ApiError;
 use crate::model::UserId;
 use crate::offload::offload;
@@ -19,6 +21,8 @@ use crate::telemetry::Limit;
 
 /// Most `model` keys in one body. Readers take the last one; all are replaced.
 const MAX_MODELS: usize = 16;
+/// Largest `metadata` that is searched for a user's id, in bytes: twice what OpenAI accepts, 16 pairs of 64 and 512 letters.
+const MAX_METADATA: usize = 16 << 10;
 
 /// One JSON object in one line of UTF-8, at most 128 levels deep.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub(crate) struct RequestBody {
     models: Vec<Range<usize>>,
     /// The span of the last `stream` value.
     stream: Option<Range<usize>>,
+    /// Where the prompt is, and what names its conversation.
+    prompt: PromptSpans,
     /// What the request asks of the backend besides a response: to fetch addresses, run tools or keep data.
     report: Arc<PolicyReport>,
     /// The agent whose prompt and parameters were added.
@@ -68,14 +74,14 @@ impl RequestBody {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
         let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
-        let ([models, mut streams, _], report) = found.map_err(ApiError::bad_json)?;
+        let ([models, mut streams, _], report, prompt) = found.map_err(ApiError::bad_json)?;
         if models.len() > MAX_MODELS {
             let text = format!("the request's body has 'model' more than {MAX_MODELS} times");
             return Err(ApiError::bad_request(text).refused_by(Limit::RequestShape));
         }
         let report = Arc::new(report);
         let held = Arc::default();
-        Ok(Self { text: text.into(), models, stream: streams.pop(), report, agent: None, held })
+        Ok(Self { text: text.into(), models, stream: streams.pop(), prompt, report, agent: None, held })
     }
 
     /// Counts the text with `held`.
@@ -161,6 +167,8 @@ impl RequestBody {
             text: text.into(),
             models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
             stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
+            // A member was picked already.
+            prompt: PromptSpans::default(),
             report: Arc::default(),
             agent: None,
             held: Arc::default(),
@@ -205,6 +213,34 @@ impl RequestBody {
         self.stream.as_ref().map(|span| &self.text[span.clone()])
     }
 
+    /// What tells the conversation of this request, `session` the caller's name for it if a header has one.
+    pub(super) fn conversation_keys<'a>(&'a self, session: Option<&'a [u8]>) -> CallKeys<'a> {
+        let PromptSpans { tools, system, messages, opening, previous_response, .. } = &self.prompt;
+        // Many conversations begin with a greeting: the answers to it tell them apart.
+        let block = opening.start + BLOCK.saturating_sub(tools.len() + system.len());
+        let opening = opening.start..opening.end.max(block.min(messages.end));
+        let name = || self.conversation_name().or_else(|| self.name_at(previous_response));
+        let part = |span: &Range<usize>| self.text.get(span.clone()).unwrap_or_default();
+        CallKeys {
+            name: session.or_else(|| name().map(str::as_bytes)),
+            opening: [tools, system, &opening].map(part),
+            prompt: self.prompt.size(),
+        }
+    }
+
+    /// The name that all calls of the conversation have, as JSON.
+    pub(crate) fn conversation_name(&self) -> Option<&str> {
+        let PromptSpans { cache_key, metadata, conversation, .. } = &self.prompt;
+        let metadata = || self.name_at(metadata).filter(|json| json.len() <= MAX_METADATA);
+        let user = || member(metadata()?, "user_id").filter(|json| is_name(json));
+        self.name_at(cache_key).or_else(user).or_else(|| self.name_at(conversation))
+    }
+
+    fn name_at(&self, span: &Range<usize>) -> Option<&str> {
+        // The whole text is not checked to be UTF-8 again.
+        std::str::from_utf8(self.text.get(span.clone())?).ok().filter(|json| is_name(json))
+    }
+
     /// The text in pieces, with each `model` value replaced by `model` if given. Only the names are new bytes.
     pub(super) fn pieces(&self, model: Option<&str>) -> Vec<Bytes> {
         let Some(model) = model else { return vec![self.text.clone()] };
@@ -230,6 +266,11 @@ impl RequestBody {
         pieces.push(self.text.slice(at..));
         pieces
     }
+}
+
+/// Whether a JSON value can name a conversation.
+fn is_name(json: &str) -> bool {
+    !matches!(json, "" | "null" | "\"\"" | "{}" | "[]" | "false" | "true")
 }
 
 #[cfg(test)]

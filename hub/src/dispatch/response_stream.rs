@@ -21,9 +21,12 @@ use super::piece::{ResponsePiece, StartedResponse};
 use super::request::InferenceRequest;
 use super::respond::ResponseFormat;
 use super::responses_api::ResponsesProgress;
+use crate::affinity::Conversation;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
+use crate::model::UserId;
 use crate::quota::BytesPermit;
+use crate::registry::Target;
 use crate::{clock, random};
 
 /// Pieces between two checks of the caller's token while the stream is never pending.
@@ -41,12 +44,23 @@ struct ResponseStream {
     target: String,
     /// Only for the responses API.
     responses: Option<ResponsesProgress>,
+    /// Until the id of the response is known, if the next call may name it.
+    chain: Option<ResponseChain>,
     keepalive: Option<Keepalive>,
     /// Counts the piece that is being written.
     writing: BytesPermit,
     /// Resolves when the caller's token ends.
     revoked: Pin<Box<dyn Future<Output = ()>>>,
     polls: u32,
+}
+
+/// Where the id of a response is remembered.
+struct ResponseChain {
+    hub: Arc<Hub>,
+    user: UserId,
+    target: Target,
+    /// What the response is an answer of.
+    former: Option<Conversation>,
 }
 
 struct Keepalive {
@@ -100,6 +114,12 @@ pub(super) fn stream(
             call,
             target: request.target.shown_name().to_owned(),
             responses: (format.endpoint == Endpoint::Responses).then(ResponsesProgress::default),
+            chain: request.is_chained.then(|| ResponseChain {
+                hub: hub.clone(),
+                user: request.caller.user.clone(),
+                target: request.target.clone(),
+                former: request.conversation.clone(),
+            }),
             keepalive,
             writing: BytesPermit::default(),
             revoked,
@@ -135,6 +155,12 @@ impl ResponseStream {
                 }
                 if let Some(progress) = &mut self.responses {
                     progress.update(&bytes);
+                    if progress.has_response()
+                        && let Some(ResponseChain { hub, user, target, former }) = self.chain.take()
+                        && let Some((id, row)) = progress.id().zip(self.call.row())
+                    {
+                        hub.name_response(&user, &target, &id, &row, former.as_ref());
+                    }
                 }
                 Some(bytes)
             }

@@ -45,6 +45,16 @@ impl ResponsesProgress {
         }
     }
 
+    /// Whether the `response` object was found.
+    pub(super) fn has_response(&self) -> bool {
+        self.response.is_some()
+    }
+
+    /// The id of the response, as JSON. It is parsed at each call.
+    pub(super) fn id(&self) -> Option<String> {
+        Object::parse(self.response.as_deref()?).ok()?.get("id").map(str::to_owned)
+    }
+
     /// The events that end the stream with a failure. If no event was sent, `response.created` comes first, with `id` and
     /// `model`. `created` is in seconds since 1970.
     pub(super) fn failed(&self, error: &ApiError, model: &str, id: &str, created: i64) -> Vec<u8> {

@@ -56,7 +56,7 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let call = InferenceCall::read(Endpoint::ChatCompletions, &req, payload).await?;
-    call.serve(hub, caller, true, |registry, caller| {
+    call.serve(hub, &req, caller, true, |registry, caller| {
         let agent = registry.agent(caller, &name).ok_or_else(|| ApiError::not_found(AGENT, &name))?;
         Ok((agents::resolve_target(registry, caller, agent)?, Some(agent.clone())))
     })

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::web::{Payload, ServiceConfig, post};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
 use super::body;
 use super::middleware::PathModel;
+use crate::affinity::SESSION_HEADERS;
 use crate::agents;
 use crate::dispatch::{InferenceRequest, RequestBody, serve};
 use crate::error::{ApiError, Dialect};
@@ -47,19 +49,44 @@ impl InferenceCall {
     pub(super) async fn serve(
         self,
         hub: HubData,
+        req: &HttpRequest,
         caller: Caller,
         set_model: bool,
         resolve: impl FnOnce(&Registry, &Caller) -> Result<(Target, Option<Agent>), ApiError>,
     ) -> Result<HttpResponse, ApiError> {
         let Self { body, endpoint, headers, queue_timeout, dialect } = self;
         let streaming = body.streaming(endpoint)?;
-        let (target, agent) = resolve(&hub.registry.lock(), &caller)?;
+        let (target, agent, has_choice) = {
+            let registry = hub.registry.lock();
+            let (target, agent) = resolve(&registry, &caller)?;
+            // Embeddings and ranks have no prompt that a later call continues.
+            let has_prompt = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
+            let has_choice = has_prompt && registry.has_choice(&target);
+            (target, agent, has_choice)
+        };
         let body = match agent {
             Some(agent) => agents::apply_to_request(agent, endpoint, &caller.user, body).await?,
             None => body,
         };
-        let request =
-            InferenceRequest { caller, target, endpoint, streaming, body, headers, set_model, queue_timeout };
+        let session = if has_choice { session_name(req) } else { None };
+        let is_chained = has_choice
+            && endpoint == Endpoint::Responses
+            && session.is_none()
+            && body.conversation_name().is_none();
+        let conversation =
+            if has_choice { hub.conversation(&caller.user, &target, &body, session) } else { None };
+        let request = InferenceRequest {
+            caller,
+            target,
+            endpoint,
+            streaming,
+            body,
+            headers,
+            set_model,
+            conversation,
+            is_chained,
+            queue_timeout,
+        };
         serve(hub.into_inner(), request, dialect).await
     }
 }
@@ -73,6 +100,12 @@ fn caller_headers(req: &HttpRequest) -> Vec<(String, String)> {
         .filter(|(name, value)| is_caller_header(name, value))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// The caller's name for its session, from the first header that has one.
+fn session_name(req: &HttpRequest) -> Option<&[u8]> {
+    let values = SESSION_HEADERS.into_iter().filter_map(|name| req.headers().get(name));
+    values.map(HeaderValue::as_bytes).find(|value| !value.is_empty())
 }
 
 /// `x-queue-timeout`: how long the caller waits for a member with free capacity.
@@ -119,7 +152,7 @@ async fn infer(
         Some(PathModel(model)) => Some(model.clone()),
         None => call.body.model()?,
     };
-    call.serve(hub, caller, true, |registry, caller| match &model {
+    call.serve(hub, &req, caller, true, |registry, caller| match &model {
         Some(model) => {
             resolve(registry, caller, model).unwrap_or_else(|| Err(unknown(registry, caller, model)))
         }

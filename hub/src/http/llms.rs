@@ -18,8 +18,9 @@ use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::quota::BytesPermit;
 use crate::random;
-use crate::registry::LlmSpec;
+use crate::registry::{DetailedLlm, LlmSpec};
 use crate::store::AuditQuery;
+use crate::telemetry::CacheView;
 
 /// Default of `limit` in `/tasks`: the width of the console's chart.
 const TASKS: usize = 50;
@@ -53,7 +54,7 @@ async fn all(hub: HubData, caller: Caller) -> HttpResponse {
 
 async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let registry = hub.registry.lock();
-    let row = registry.llm(&caller, &name).map(|llm| registry.llm_row(&caller, llm));
+    let row = registry.llm(&caller, &name).map(|llm| registry.detailed_llm(&caller, llm));
     drop(registry);
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found(LLM, &name))?))
 }
@@ -61,21 +62,23 @@ async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpRes
 async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let pool = hub.registry.lock().pool(&caller, &name);
     let pool = pool.ok_or_else(|| ApiError::not_found(LLM, &name))?;
+    let hits = CacheView::of(pool.cache, false).cache_hit_percent;
     let open = format!(
-        r#"{{"poolName":{},"explicit":{},"size":{},"activeCount":{},"members":["#,
+        r#"{{"poolName":{},"explicit":{},"size":{},"activeCount":{},{}"members":["#,
         quote(&pool.key),
         pool.explicit,
         pool.size,
-        pool.active
+        pool.active,
+        hits.map(|percent| format!(r#""cacheHitPercent":{percent},"#)).unwrap_or_default(),
     );
     Ok(pages_by_name(
         &open,
         "]}",
-        |row: &LlmRow| &row.name,
+        |member: &DetailedLlm| &member.row.name,
         move |after, most| {
             let registry = hub.registry.lock();
             let rows = registry.members_after(&caller, &pool.key, after).take(most);
-            rows.map(|llm| registry.llm_row(&caller, llm)).collect()
+            rows.map(|llm| registry.detailed_llm(&caller, llm)).collect()
         },
     ))
 }
@@ -89,7 +92,7 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let call = InferenceCall::read(Endpoint::ChatCompletions, &req, payload).await?;
-    call.serve(hub, caller, false, |registry, caller| {
+    call.serve(hub, &req, caller, false, |registry, caller| {
         let target = registry.target(caller, &name).ok_or_else(|| ApiError::not_found(LLM, &name))?;
         Ok((target, None))
     })

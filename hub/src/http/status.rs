@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::{ServiceConfig, get};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::error::{ApiError, ErrorKind};
-use crate::http::list::ok_json;
+use crate::http::list::{PAGE, ok_json};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, metrics_text};
 
 /// Longest wait for the store in `/readyz`: the time-outs of load balancers are a few seconds.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +36,8 @@ async fn ready(hub: HubData) -> Result<HttpResponse, ApiError> {
     }
 }
 
-/// Totals for Prometheus, without names. Admins get the totals of all rows, members those of public rows only.
+/// Totals for Prometheus, without names: admins get those of all rows, members those of public rows only. Behind them the
+/// prompt caches of the rows that the caller sees.
 async fn metrics(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let metrics = if caller.role == Role::Admin {
@@ -53,6 +55,17 @@ async fn metrics(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         }
         metrics
     };
-    let text = metrics.text().map_err(ApiError::internal)?;
+    let mut text = metrics.text().map_err(ApiError::internal)?;
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        // Other calls get the registry between two pages.
+        let last = hub.registry.lock().row_caches(&caller, after.as_deref(), PAGE, &mut rows);
+        after = last;
+        if after.is_none() {
+            break;
+        }
+        yield_now().await;
+    }
+    text.push_str(&metrics_text(&rows));
     Ok(HttpResponse::Ok().content_type(Metrics::content_type()).body(text))
 }

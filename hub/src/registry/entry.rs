@@ -4,14 +4,17 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::row::{Kind, Status, Timestamp};
 
 use super::Availability;
+use crate::affinity::{Member, member_id};
 use crate::clock::Now;
 use crate::model::{Agent, Llm};
 use crate::store::Change;
+use crate::telemetry::CacheCounters;
 
 /// What a publisher reports of one of its providers (SPEC.md section 4, `status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,10 @@ pub(super) struct LlmEntry {
     pub(super) in_flight: u32,
     /// Number of the pick that chose the row last.
     pub(super) last_pick: u64,
+    /// The row's id in the table of conversations.
+    pub(super) member_id: u64,
+    /// Prompt tokens of the row's answers.
+    pub(super) cache: Arc<CacheCounters>,
 }
 
 /// An agent with its runtime state.
@@ -102,6 +109,7 @@ impl Lifecycle<'_> {
 impl LlmEntry {
     /// An entry without reports, tasks or pool membership.
     pub(super) fn new(llm: Llm, now: Now) -> Self {
+        let member_id = member_id(&llm.name);
         Self {
             llm,
             version: 0,
@@ -113,6 +121,8 @@ impl LlmEntry {
             registered_capacity: None,
             in_flight: 0,
             last_pick: 0,
+            member_id,
+            cache: Arc::default(),
         }
     }
 
@@ -163,6 +173,12 @@ impl LlmEntry {
             (true, Status::Hibernating) => Availability::Asleep { full: self.is_full() },
             (true, _) => Availability::Awake { full: self.is_full() },
         }
+    }
+
+    /// The row as a member of its pool, for the choice of a conversation's member.
+    pub(super) fn as_member(&self) -> Member {
+        let capacity = self.capacity().map_or(1, |capacity| capacity.max(1));
+        Member { id: self.member_id, load: self.load(), capacity, full: self.is_full(), active: 0 }
     }
 
     /// Orders awake before asleep, free before full, then least load for the capacity, fewest tasks, longest unpicked.

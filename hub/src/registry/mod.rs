@@ -28,7 +28,7 @@ pub use names::NameView;
 pub use pick::{Candidate, NameRedaction, PickResult};
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, UnknownSession};
-pub use view::{LiveLlm, Target, UnresolvedAgent};
+pub use view::{DetailedLlm, LiveLlm, Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use wire::row::{Kind, Status};
 
+use crate::affinity::AffinityTable;
 use crate::clock::Now;
 use crate::model::{Caller, UserId};
 use crate::options::{HubTimings, Limits, PoolPolicy};
@@ -80,6 +81,8 @@ pub struct Registry {
     /// Number of picks, for round-robin between equal members.
     picks: u64,
     rows_examined: AtomicUsize,
+    /// Which members served a conversation before.
+    pub(crate) affinity: AffinityTable,
     /// Number of calls to [`Registry::pick_of`].
     #[cfg(test)]
     pub(crate) pool_scans: u64,
@@ -115,6 +118,7 @@ impl Registry {
             feed: ChangeFeed::default(),
             picks: 0,
             rows_examined: AtomicUsize::default(),
+            affinity: AffinityTable::default(),
             #[cfg(test)]
             pool_scans: 0,
             #[cfg(test)]

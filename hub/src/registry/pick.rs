@@ -1,6 +1,7 @@
 //! Choice of the member that answers a call: the healthy one with the least load for its capacity.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::Features;
@@ -11,8 +12,10 @@ use wire::task::Endpoint;
 use super::entry::LlmEntry;
 use super::session::Session;
 use super::{Registry, Target};
+use crate::affinity::Conversation;
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
+use crate::telemetry::CacheCounters;
 
 /// Time in which a registered publisher opens its channel: it takes milliseconds unless something is wrong.
 const ARRIVAL: Duration = Duration::from_secs(2);
@@ -44,6 +47,8 @@ pub struct Candidate {
     pub allow_remote_urls: bool,
     /// Silence of the backend after which its publisher gives up, if it is not the default.
     pub timeout: Option<Duration>,
+    /// Where the prompt tokens of its answers are counted.
+    pub cache: Arc<CacheCounters>,
 }
 
 impl Candidate {
@@ -98,10 +103,12 @@ pub enum PickResult {
 impl Registry {
     /// Chooses the best member of `target` for `caller`.
     pub fn pick(&mut self, caller: &Caller, target: &Target, endpoint: Endpoint) -> PickResult {
-        self.pick_of(caller, target, endpoint, |_| true)
+        self.pick_of(caller, target, endpoint, None, |_| true)
     }
 
-    /// Chooses the best member of `target` among those for which `is_left` is true.
+    /// Chooses the best member of `target` among those for which `is_left` is true: for a `conversation` the one that
+    /// [`AffinityTable::place`](crate::affinity::AffinityTable::place) chooses, if any is awake and has room; else the
+    /// one with the least load.
     ///
     /// Visibility is checked again here, since it may have changed since `target` was resolved.
     pub fn pick_of(
@@ -109,6 +116,7 @@ impl Registry {
         caller: &Caller,
         target: &Target,
         endpoint: Endpoint,
+        conversation: Option<&Conversation>,
         is_left: impl Fn(&Llm) -> bool,
     ) -> PickResult {
         #[cfg(test)]
@@ -123,6 +131,7 @@ impl Registry {
             return result;
         }
         let mut best: Option<&LlmEntry> = None;
+        let (mut awake, mut members) = (Vec::new(), Vec::new());
         let names = self.reachable_rows(caller, target);
         self.count_examined(names.len());
         for name in names {
@@ -137,6 +146,15 @@ impl Registry {
             if best.is_none_or(|best| entry.cmp_preference(best) == Ordering::Less) {
                 best = Some(entry);
             }
+            if conversation.is_some() && entry.llm.status != Status::Hibernating {
+                awake.push(&**entry);
+                members.push(entry.as_member());
+            }
+        }
+        if let Some(conversation) = conversation
+            && let Some(index) = self.affinity.place(conversation, &mut members)
+        {
+            best = awake.get(index).copied();
         }
         let Some(entry) = best else { return result };
         let hidden = !caller.sees(entry.llm.visibility, &entry.llm.owner);
@@ -155,12 +173,23 @@ impl Registry {
             upstream: entry.llm.upstream.clone(),
             allow_remote_urls: entry.llm.allow_remote_urls,
             timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            cache: entry.cache.clone(),
         };
         self.picks += 1;
         if let Some(entry) = self.llms.get_mut(&candidate.name) {
             entry.last_pick = self.picks;
         }
         PickResult::Chosen(Box::new(candidate))
+    }
+
+    /// Whether several rows serve `target`.
+    pub fn has_choice(&self, target: &Target) -> bool {
+        if !target.pool {
+            return false;
+        }
+        let Some(rows) = self.pools.get(&target.name) else { return false };
+        let own = !rows.members.contains(&target.name) && self.llms.contains_key(&target.name);
+        rows.members.len() + usize::from(own) > 1
     }
 
     /// Names of the rows that a call of `caller` for `target` may be sent to.

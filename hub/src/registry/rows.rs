@@ -1,5 +1,7 @@
 //! Insertion and removal of rows and agents: the one place that keeps all indices and the usage of each user in step.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 use wire::register::{AgentEntry as RegisterAgent, ProviderEntry};
 use wire::row::Visibility;
@@ -36,6 +38,9 @@ impl Registry {
         }
         let old_pool = if let Some(entry) = self.llms.get_mut(&name) {
             let old = std::mem::replace(&mut entry.llm, llm);
+            if old.owner != entry.llm.owner {
+                entry.cache = Arc::default();
+            }
             if old.visibility == Visibility::Public && entry.llm.visibility == Visibility::Private {
                 self.feed.hide(FeedKey::Llm(name.as_str().into()), old.visibility, &old.owner);
             }

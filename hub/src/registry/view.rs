@@ -7,6 +7,7 @@ use wire::row::{AgentAdds, AgentRow, LlmRow, Status, Visibility};
 use super::Registry;
 use super::session::Session;
 use crate::model::{Agent, Caller, Llm, Role, UserId};
+use crate::telemetry::{CacheView, RowCache};
 
 /// What a call is for: a row, or the rows of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,6 +66,17 @@ pub struct LiveLlm {
     pub busy: u32,
     /// Tasks that may run there at once, if reported.
     pub room: Option<u32>,
+    #[serde(flatten)]
+    pub cache: CacheView,
+}
+
+/// A row and its prompt cache.
+#[derive(Debug, Clone, Serialize)]
+pub struct DetailedLlm {
+    #[serde(flatten)]
+    pub row: LlmRow,
+    #[serde(flatten)]
+    pub cache: CacheView,
 }
 
 impl Registry {
@@ -194,6 +206,40 @@ impl Registry {
         LlmRow { url: upstream.map(|upstream| upstream.url.clone()), ..self.list_row(caller, llm) }
     }
 
+    /// The row as [`Registry::llm_row`] has it, and its prompt cache.
+    pub fn detailed_llm(&self, caller: &Caller, llm: &Llm) -> DetailedLlm {
+        DetailedLlm { row: self.llm_row(caller, llm), cache: self.cache_view(caller, llm) }
+    }
+
+    fn cache_view(&self, caller: &Caller, llm: &Llm) -> CacheView {
+        let tokens = self.llms.get(&llm.name).map(|entry| entry.cache.read()).unwrap_or_default();
+        CacheView::of(tokens, caller.reads_counts_of(llm))
+    }
+
+    /// Appends the prompt caches of `most` rows behind `after` that `caller` sees. Returns the name of the last one, if
+    /// more may follow.
+    pub(crate) fn row_caches(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        most: usize,
+        rows: &mut Vec<RowCache>,
+    ) -> Option<String> {
+        let (mut seen, mut last) = (0, None);
+        for llm in self.llms_after(caller, after).take(most) {
+            seen += 1;
+            last = Some(&llm.name);
+            let Some(entry) = self.llms.get(&llm.name) else { continue };
+            let tokens = entry.cache.read();
+            if tokens.prompt > 0 {
+                let pool = llm.pool_name.clone().filter(|_| entry.member);
+                let with_counts = caller.reads_counts_of(llm);
+                rows.push(RowCache { llm: llm.name.clone(), pool, tokens, with_counts });
+            }
+        }
+        last.filter(|_| seen == most).cloned()
+    }
+
     fn list_row(&self, caller: &Caller, llm: &Llm) -> LlmRow {
         let row = LlmRow {
             id: llm.id.clone(),
@@ -226,7 +272,12 @@ impl Registry {
     pub fn live_llm(&self, caller: &Caller, name: &str) -> Option<LiveLlm> {
         let llm = self.llm(caller, name)?;
         let entry = self.llms.get(name)?;
-        Some(LiveLlm { row: self.list_row(caller, llm), busy: entry.load(), room: entry.capacity() })
+        Some(LiveLlm {
+            row: self.list_row(caller, llm),
+            busy: entry.load(),
+            room: entry.capacity(),
+            cache: self.cache_view(caller, llm),
+        })
     }
 
     /// Whether every caller may see something of this name.
@@ -247,6 +298,13 @@ impl Registry {
     fn is_session_public(&self, session: &Session) -> bool {
         session.llms.iter().any(|name| self.llm(&anyone(), name).is_some())
             || session.agents.iter().any(|name| self.agent(&anyone(), name).is_some())
+    }
+}
+
+impl Caller {
+    /// Whether the caller may read counts of single calls of the row: its owner and admins.
+    fn reads_counts_of(&self, llm: &Llm) -> bool {
+        self.role == Role::Admin || self.user == llm.owner
     }
 }
 

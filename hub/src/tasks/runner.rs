@@ -84,6 +84,9 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
         body,
         headers: Vec::new(),
         set_model: true,
+        // Its member was picked before its text was read.
+        conversation: None,
+        is_chained: false,
         queue_timeout: None,
     };
     let (result, notifier) = run_attempt(&hub, number, attempt, &request, &call, member, slot).await;

@@ -9,7 +9,7 @@ use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::rate::Meter;
-use super::{Limit, TaskView, Watch, brief};
+use super::{CacheCounters, Limit, TaskView, Watch, brief};
 use crate::error::ErrorKind;
 use crate::model::{AuditRecord, TaskStatus, UserId};
 use crate::news::news;
@@ -43,6 +43,8 @@ struct Destination {
     session: Option<String>,
     /// The id of the dispatch.
     task: String,
+    /// Counts the prompt tokens of the row.
+    cache: Arc<CacheCounters>,
 }
 
 /// A running inference. One that is dropped without [`Inference::end`] counts as a caller who left.
@@ -154,7 +156,13 @@ impl Inference {
             model: member.model.clone(),
             session: member.session.clone(),
             task: task.to_owned(),
+            cache: member.cache.clone(),
         });
+    }
+
+    /// The row that it was sent to last.
+    pub fn row(&self) -> Option<&str> {
+        self.destination.as_ref().map(|to| to.llm.as_str())
     }
 
     fn set_public(&mut self, is_public: bool) {
@@ -191,8 +199,7 @@ impl Inference {
 
     /// Records the usage in the answer. Some APIs report input and output tokens in two parts.
     pub fn usage(&mut self, usage: Usage) {
-        self.usage =
-            Usage { input: usage.input.or(self.usage.input), output: usage.output.or(self.usage.output) };
+        self.usage = self.usage.merged(usage);
     }
 
     /// Counts a refusal by `limit`.
@@ -218,6 +225,9 @@ impl Inference {
         self.state.step(event);
         if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.request.streaming) {
             meter.add(tokens);
+        }
+        if let (Some(to), Some(tokens)) = (&self.destination, self.usage.cache) {
+            to.cache.add(tokens);
         }
         let code = match error {
             Some((kind, _)) => Some(kind.code()),

@@ -1,5 +1,6 @@
 //! Metrics for Prometheus, of inferences and of the process. Labels come from closed lists and never name a row, user or
-//! publisher, so they reveal nothing private and their number is bounded.
+//! publisher, so they reveal nothing private and their number is bounded. The lines of rows, which name those that the
+//! caller sees, are in [`cache`](super::cache).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! have a list of their own ([`crate::tasks`]).
 
 mod audit;
+mod cache;
 mod inference;
 mod limit;
 mod live;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::AuditLog;
+pub use cache::{CacheCounters, CacheView};
+pub(crate) use cache::{RowCache, metrics_text, total};
 pub(crate) use inference::{CALLER_LEFT, Inference, RequestInfo};
 pub(crate) use limit::Limit;
 pub(crate) use live::Watcher;

@@ -37,6 +37,7 @@ fn member(name: &str) -> Candidate {
         upstream: None,
         allow_remote_urls: false,
         timeout: None,
+        cache: Arc::default(),
     }
 }
 
@@ -74,7 +75,7 @@ async fn each_inference_has_one_audit_record_with_its_status() {
     let mut whole = watch.begin(request("alice"));
     whole.sent("1", &member("row-1"));
     whole.chunk();
-    whole.usage(Usage { input: Some(3), output: None });
+    whole.usage(Usage { input: Some(3), ..Usage::default() });
     whole.end(200, None);
     let mut left = watch.begin(request("bob"));
     left.sent("2", &member("row-2"));

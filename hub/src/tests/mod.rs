@@ -2,6 +2,7 @@
 
 mod abilities;
 mod access;
+mod affinity;
 mod aliases;
 mod bodies;
 mod browser;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::JsonError;
 use super::letters::{fold, letters};
 use super::scan::{MAX_MEMBERS, Source, scan};
+use crate::prompt::{PromptScanner, PromptSpans};
 use crate::request_policy::{PolicyReport, PolicyScanner};
 
 /// The byte ranges of the values of one key: several if the key is repeated.
@@ -22,13 +23,14 @@ pub fn spans<const N: usize>(text: &mut [u8], keys: [&str; N]) -> Result<[Spans;
     Ok(members.found)
 }
 
-/// Like [`spans`], and applies the request policy in the same pass. A key that only some readers read as one of `keys` is an
-/// error, because backends differ in which of the two they use. A key with an unpaired surrogate is an error for the same reason.
+/// Like [`spans`], and applies the request policy and finds the prompt in the same pass. A key that only some readers read as
+/// one of `keys` is an error, because backends differ in which of the two they use. A key with an unpaired surrogate is an
+/// error for the same reason.
 pub fn inspect_request<const N: usize>(
     text: &mut [u8],
     keys: [&'static str; N],
-) -> Result<([Spans; N], PolicyReport), JsonError> {
-    let mut members = Members::new(text, keys, Some(PolicyScanner::default()));
+) -> Result<([Spans; N], PolicyReport, PromptSpans), JsonError> {
+    let mut members = Members::new(text, keys, Some(Scanners::default()));
     members.read()?;
     if let Some(at) = members.unpaired {
         return Err(JsonError::HalfKey(at));
@@ -36,7 +38,8 @@ pub fn inspect_request<const N: usize>(
     if let Some((at, key)) = members.misspelled {
         return Err(JsonError::OddKey(at, keys[key]));
     }
-    Ok((members.found, members.scanner.map(PolicyScanner::finish).unwrap_or_default()))
+    let Scanners { policy, prompt } = members.scanner.unwrap_or_default();
+    Ok((members.found, policy.finish(), prompt.finish()))
 }
 
 /// Returns the JSON text of member `key` of the object `text`, in constant memory. Of duplicates the last counts.
@@ -97,13 +100,20 @@ impl Source for Member<'_, '_> {
     }
 }
 
+/// What reads a request besides its keys.
+#[derive(Default)]
+struct Scanners {
+    policy: PolicyScanner,
+    prompt: PromptScanner,
+}
+
 struct Members<'a, const N: usize> {
     text: &'a mut [u8],
     keys: [&'a str; N],
     found: [Spans; N],
     /// Index of the key that the next value belongs to.
     current: Option<usize>,
-    scanner: Option<PolicyScanner>,
+    scanner: Option<Scanners>,
     /// Offset of the first key that only some readers read as one of `keys`, and the index of that key. Set only with a scanner.
     misspelled: Option<(usize, usize)>,
     /// Offset of the first key with an unpaired surrogate. Set only with a scanner.
@@ -111,7 +121,7 @@ struct Members<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Members<'a, N> {
-    fn new(text: &'a mut [u8], keys: [&'a str; N], scanner: Option<PolicyScanner>) -> Self {
+    fn new(text: &'a mut [u8], keys: [&'a str; N], scanner: Option<Scanners>) -> Self {
         Self {
             text,
             keys,
@@ -152,9 +162,8 @@ impl<const N: usize> Source for Members<'_, N> {
         let is_plain = inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
         let can_be = |key: &str| !is_plain || inner.len() == key.len();
         self.current = self.keys.iter().position(|key| can_be(key) && is(quoted, key));
-        if self.scanner.is_none() {
-            return;
-        }
+        let Some(scanner) = &mut self.scanner else { return };
+        scanner.prompt.key(quoted);
         if !is_plain && self.unpaired.is_none() && is_half(quoted) {
             self.unpaired = Some(start);
         }
@@ -168,35 +177,42 @@ impl<const N: usize> Source for Members<'_, N> {
         if let Some(index) = self.current.take() {
             self.found[index].push(start..end);
         }
+        if let Some(scanner) = &mut self.scanner {
+            scanner.prompt.value(self.text, start, end);
+        }
     }
 
     fn any_key(&mut self, start: usize, end: usize) {
         if let Some(scanner) = &mut self.scanner {
-            scanner.key(self.text, start, end);
+            scanner.policy.key(self.text, start, end);
+            scanner.prompt.any_key(&self.text[start..end]);
         }
     }
 
     fn open(&mut self, start: usize, is_object: bool) {
         if let Some(scanner) = &mut self.scanner {
-            scanner.open(self.text, start, is_object);
+            scanner.policy.open(self.text, start, is_object);
+            scanner.prompt.open();
         }
     }
 
     fn close(&mut self, end: usize) {
         if let Some(scanner) = &mut self.scanner {
-            scanner.close(self.text, end);
+            scanner.policy.close(self.text, end);
+            scanner.prompt.close(end);
         }
     }
 
     fn string(&mut self, start: usize, end: usize) {
         if let Some(scanner) = &mut self.scanner {
-            scanner.string(self.text, start, end);
+            scanner.policy.string(self.text, start, end);
+            scanner.prompt.string(&self.text[start..end], end);
         }
     }
 
     fn scalar(&mut self, start: usize, end: usize) {
         if let Some(scanner) = &mut self.scanner {
-            scanner.scalar(self.text, start, end);
+            scanner.policy.scalar(self.text, start, end);
         }
     }
 }

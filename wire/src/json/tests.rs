@@ -165,7 +165,7 @@ proptest! {
         text.pop();
         text.push('}');
         let expected = half.or(odd).map_or(Ok(found), Err);
-        let inspected = inspect_request(&mut text.clone().into_bytes(), KEYS).map(|(found, _)| found);
+        let inspected = inspect_request(&mut text.clone().into_bytes(), KEYS).map(|(found, ..)| found);
         prop_assert_eq!(inspected, expected, "{}", text);
     }
 

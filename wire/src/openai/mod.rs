@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::json::{JsonError, Object, each_element, quote};
 
 pub use errors::{error_about, error_body, error_message, has_error_message};
-pub use usage::{MAX_TOKENS, Usage, token_count, usage};
+pub use usage::{MAX_TOKENS, PromptCache, Usage, token_count, usage};
 
 /// Builds the request for the backend (SPEC.md section 3.3): sets `model` if one is given, sets `stream` to `streaming`, and removes
 /// `stream_options` unless streaming. Members that some backends read as one of these ([`folds`](crate::json::folds)) are removed.

@@ -205,7 +205,9 @@ pub(super) fn try_assign(
     waiter: &mut Option<Waiter>,
     exhausted: &mut HashSet<CallerClass>,
 ) -> Decision {
-    let Some(Waiter { target, .. }) = waiter.as_ref().filter(|waiter| !waiter.assign.is_closed()) else {
+    let Some(Waiter { target, conversation, .. }) =
+        waiter.as_ref().filter(|waiter| !waiter.assign.is_closed())
+    else {
         return Decision::Remove;
     };
     if registry.is_target_taken_over(target) {
@@ -223,7 +225,7 @@ pub(super) fn try_assign(
         (false, true) => return Decision::Keep,
         (true, false) => (),
     }
-    match registry.pick(&caller, target, class.endpoint) {
+    match registry.pick_of(&caller, target, class.endpoint, conversation.as_ref(), |_| true) {
         PickResult::Chosen(candidate) if !candidate.full => {
             let (row, owner) = (candidate.name.clone(), candidate.owner.clone());
             registry.task_started(&row, &owner);

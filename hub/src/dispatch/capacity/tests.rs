@@ -13,6 +13,10 @@ use super::*;
 use crate::tests::support::hub;
 use world::{Op, ROWS, USERS, World, any_op, request, user};
 
+fn waiter_of(request: &InferenceRequest, assign: oneshot::Sender<Candidate>) -> Waiter {
+    Waiter { target: request.target.clone(), conversation: None, assign }
+}
+
 /// A27: in any order of events, no caller waits while there is capacity for it, and all assigned capacity is counted.
 #[actix_rt::test]
 async fn no_caller_waits_while_there_is_capacity_for_it() {
@@ -120,13 +124,13 @@ async fn a_pool_is_scanned_once_for_all_users_without_rows_in_it() {
             let caller = user(&name);
             let target = registry.target(&caller, "pool-0").unwrap();
             let request = request(caller, target);
-            let mut waiter = Some(Waiter { target: request.target.clone(), assign: oneshot::channel().0 });
+            let mut waiter = Some(waiter_of(&request, oneshot::channel().0));
             assert_eq!(
                 try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
                 Decision::Remove
             );
             let (assign, _assigned) = oneshot::channel();
-            let mut waiter = Some(Waiter { target: request.target.clone(), assign });
+            let mut waiter = Some(waiter_of(&request, assign));
             assert_eq!(
                 try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
                 Decision::Keep

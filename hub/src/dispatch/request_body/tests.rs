@@ -100,3 +100,28 @@ fn a_body_that_is_not_a_json_object_in_utf_8_is_refused() {
         assert!(RequestBody::parse(text.into()).is_err(), "{text:?}");
     }
 }
+
+/// The part of a prompt by which its conversation is known.
+fn opening(messages: &[(&str, &str)]) -> Vec<u8> {
+    let message = |(role, content): &(&str, &str)| serde_json::json!({ "role": role, "content": content });
+    let messages: Vec<_> = messages.iter().map(message).collect();
+    let text = serde_json::json!({ "model": "m", "system": "s", "messages": messages }).to_string();
+    RequestBody::parse(text.into()).unwrap().conversation_keys(None).opening.concat()
+}
+
+#[test]
+fn a_conversation_is_known_by_its_opening_in_each_turn() {
+    let (long, answer) = ("long ".repeat(1000), "answer ".repeat(1000));
+    let first = opening(&[("user", &long)]);
+    assert_eq!(first, opening(&[("user", &long), ("assistant", &answer), ("user", "more")]));
+    assert_ne!(first, opening(&[("user", &long), ("user", "more")]));
+}
+
+#[test]
+fn conversations_that_begin_with_a_greeting_are_told_apart() {
+    let (one, other) = ("answer ".repeat(1000), "other ".repeat(1000));
+    let first = opening(&[("user", "hi"), ("assistant", &one)]);
+    assert_eq!(first.len(), crate::affinity::BLOCK);
+    assert_eq!(first, opening(&[("user", "hi"), ("assistant", &one), ("user", "more")]));
+    assert_ne!(first, opening(&[("user", "hi"), ("assistant", &other)]));
+}

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
 use serde::Serialize;
+use wire::openai::PromptCache;
 use wire::row::{LlmRow, Status, Visibility};
 use wire::texts;
 
@@ -14,6 +15,7 @@ use super::Registry;
 use super::entry::LlmEntry;
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Role, UserId};
+use crate::telemetry::total;
 
 mod membership;
 
@@ -176,6 +178,8 @@ pub struct PoolSummary {
     pub explicit: bool,
     pub size: usize,
     pub active: usize,
+    /// Prompt tokens of the visible members.
+    pub cache: PromptCache,
 }
 
 impl Registry {
@@ -200,11 +204,20 @@ impl Registry {
             Some(llm) => self.key_of(llm),
             None => name,
         };
-        let mut pool = PoolSummary { key: key.to_owned(), explicit: false, size: 0, active: 0 };
+        let mut pool = PoolSummary {
+            key: key.to_owned(),
+            explicit: false,
+            size: 0,
+            active: 0,
+            cache: PromptCache::default(),
+        };
         for llm in self.members(caller, key) {
             pool.explicit |= self.pool_of(llm).is_some();
             pool.size += 1;
             pool.active += usize::from(llm.status == Status::Active);
+            if let Some(entry) = self.llms.get(&llm.name) {
+                pool.cache = total(pool.cache, entry.cache.read());
+            }
         }
         (pool.size > 0).then_some(pool)
     }

@@ -77,6 +77,8 @@ pub(super) fn request(caller: Caller, target: Target) -> InferenceRequest {
         body: RequestBody::parse(br#"{"messages":[]}"#.to_vec()).unwrap(),
         headers: Vec::new(),
         set_model: false,
+        conversation: None,
+        is_chained: false,
         queue_timeout: Some(std::time::Duration::from_hours(1)),
     }
 }

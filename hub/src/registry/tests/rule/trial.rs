@@ -261,7 +261,7 @@ impl Trial {
         let Some(target) = target else { return reached };
         while let PickResult::Chosen(candidate) =
             self.registry
-                .pick_of(caller, &target, Endpoint::ChatCompletions, |llm| !tried.contains(&llm.name))
+                .pick_of(caller, &target, Endpoint::ChatCompletions, None, |llm| !tried.contains(&llm.name))
         {
             tried.insert(candidate.name.clone());
             reached.insert(candidate.name);
