@@ -91,6 +91,9 @@ fn fold_name(name: &str) -> String {
     letters.flat_map(char::to_lowercase).collect()
 }
 
+/// Default parameters that are part of the input and so of its count.
+const COUNTED: [&str; 6] = ["instructions", "system", "text", "thinking", "tool_choice", "tools"];
+
 /// Adds the agent's prompt and parameters to a request. The caller's values win.
 fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, JsonError> {
     let mut object = Object::parse(request)?;
@@ -99,7 +102,10 @@ fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, Jso
         return Ok(object.to_string());
     }
     let params = agent.default_params.as_deref().map(|params| Object::parse(params.get())).transpose()?;
-    let may_default = |key: &str| !NOT_DEFAULTS.iter().any(|not| folds(key, not));
+    // Servers refuse a count with parameters of the answer.
+    let may_default = |key: &str| {
+        !NOT_DEFAULTS.iter().any(|not| folds(key, not)) && (!endpoint.is_count() || COUNTED.contains(&key))
+    };
     object.set_defaults(params.iter().flat_map(Object::members).filter(|(key, _)| may_default(key)));
     let Some(prompt) = agent.system_prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
         return Ok(object.to_string());
@@ -110,8 +116,8 @@ fn apply(agent: &Agent, endpoint: Endpoint, request: &str) -> Result<String, Jso
                 object.set("messages", messages);
             }
         }
-        Endpoint::Responses => object.set_default("instructions", quote(prompt)),
-        Endpoint::Messages => object.set_default("system", quote(prompt)),
+        Endpoint::Responses | Endpoint::InputTokens => object.set_default("instructions", quote(prompt)),
+        Endpoint::Messages | Endpoint::CountTokens => object.set_default("system", quote(prompt)),
         Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => (),
     }
     Ok(object.to_string())

@@ -180,13 +180,13 @@ impl Job {
         }
     }
 
-    /// Calls the backend, and wakes it at most once.
+    /// Calls the backend, and wakes it at most once; not for a count, which the hub can estimate.
     async fn call(
         &self,
         backend_call: &BackendCall,
         request: BackendRequest,
     ) -> Result<ReplyHead, TaskResult> {
-        let mut may_wake = self.config.wake.is_some();
+        let mut may_wake = self.config.wake.is_some() && !request.endpoint.is_count();
         if !self.is_awake().await {
             if !may_wake {
                 return Err(self.failure(BackendError::Unavailable));

@@ -19,9 +19,8 @@ impl Job {
         })?;
         let keeps_model = self.config.allow_model_override && openai::requested_model(&body).is_some();
         let model = (!keeps_model).then_some(self.config.model.as_str());
-        let can_stream = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
-        let streaming = self.task.streaming && can_stream;
-        let body = if can_stream {
+        let streaming = self.task.streaming && endpoint.can_stream();
+        let body = if endpoint.can_stream() {
             openai::backend_request(&body, model, streaming)
         } else {
             openai::unstreamed_request(&body, model)

@@ -8,6 +8,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use std::future::ready;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,6 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
+use crate::chat_fallback::no_count;
 use crate::http::Client;
 use crate::offload::offload;
 use crate::openai::OpenAiBackend;
@@ -53,7 +55,8 @@ impl Backend for AnthropicBackend {
         let http = self.http.clone();
         match request.endpoint {
             Endpoint::ChatCompletions => chat(http, request).boxed_local(),
-            Endpoint::Messages => http.infer_untranslated(request),
+            Endpoint::Messages | Endpoint::CountTokens => http.infer_untranslated(request),
+            Endpoint::InputTokens => ready(Err(no_count())).boxed_local(),
             Endpoint::Responses => async move {
                 http.clone()
                     .infer_translated(request, &|request| chat(http.clone(), request).boxed_local())
@@ -62,7 +65,7 @@ impl Backend for AnthropicBackend {
             .boxed_local(),
             Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => {
                 let message = "this model offers chat completions, messages and responses alone";
-                std::future::ready(Ok(refusal(message))).boxed_local()
+                ready(Ok(refusal(message))).boxed_local()
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::offload::offload;
 use crate::translate::responses::StoredItems;
 use crate::translate::{AnswerError, ChatRequest, InvalidRequest, StreamTranslator, messages, responses};
 use crate::translated_stream::{EventTranslator, translated_stream};
-use crate::{BackendError, BackendRequest, Reply, hex};
+use crate::{BackendError, BackendRequest, Refusal, Reply, hex};
 use probe::{may_lack_endpoint, probe_body};
 
 /// Maximum size of stored items in bytes for each backend: some thousand answers.
@@ -40,8 +40,8 @@ pub(crate) type Ask<'a> = &'a dyn Fn(BackendRequest) -> LocalBoxFuture<'static, 
 
 /// The fallback of one backend.
 pub(crate) struct ChatFallback {
-    /// Whether `/v1/messages` and `/v1/responses` exist, and when that was found out.
-    is_present: Cell<[Option<(bool, Instant)>; 2]>,
+    /// Whether `/v1/messages`, `/v1/responses` and their counts exist, and when that was found out.
+    is_present: Cell<[Option<(bool, Instant)>; 4]>,
     /// Output items that later requests can refer to.
     stored: Arc<Mutex<StoredItems>>,
 }
@@ -63,10 +63,12 @@ impl ChatFallback {
     /// model. A request that cannot be translated is sent as it is.
     pub(crate) async fn infer(&self, request: BackendRequest, ask: Ask<'_>) -> Result<Reply, BackendError> {
         let endpoint = request.endpoint;
-        if !matches!(endpoint, Endpoint::Messages | Endpoint::Responses) {
+        if !matches!(endpoint, Endpoint::Messages | Endpoint::Responses) && !endpoint.is_count() {
             return ask(request).await;
         }
-        let reply = if self.is_present(endpoint, RETRY_MISSING) == Some(false) {
+        let reply = if endpoint.is_count() {
+            self.count(request, ask).await
+        } else if self.is_present(endpoint, RETRY_MISSING) == Some(false) {
             match self.to_chat(&request).await? {
                 Ok(chat) => self.ask_chat(request, chat, ask).await,
                 Err(invalid) => match ask(request).await {
@@ -94,6 +96,25 @@ impl ChatFallback {
             self.reset();
         }
         reply
+    }
+
+    /// Sends a count, or refuses it like a server without the endpoint if the backend lacks it. Chat completions cannot tell
+    /// a missing model from a missing endpoint here. If it was the model, counts are estimates until the next try.
+    async fn count(&self, request: BackendRequest, ask: Ask<'_>) -> Result<Reply, BackendError> {
+        let endpoint = request.endpoint;
+        if self.is_present(endpoint, RETRY_MISSING) == Some(false) {
+            return Err(no_count());
+        }
+        match ask(request.clone()).await {
+            Err(error) if may_lack_endpoint(&error) => {
+                if self.probe(&request, ask).await? {
+                    return Err(error);
+                }
+                self.set_present(endpoint, false);
+                Err(no_count())
+            }
+            reply => reply,
+        }
     }
 
     /// Finds out whether the backend has the endpoint at which it refused `request`. The probe contains nothing of the caller except
@@ -269,7 +290,18 @@ fn error_body_for(endpoint: Endpoint, status: u16, body: &str) -> String {
 }
 
 fn index_of(endpoint: Endpoint) -> usize {
-    usize::from(endpoint == Endpoint::Responses)
+    match endpoint {
+        Endpoint::Responses => 1,
+        Endpoint::CountTokens => 2,
+        Endpoint::InputTokens => 3,
+        _ => 0,
+    }
+}
+
+/// The error of a backend that counts no tokens. The hub estimates them instead.
+pub(crate) fn no_count() -> BackendError {
+    let body = error_body("this backend counts no tokens", "invalid_request_error", None);
+    BackendError::Refused(Box::new(Refusal { status: 404, body, retry_after: None }))
 }
 
 /// Returns 96 random bits as an id that cannot be guessed, because a stored item is accessible to anyone who knows its id. `None` if

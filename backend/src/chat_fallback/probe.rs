@@ -23,7 +23,7 @@ pub(super) fn may_lack_endpoint(error: &BackendError) -> bool {
     }
 }
 
-/// Builds a request without a required member, which a server with the endpoint refuses before any work. It names the model of
+/// Builds a request without a required member or without content, which a server with the endpoint refuses before any work. It names the model of
 /// `request`, because a server may route by it.
 pub(super) fn probe_body(endpoint: Endpoint, request: &[u8]) -> String {
     let text = std::str::from_utf8(request).ok();
@@ -33,6 +33,8 @@ pub(super) fn probe_body(endpoint: Endpoint, request: &[u8]) -> String {
     let model = model.map(|model| format!(r#""model":{model},"#)).unwrap_or_default();
     match endpoint {
         Endpoint::Messages => format!(r#"{{{model}"max_tokens":1}}"#),
+        Endpoint::CountTokens => format!(r#"{{{model}"messages":[]}}"#),
+        Endpoint::InputTokens => format!(r#"{{{model}"input":[]}}"#),
         _ => format!(r#"{{{model}"max_output_tokens":1,"store":false}}"#),
     }
 }

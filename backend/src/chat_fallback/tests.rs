@@ -78,6 +78,36 @@ fn a_missing_endpoint_is_asked_once_and_each_for_itself() {
 }
 
 #[test]
+fn a_missing_count_is_asked_once_and_refused_from_then_on() {
+    let fallback = ChatFallback::new();
+    for (endpoint, body, status) in
+        [(Endpoint::CountTokens, MESSAGE, 404), (Endpoint::InputTokens, RESPONSE, 405)]
+    {
+        for asked in [vec![endpoint, endpoint], Vec::new()] {
+            let (reply, endpoints) = ask(&fallback, request(endpoint, body), chat_alone(status));
+            let Err(BackendError::Refused(refusal)) = reply else { panic!("no refusal") };
+            assert_eq!((refusal.status, endpoints), (404, asked));
+        }
+        let (_, asked) = ask(&fallback, request(Endpoint::Messages, MESSAGE), |_| Err(refused(500, "{}")));
+        assert_eq!(asked, [Endpoint::Messages], "a missing count says nothing of the endpoint itself");
+    }
+}
+
+#[test]
+fn a_refused_count_does_not_disable_counts() {
+    let fallback = ChatFallback::new();
+    let no_model = |request: &BackendRequest| {
+        let is_probe = !String::from_utf8_lossy(&request.body).contains("hi");
+        Err(refused(if is_probe { 400 } else { 404 }, r#"{"error":{"message":"no model m"}}"#))
+    };
+    for asked in [2, 1] {
+        let (reply, endpoints) = ask(&fallback, request(Endpoint::CountTokens, MESSAGE), no_model);
+        assert!(matches!(reply, Err(BackendError::Refused(refusal)) if refusal.body.contains("no model")));
+        assert_eq!(endpoints.len(), asked, "the count, and once a probe");
+    }
+}
+
+#[test]
 fn a_model_that_is_not_there_is_no_missing_endpoint() {
     let fallback = ChatFallback::new();
     for _ in 0..2 {

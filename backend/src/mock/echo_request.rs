@@ -32,10 +32,14 @@ impl EchoRequest {
     pub(super) fn read(request: &BackendRequest, number: u64, tokens: Option<usize>) -> Option<Self> {
         let body: Value = serde_json::from_slice(&request.body).ok()?;
         let texts = match request.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Messages => messages(&body["messages"]),
+            Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens => {
+                messages(&body["messages"])
+            }
             Endpoint::Completions => texts(&body["prompt"]),
-            Endpoint::Responses if body["input"].is_array() => messages(&body["input"]),
-            Endpoint::Responses | Endpoint::Embeddings => texts(&body["input"]),
+            Endpoint::Responses | Endpoint::InputTokens if body["input"].is_array() => {
+                messages(&body["input"])
+            }
+            Endpoint::Responses | Endpoint::InputTokens | Endpoint::Embeddings => texts(&body["input"]),
             Endpoint::Rerank => texts(&body["documents"]),
         };
         let said: Vec<&str> = texts.last().map_or_else(Vec::new, |text| text.split_whitespace().collect());

@@ -68,7 +68,7 @@ async fn answer(echo: &EchoRequest, request: &BackendRequest, pace: Option<Durat
             Endpoint::ChatCompletions | Endpoint::Completions => Some(chat::events(echo, request.endpoint)),
             Endpoint::Responses => Some(other_apis::response_events(echo)),
             Endpoint::Messages => Some(other_apis::message_events(echo)),
-            Endpoint::Embeddings | Endpoint::Rerank => None,
+            Endpoint::Embeddings | Endpoint::Rerank | Endpoint::CountTokens | Endpoint::InputTokens => None,
         };
         if let Some(events) = events {
             return Reply::Stream(paced(events, pace));
@@ -80,8 +80,12 @@ async fn answer(echo: &EchoRequest, request: &BackendRequest, pace: Option<Durat
         Endpoint::Messages => other_apis::message(echo).to_string(),
         Endpoint::Embeddings => other_apis::embeddings(echo).to_string(),
         Endpoint::Rerank => other_apis::ranking(echo).to_string(),
+        Endpoint::CountTokens => format!(r#"{{"input_tokens":{}}}"#, echo.prompt_tokens),
+        Endpoint::InputTokens => {
+            format!(r#"{{"object":"response.input_tokens","input_tokens":{}}}"#, echo.prompt_tokens)
+        }
     };
-    if let Some(pace) = pace {
+    if let Some(pace) = pace.filter(|_| !request.endpoint.is_count()) {
         let words = u32::try_from(echo.words.len()).unwrap_or(u32::MAX);
         sleep_until(Instant::now() + pace.saturating_mul(words)).await;
     }

@@ -101,6 +101,15 @@ async fn embeddings_are_equal_for_equal_texts_only() {
 }
 
 #[actix_rt::test]
+async fn the_mock_counts_the_words_of_a_request() {
+    let mock = with(MockConfig { tokens_per_second: Some(0.001), ..MockConfig::default() });
+    let answer = whole(&mock, Endpoint::CountTokens, &chat("a b c")).await;
+    assert_eq!(answer, json!({ "input_tokens": 5 }));
+    let answer = whole(&mock, Endpoint::InputTokens, &json!({ "input": "a b c" })).await;
+    assert_eq!(answer, json!({ "object": "response.input_tokens", "input_tokens": 3 }));
+}
+
+#[actix_rt::test]
 async fn words_are_sent_at_the_pace_and_every_nth_request_fails() {
     pause();
     let mock =

@@ -40,7 +40,11 @@ pub fn stream_events(endpoint: Endpoint, body: &str) -> Result<Vec<String>, Json
         Endpoint::Responses => responses::response_events(&body)?,
         Endpoint::Messages => messages::message_events(&body)?,
         // A chunk of a text completion has the shape of the whole; the others have no stream.
-        Endpoint::Completions | Endpoint::Embeddings | Endpoint::Rerank => vec![body],
+        Endpoint::Completions
+        | Endpoint::Embeddings
+        | Endpoint::Rerank
+        | Endpoint::CountTokens
+        | Endpoint::InputTokens => vec![body],
     })
 }
 

@@ -60,6 +60,8 @@ pub(crate) enum StartedResponse {
         /// Counts the events as unread.
         held: BytesPermit,
     },
+    /// A count of tokens that no backend made.
+    Uncounted,
     /// The first piece of a stream. `dispatch` yields the others.
     Stream { first: ResponsePiece, dispatch: Dispatch },
 }

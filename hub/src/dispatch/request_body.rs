@@ -205,7 +205,7 @@ impl RequestBody {
                 return Err(ApiError::bad_request(text));
             }
         };
-        Ok(asked && !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank))
+        Ok(asked && endpoint.can_stream())
     }
 
     /// The JSON text of its `stream`; of duplicates the last.

@@ -11,6 +11,7 @@ use wire::json::{Object, member};
 use wire::task::Endpoint;
 
 use super::call::ActiveCall;
+use super::count;
 use super::failure::refusal;
 use super::piece::{ResponsePiece, StartedResponse};
 use super::request::InferenceRequest;
@@ -41,7 +42,10 @@ pub(crate) async fn serve(
     let keepalive = hub.options.timings.keepalive_interval;
     if !request.streaming {
         let result = while_valid(&hub, &request.caller, run(&hub, &request, &call)).await;
-        return Ok(respond(recorded(&call, result)?, format, call, None, &hub, &request));
+        return match recorded(&call, result)? {
+            StartedResponse::Uncounted => count::estimated(request, &call).await,
+            response => Ok(respond(response, format, call, None, &hub, &request)),
+        };
     }
     let request = Arc::new(request);
     let mut pending: PendingResponse = Box::pin({
@@ -109,6 +113,8 @@ fn respond(
             StreamState::Last(ResponsePiece::Events { bytes, usage, held })
         }
         StartedResponse::Stream { first, dispatch } => StreamState::First(first, dispatch),
+        // A count has no stream.
+        StartedResponse::Uncounted => StreamState::Last(ResponsePiece::Done),
     };
     stream(state, format, call, keepalive, hub, request)
 }

@@ -196,6 +196,8 @@ impl ResponseStream {
             Ok(StartedResponse::Whole { status, body, held, retry_after }) => {
                 self.write(ResponsePiece::Answer { status, body, held, retry_after })
             }
+            // A count has no stream.
+            Ok(StartedResponse::Uncounted) => None,
             Err(error) => Some(self.fail(&error)),
         }
     }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::call::ActiveCall;
 use super::capacity::Reservation;
 use super::commit::CommitReceipt;
+use super::count;
 use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
 use super::pick::{TriedMembers, pick_member};
@@ -32,6 +33,9 @@ pub(super) async fn run(
     let is_waking = Cell::new(false);
     let queue_timeout = request.queue_timeout.unwrap_or_default();
     let tries = try_members(hub, request, call, &is_waking);
+    if request.endpoint.is_count() {
+        return count::limited(tries).await;
+    }
     timeout_at(Instant::now() + queue_timeout + limit, tries).await.unwrap_or_else(|_| {
         let (name, seconds) = (request.target.shown_name(), limit.as_secs_f64());
         Err(if is_waking.get() {
@@ -64,6 +68,7 @@ async fn try_members(
         tried.add(&candidate, refused);
         let woken = match refusal {
             Some(error) => Err(error),
+            None if request.endpoint.is_count() => count::check(&candidate),
             None if candidate.asleep => wake_for(hub, request, &candidate).await,
             None => Ok(()),
         };
@@ -72,10 +77,11 @@ async fn try_members(
             Ok(()) => dispatch_to(hub, request, call, &candidate, reservation, None).await,
             Err(error) => Err(error),
         };
+        let outcome = if request.endpoint.is_count() { count::checked(outcome) } else { outcome };
         let refused = refused || outcome.is_err() && refuses_now(hub, request, &candidate);
         tried.add(&candidate, refused);
         match &outcome {
-            Ok(StartedResponse::Whole { status: 429 | 502..=504, .. }) => (),
+            Ok(StartedResponse::Whole { status: 429 | 502..=504, .. } | StartedResponse::Uncounted) => (),
             Ok(_) => return outcome,
             Err(error) if !refused && !error.may_fail_over() => return outcome,
             Err(error) => log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind),

@@ -59,8 +59,8 @@ impl InferenceCall {
         let (target, agent, has_choice) = {
             let registry = hub.registry.lock();
             let (target, agent) = resolve(&registry, &caller)?;
-            // Embeddings and ranks have no prompt that a later call continues.
-            let has_prompt = !matches!(endpoint, Endpoint::Embeddings | Endpoint::Rerank);
+            // Embeddings, ranks and counts leave no prompt in a cache that a later call continues.
+            let has_prompt = endpoint.can_stream();
             let has_choice = has_prompt && registry.has_choice(&target);
             (target, agent, has_choice)
         };
@@ -134,6 +134,8 @@ pub(super) fn register(config: &mut ServiceConfig) {
         Endpoint::Responses,
         Endpoint::Messages,
         Endpoint::Rerank,
+        Endpoint::CountTokens,
+        Endpoint::InputTokens,
     ] {
         let infer = move |hub, caller, req, payload| infer(endpoint, hub, caller, req, payload);
         config.route(&format!("/v1/{}", endpoint.as_str()), post().to(infer));

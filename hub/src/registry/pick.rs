@@ -270,9 +270,11 @@ impl Registry {
         }
     }
 
-    /// Whether the row serves the endpoint: a classic publisher serves chat completions alone (SPEC.md section 4).
+    /// Whether the row serves the endpoint: a classic publisher serves chat completions alone (SPEC.md section 4). A count is
+    /// estimated where it cannot be sent.
     fn serves(&self, entry: &LlmEntry, endpoint: Endpoint) -> bool {
         endpoint == Endpoint::ChatCompletions
+            || endpoint.is_count()
             || entry.llm.kind == Kind::Public
             || self.features_of(entry).has(Feature::Endpoints)
     }

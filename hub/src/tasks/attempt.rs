@@ -89,7 +89,7 @@ pub(super) async fn run_attempt(
                 }
             }
             // Only made for callers of other APIs.
-            Ok(Ok(StartedResponse::Expanded { .. })) => AttemptResult::Lost,
+            Ok(Ok(StartedResponse::Expanded { .. } | StartedResponse::Uncounted)) => AttemptResult::Lost,
             Ok(Ok(StartedResponse::Stream { first, dispatch })) => {
                 let none = hub.unfinished_of(&request.caller.user).empty();
                 hub.tasks.with(number, |open| open.answer_bytes = none);

@@ -102,6 +102,8 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/v1/responses", r#"{"model":"{llm}","input":""}"#, CALL),
     ("POST", "/v1/messages", r#"{"model":"{llm}","messages":[]}"#, CALL),
     ("POST", "/v1/rerank", r#"{"model":"{llm}","query":""}"#, CALL),
+    ("POST", "/v1/messages/count_tokens", r#"{"model":"{llm}","messages":[]}"#, CALL),
+    ("POST", "/v1/responses/input_tokens", r#"{"model":"{llm}","input":""}"#, CALL),
     ("GET", "/api/v1/events", "", ALL),
 ];
 

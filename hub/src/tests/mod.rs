@@ -13,6 +13,7 @@ mod channel;
 mod clients;
 mod connections;
 mod console;
+mod counts;
 mod durable;
 mod echo;
 mod extensions;

@@ -15,6 +15,10 @@ pub enum Endpoint {
     Messages,
     /// `rerank`.
     Rerank,
+    /// `messages/count_tokens`.
+    CountTokens,
+    /// `responses/input_tokens`.
+    InputTokens,
 }
 
 impl Endpoint {
@@ -27,6 +31,8 @@ impl Endpoint {
             Some("responses") => Self::Responses,
             Some("messages") => Self::Messages,
             Some("rerank") => Self::Rerank,
+            Some("messages/count_tokens") => Self::CountTokens,
+            Some("responses/input_tokens") => Self::InputTokens,
             Some(_) => return None,
         })
     }
@@ -40,7 +46,19 @@ impl Endpoint {
             Self::Responses => "responses",
             Self::Messages => "messages",
             Self::Rerank => "rerank",
+            Self::CountTokens => "messages/count_tokens",
+            Self::InputTokens => "responses/input_tokens",
         }
+    }
+
+    /// Whether the endpoint counts the tokens of a request without running it.
+    pub const fn is_count(self) -> bool {
+        matches!(self, Self::CountTokens | Self::InputTokens)
+    }
+
+    /// Whether the endpoint can stream its answer. The others do not have the key `stream`.
+    pub const fn can_stream(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Rerank | Self::CountTokens | Self::InputTokens)
     }
 }
 
@@ -52,5 +70,14 @@ mod tests {
     fn an_unknown_endpoint_is_rejected() {
         assert_eq!(Endpoint::parse(Some("../slots")), None);
         assert_eq!(Endpoint::parse(None), Some(Endpoint::ChatCompletions));
+    }
+
+    #[test]
+    fn a_count_is_parsed_from_its_path_and_has_no_stream() {
+        for endpoint in [Endpoint::CountTokens, Endpoint::InputTokens] {
+            assert_eq!(Endpoint::parse(Some(endpoint.as_str())), Some(endpoint));
+            assert!(endpoint.is_count() && !endpoint.can_stream());
+        }
+        assert!(!Endpoint::Messages.is_count() && Endpoint::Messages.can_stream());
     }
 }

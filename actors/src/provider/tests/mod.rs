@@ -137,13 +137,23 @@ fn start_at(results: Rc<PostedResults>, outbox: Outbox, config: ProviderConfig) 
 
 impl Setup {
     fn send(&self, id: &str, streaming: bool, features: Features) {
-        let task = infer_task(id, streaming);
+        self.send_at(id, None, streaming, features);
+    }
+
+    fn send_at(&self, id: &str, endpoint: Option<&str>, streaming: bool, features: Features) {
+        let mut task = infer_task(id, streaming);
+        task.endpoint = endpoint.map(str::to_owned);
         let ticket = self.outbox.accept(&task.id, 0).unwrap();
         self.actor.do_send(Infer { task, ticket, features });
     }
 
     async fn infer(&self, id: &str) {
         self.send(id, false, Features::CLASSIC);
+        run_ready_tasks().await;
+    }
+
+    async fn infer_at(&self, id: &str, endpoint: &str) {
+        self.send_at(id, Some(endpoint), false, Features::CLASSIC);
         run_ready_tasks().await;
     }
 

@@ -24,6 +24,21 @@ async fn a_backend_that_refuses_connections_is_woken_and_called_again() {
     assert_eq!(setup.results.error_of("t2").as_deref(), Some("backend not available"));
 }
 
+/// A count is estimated at the hub while the backend is away.
+#[actix::test]
+async fn a_count_wakes_no_backend() {
+    let setup = start(with_recipe());
+    setup.infer_at("t1", "messages/count_tokens").await;
+    setup.backend.next().fail(BackendError::Unavailable);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(setup.results.error_of("t1").as_deref(), Some("backend not available"));
+    setup.backend.down.set(true);
+    setup.infer_at("t2", "responses/input_tokens").await;
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(setup.results.error_of("t2").as_deref(), Some("backend not available"));
+    assert!(setup.asked.borrow().is_empty());
+}
+
 /// P1: the backend may have run the request.
 #[actix::test]
 async fn a_backend_that_broke_off_is_not_called_again() {

@@ -83,9 +83,13 @@ fn registered() -> BTreeSet<(String, String)> {
     found
 }
 
-fn endpoints() -> [&'static str; 6] {
-    use wire::task::Endpoint::{ChatCompletions, Completions, Embeddings, Messages, Rerank, Responses};
-    [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank].map(wire::task::Endpoint::as_str)
+fn endpoints() -> [&'static str; 8] {
+    use wire::task::Endpoint::{
+        ChatCompletions, Completions, CountTokens, Embeddings, InputTokens, Messages, Rerank, Responses,
+    };
+    let all =
+        [ChatCompletions, Completions, Embeddings, Responses, Messages, Rerank, CountTokens, InputTokens];
+    all.map(wire::task::Endpoint::as_str)
 }
 
 /// `path` with `{}` in place of each variable.
