@@ -71,6 +71,8 @@ kinds! {
     NotFound: 404, "not_found", "invalid_request_error", "not_found_error";
     /// The model that a body names is unknown, or not visible to the caller.
     ModelNotFound: 404, "model_not_found", "invalid_request_error", "not_found_error";
+    /// The path is that of a stored object, and the hub stores none.
+    NothingStored: 404, "nothing_stored", "invalid_request_error", "not_found_error";
     /// The path does not support the method.
     Method: 405, "method_not_allowed", "invalid_request_error", "invalid_request_error";
     /// The request's body did not arrive in time.

@@ -23,6 +23,7 @@ pub(crate) mod naming;
 mod pools;
 mod registrar;
 mod status;
+mod stored;
 mod tokens;
 
 use std::sync::Arc;
@@ -52,5 +53,6 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
         models::register(config);
         events::register(config);
         console::register(config);
+        stored::register(config);
     }
 }

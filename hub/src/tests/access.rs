@@ -29,6 +29,9 @@ const MINE: Allowed = Allowed(404, 404, 200, 404);
 /// Users that see the LLM may call it; they get 503, because its publisher is disconnected.
 const CALL: Allowed = Allowed(404, 503, 503, 503);
 
+/// The hub stores nothing of this kind for anybody.
+const NONE: Allowed = Allowed(404, 404, 404, 404);
+
 /// Every route of the hub: method, path, body, statuses. `{…}` stands for a resource of alice.
 pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/metrics", "", ALL),
@@ -104,6 +107,39 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/v1/rerank", r#"{"model":"{llm}","query":""}"#, CALL),
     ("POST", "/v1/messages/count_tokens", r#"{"model":"{llm}","messages":[]}"#, CALL),
     ("POST", "/v1/responses/input_tokens", r#"{"model":"{llm}","input":""}"#, CALL),
+    ("GET", "/v1/chat/completions", "", NONE),
+    ("GET", "/v1/chat/completions/{task}", "", NONE),
+    ("POST", "/v1/chat/completions/{task}", "", NONE),
+    ("DELETE", "/v1/chat/completions/{task}", "", NONE),
+    ("GET", "/v1/chat/completions/{task}/messages", "", NONE),
+    ("POST", "/v1/responses/compact", "", NONE),
+    ("GET", "/v1/responses/{task}", "", NONE),
+    ("DELETE", "/v1/responses/{task}", "", NONE),
+    ("POST", "/v1/responses/{task}/cancel", "", NONE),
+    ("GET", "/v1/responses/{task}/input_items", "", NONE),
+    ("POST", "/v1/conversations", "", NONE),
+    ("GET", "/v1/conversations/{task}", "", NONE),
+    ("POST", "/v1/conversations/{task}", "", NONE),
+    ("DELETE", "/v1/conversations/{task}", "", NONE),
+    ("GET", "/v1/conversations/{task}/items", "", NONE),
+    ("POST", "/v1/conversations/{task}/items", "", NONE),
+    ("GET", "/v1/conversations/{task}/items/{dispatch}", "", NONE),
+    ("DELETE", "/v1/conversations/{task}/items/{dispatch}", "", NONE),
+    ("GET", "/v1/files", "", NONE),
+    ("POST", "/v1/files", "", NONE),
+    ("GET", "/v1/files/{task}", "", NONE),
+    ("DELETE", "/v1/files/{task}", "", NONE),
+    ("GET", "/v1/files/{task}/content", "", NONE),
+    ("GET", "/v1/batches", "", NONE),
+    ("POST", "/v1/batches", "", NONE),
+    ("GET", "/v1/batches/{task}", "", NONE),
+    ("POST", "/v1/batches/{task}/cancel", "", NONE),
+    ("GET", "/v1/messages/batches", "", NONE),
+    ("POST", "/v1/messages/batches", "", NONE),
+    ("GET", "/v1/messages/batches/{task}", "", NONE),
+    ("DELETE", "/v1/messages/batches/{task}", "", NONE),
+    ("POST", "/v1/messages/batches/{task}/cancel", "", NONE),
+    ("GET", "/v1/messages/batches/{task}/results", "", NONE),
     ("GET", "/api/v1/events", "", ALL),
 ];
 

@@ -27,7 +27,7 @@ fn has_header_line(answer: &Answer, line: &str) -> bool {
 async fn a_preflight_of_a_known_origin_needs_no_token() {
     let hub = hub_that_allows(&["http://other.example:8080", PAGE]).await;
     for (path, methods) in [
-        ("/v1/chat/completions", "post"),
+        ("/v1/chat/completions", "get, head, post"),
         ("/messages", "post"),
         ("/api/v1/agents/x", "get, head, put, delete"),
         ("/openai/deployments/m/embeddings?api-version=1", "post"),

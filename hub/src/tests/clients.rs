@@ -82,10 +82,40 @@ async fn a_head_request_is_answered_as_get_without_the_body() {
 }
 
 #[actix_rt::test]
+async fn a_stored_object_is_refused_in_words_in_its_dialect() {
+    let hub = hub().await;
+    for (method, path) in [
+        ("GET", "/v1/responses/resp_1"),
+        ("DELETE", "/v1/responses/resp_1"),
+        ("POST", "/responses/resp_1/cancel"),
+        ("GET", "/openai/v1/responses/resp_1/input_items"),
+        ("POST", "/v1/responses/compact"),
+        ("GET", "/v1/chat/completions?limit=1"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("POST", "/v1/conversations"),
+        ("GET", "/v1/conversations/conv_1/items"),
+        ("POST", "/v1/files"),
+        ("GET", "/v1/files/file-1/content"),
+        ("POST", "/v1/batches/b_1/cancel"),
+        ("POST", "/v1/messages/batches"),
+        ("GET", "/v1/messages/batches/msgbatch_1/results"),
+    ] {
+        let (status, body) = hub.ask(method, path).body("{}").json().await;
+        assert_eq!((status, &body["error"]["code"]), (404, &json!("nothing_stored")), "{method} {path}");
+        assert!(body["error"]["message"].as_str().unwrap().contains("stores no"), "{body}");
+        let is_anthropic = path.contains("messages/");
+        assert_eq!(body["type"] == "error", is_anthropic, "{body}");
+        assert_eq!(body["error"].get("param").is_some(), !is_anthropic, "{body}");
+    }
+    hub.stop().await;
+}
+
+#[actix_rt::test]
 async fn an_unknown_method_is_405_with_the_allowed_methods() {
     let hub = hub().await;
     for (method, path, allow) in [
-        ("GET", "/v1/chat/completions", "post"),
+        ("PUT", "/v1/chat/completions", "get, head, post"),
+        ("PUT", "/v1/responses/resp_1", "get, head, delete"),
         ("PUT", "/v1/embeddings", "post"),
         ("HEAD", "/v1/messages", "post"),
         ("DELETE", "/v1/models", "get, head"),
@@ -95,7 +125,7 @@ async fn an_unknown_method_is_405_with_the_allowed_methods() {
         ("POST", "/healthz", "get, head, options"),
         ("OPTIONS", "/v1/models", "get, head"),
         ("OPTIONS", "/api/v1/inference-tasks/x/stream", "get, head"),
-        ("PUT", "/chat/completions/", "post"),
+        ("PUT", "/chat/completions/", "get, head, post"),
     ] {
         let answer = hub.ask(method, path).open().await;
         assert_eq!(answer.status, 405, "{method} {path}");
