@@ -34,7 +34,8 @@ pub(crate) fn make(config: &ProviderConfig, http: &Client) -> Rc<dyn Backend> {
     let (http, availability) = (client_of(config, http), config.availability.clone());
     match &config.backend {
         BackendConfig::OpenAi(backend) => {
-            Rc::new(OpenAiBackend::new(http, backend, config.timeout, availability))
+            let backend = OpenAiBackend::new(http, backend, config.timeout, availability);
+            Rc::new(backend.keep_attribution(config.keep_attribution))
         }
         BackendConfig::Anthropic(backend) => {
             Rc::new(AnthropicBackend::new(http, backend, config.timeout, availability))

@@ -155,6 +155,8 @@ pub struct ProviderConfig {
     pub allow_model_override: bool,
     /// Whether other users may have the backend fetch URLs, run tools and store answers.
     pub allow_remote_urls: bool,
+    /// Whether the attribution line of Claude Code is sent to a backend that is not Anthropic's.
+    pub keep_attribution: bool,
     /// What happens to a running request when its caller leaves.
     pub on_abort: OnAbort,
     /// Brings the backend up.
@@ -188,6 +190,7 @@ impl ProviderConfig {
             timeout: Self::TIMEOUT,
             allow_model_override: false,
             allow_remote_urls: false,
+            keep_attribution: false,
             on_abort: OnAbort::default(),
             wake: None,
             sleep: None,

@@ -5,6 +5,7 @@
 
 mod abilities;
 mod anthropic;
+mod attribution;
 mod budget;
 mod chat_fallback;
 mod config;

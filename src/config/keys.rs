@@ -159,6 +159,12 @@ pub(super) const PROVIDER: &[Key] = &[
         ValueType::Seconds(Some(ProviderConfig::TIMEOUT)),
         "longest silence of the backend, before or between tokens; a long answer never times out",
     ),
+    key(
+        "keepAttribution",
+        ValueType::Flag,
+        "whether Claude Code's line `x-anthropic-billing-header: …` is sent to a backend that is not Anthropic's: it changes \
+         with each session, and costs the backend its prefix cache",
+    ),
     key("allowModelOverride", ValueType::Flag, "whether the `model` that a caller names is passed on"),
     key(
         "onAbort",

@@ -78,6 +78,7 @@ pub(super) fn read(
         timeout: object.seconds("timeoutSeconds", report).unwrap_or_default(),
         allow_model_override: object.flag("allowModelOverride", report).unwrap_or_default(),
         allow_remote_urls: object.flag("allowRemoteUrls", report).unwrap_or_default(),
+        keep_attribution: object.flag("keepAttribution", report).unwrap_or_default(),
         on_abort: object
             .word("onAbort", &[("close", OnAbort::Close), ("drain", OnAbort::Drain)], report)
             .unwrap_or_default(),

@@ -91,6 +91,7 @@ fn absent_keys_have_the_defaults_of_the_specification() {
     assert_eq!((provider.timeout, provider.visibility), (Duration::from_mins(10), Visibility::Private));
     assert_eq!(provider.on_abort, OnAbort::Close);
     assert!(!provider.allow_model_override && provider.wake.is_none() && provider.tier.is_none());
+    assert!(!provider.keep_attribution && one(&json!({ "keepAttribution": true })).keep_attribution);
 }
 
 #[test]

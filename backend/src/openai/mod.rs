@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use wire::model_path::cut_model_paths;
 use wire::task::Endpoint;
 
+use crate::attribution::without_attribution;
 use crate::chat_fallback::{Ask, ChatFallback};
 use crate::health::{BackendHealth, HealthCheck};
 use crate::http::{self, BodyError, Client, LookupUser, SendError, read_reserved};
@@ -48,6 +49,8 @@ const LISTENS: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct OpenAiBackend {
     inner: Rc<Inner>,
+    /// Whether the attribution line of a Messages request is sent.
+    keeps_attribution: bool,
 }
 
 struct Inner {
@@ -94,7 +97,14 @@ impl OpenAiBackend {
             health_check,
             fallback: ChatFallback::new(),
         };
-        Self { inner: Rc::new(inner) }
+        Self { inner: Rc::new(inner), keeps_attribution: false }
+    }
+
+    /// Sends the attribution line of Claude Code (`x-anthropic-billing-header:`), which is dropped by default because it changes
+    /// with each session and so costs the backend its prefix cache.
+    #[must_use]
+    pub fn keep_attribution(self, keeps_attribution: bool) -> Self {
+        Self { keeps_attribution, ..self }
     }
 
     /// Like [`infer`](Backend::infer), but never translates.
@@ -119,6 +129,7 @@ impl Backend for OpenAiBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         let this = self.clone();
         async move {
+            let request = if this.keeps_attribution { request } else { without_attribution(request).await? };
             let ask = |request| this.infer_untranslated(request);
             this.inner.fallback.infer(request, &ask).await
         }

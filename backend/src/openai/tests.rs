@@ -45,6 +45,51 @@ fn request(streaming: bool) -> BackendRequest {
     }
 }
 
+/// The attribution line is dropped from what the backend gets, translated or not, unless it is kept.
+#[actix_rt::test]
+async fn the_attribution_line_is_sent_only_if_it_is_kept() {
+    let body = r#"{"model":"m","max_tokens":9,"system":[{"type":"text","text":"x-anthropic-billing-header: a=1;"},
+        {"type":"text","text":"Be brief."}],"messages":[{"role":"user","content":"hi"}]}"#;
+    let chat =
+        r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}"#;
+    for keeps in [false, true] {
+        let listener = testkit::peer::Listener::bind().await;
+        let backend = backend(&listener.url(), Duration::from_secs(5)).keep_attribution(keeps);
+        for (endpoint, asked) in [(Endpoint::CountTokens, 1), (Endpoint::Messages, 3)] {
+            let message =
+                BackendRequest { endpoint, body: Bytes::from_static(body.as_bytes()), ..request(false) };
+            let serve = async {
+                let mut bodies = Vec::new();
+                while bodies.len() < asked {
+                    let mut connection = listener.accept().await;
+                    let request = connection.request_or_part().await.unwrap();
+                    let text = request.json().to_string();
+                    let (status, answer) = if endpoint == Endpoint::CountTokens {
+                        (200, r#"{"input_tokens":3}"#)
+                    } else if request.head.to_lowercase().contains("chat/completions") {
+                        (200, chat)
+                    } else {
+                        (404, "{}")
+                    };
+                    let size = answer.len();
+                    let head =
+                        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n");
+                    connection.write(head + answer).await.unwrap();
+                    bodies.push(text);
+                }
+                bodies
+            };
+            let (reply, bodies) = futures_util::join!(backend.infer(message), serve);
+            assert!(matches!(reply, Ok(Reply::Whole { status: 200, .. })));
+            // Between the request and its translation is a probe, which has nothing of the caller.
+            for body in [&bodies[0], &bodies[asked - 1]] {
+                assert_eq!(body.contains("x-anthropic-billing-header"), keeps, "{body}");
+                assert!(body.contains("Be brief."), "{body}");
+            }
+        }
+    }
+}
+
 async fn ask(steps: Vec<Step>, streaming: bool) -> Result<Reply, BackendError> {
     let server = Script::start(steps);
     backend(&server.url, Duration::from_secs(5)).infer(request(streaming)).await

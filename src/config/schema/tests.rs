@@ -130,7 +130,7 @@ fn schema_and_reader_accept_the_same_configurations() {
         json!({}),
         json!({ "url": "http://localhost:8000", "apiKey": "k", "tier": "fast", "description": "" }),
         json!({ "publishName": "a-b", "poolName": "p", "visibility": "public", "maxConcurrency": 1, "maxQueue": 0 }),
-        json!({ "timeoutSeconds": 0.5, "allowModelOverride": true, "allowRemoteUrls": true, "onAbort": "drain" }),
+        json!({ "timeoutSeconds": 0.5, "allowModelOverride": true, "allowRemoteUrls": true, "keepAttribution": true, "onAbort": "drain" }),
         json!({ "wake": command, "sleep": { "type": "command", "command": "x", "args": ["a"], "idleSeconds": 900 } }),
         json!({ "wake": { "type": "http", "url": "http://x/", "method": "PUT", "headers": { "a": "b" }, "body": {} } }),
         json!({ "wake": { "type": "wol", "mac": "aa:bb:cc:dd:ee:ff", "broadcast": "10.0.0.255", "port": 7, "maxWaitSeconds": 1 } }),

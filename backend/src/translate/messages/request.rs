@@ -12,10 +12,6 @@ use super::{content, ids};
 /// Members with the same name in chat completions. OpenAI has no `top_k`, but most local servers do.
 const SAME: [&str; 4] = ["max_tokens", "temperature", "top_p", "top_k"];
 
-/// Prefix of a line that Claude Code adds to the system text for Anthropic's billing. It changes with each call, so a backend could not
-/// reuse its prefix cache.
-const BILLING: &str = "x-anthropic-billing-header:";
-
 /// Translates the Messages request `body`.
 ///
 /// `thinking`, `context_management`, `output_config.effort` and `cache_control` are ignored: Claude Code sends them with every request,
@@ -82,7 +78,6 @@ fn add_system<'a>(
 ) -> Result<(), InvalidRequest> {
     for part in content::parts(content, path)? {
         match part {
-            ContentPart::Text(text) if text.starts_with(BILLING) => (),
             ContentPart::Text(text) => chat.add_system(text),
             ContentPart::Other(_) => return Err(invalid(format!("{path} must be text"))),
         }

@@ -24,7 +24,7 @@ fn settings_have_the_names_of_chat_completions() {
 #[test]
 fn system_texts_are_one_message_and_later_ones_are_told_by_the_user() {
     let chat = chat(
-        r#"{"model":"m","system":[{"type":"text","text":"x-anthropic-billing-header: cc_version=1; cch=9f"},{"type":"text","text":"A","cache_control":{"type":"ephemeral"}},{"type":"text","text":"B"}],
+        r#"{"model":"m","system":[{"type":"text","text":"A","cache_control":{"type":"ephemeral"}},{"type":"text","text":"B"}],
         "messages":[{"role":"user","content":"hi"},{"role":"system","content":"C"},{"role":"assistant","content":"yes"}]}"#,
     );
     assert_eq!(
