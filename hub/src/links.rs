@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wire::Features;
 use wire::link::{BodyKind, Frame, Going, Hello, HubEnd, MAX_PIECE, Piece, Received, Resume, Violation};
 
@@ -34,8 +35,8 @@ const COPIED: usize = MAX_PIECE / 2;
 #[derive(Default)]
 pub(crate) struct Links {
     of: Mutex<HashMap<String, Arc<SessionLink>>>,
-    /// Number of registrars that were told that the hub shuts down, and of all when the first one was told.
-    told: Mutex<Option<(u32, u32)>>,
+    /// Number of registrars that were told that the hub shuts down, and of all when the first one was told, then.
+    told: Mutex<Option<(u32, u32, Instant)>>,
 }
 
 /// The link of one session.
@@ -91,10 +92,10 @@ impl Links {
     pub(crate) fn going(&self) -> Going {
         let mut told = self.told.lock();
         // Links are removed while others are told.
-        let (index, count) =
-            told.unwrap_or_else(|| (0, u32::try_from(self.of.lock().len()).unwrap_or(u32::MAX)));
-        *told = Some((index.saturating_add(1), count));
-        Going::of(index, count)
+        let begin = || (0, u32::try_from(self.of.lock().len()).unwrap_or(u32::MAX), Instant::now());
+        let (index, count, first) = told.unwrap_or_else(begin);
+        *told = Some((index.saturating_add(1), count, first));
+        Going::of(index, count, first.elapsed())
     }
 
     /// Removes the session's link. Answers that have not ended break off.

@@ -8,6 +8,7 @@ use wire::row::Status;
 use super::*;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
 use crate::status::ChannelTransport;
+use crate::stream::messages::Restart;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -263,7 +264,8 @@ async fn the_heartbeat_of_a_link_follows_its_hello() {
 async fn no_heartbeat_is_sent_while_the_hub_restarts() {
     let setup = start();
     pass(29 * SECOND).await;
-    let restart = Some(wire::link::Going { delay_ms: 0, interval_ms: 1000 });
+    let going = wire::link::Going { delay_ms: 0, interval_ms: 1000 };
+    let restart = Some(Restart { going, since: Instant::now() });
     let (reason, open_for) = ("gone".to_owned(), Some(29 * SECOND));
     let (refused, retry_hint, is_link) = (false, None, true);
     setup.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint, is_link, restart });

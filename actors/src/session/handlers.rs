@@ -9,7 +9,7 @@ use super::messages::{BackendReturned, Publish, Register, RetryNow, SessionLost}
 use super::{REFUSED_RETRY, REGISTER_AFTER, REGISTER_SPREAD, RESTART, RetryCause, SessionActor};
 use crate::backoff::GOOD_AFTER;
 use crate::news::hub_news;
-use crate::stream::messages::{ChannelLost, ChannelOpened};
+use crate::stream::messages::{ChannelLost, ChannelOpened, Restart};
 
 impl Handler<Register> for SessionActor {
     type Result = ();
@@ -93,17 +93,18 @@ impl SessionActor {
     /// The delay of the next try at a hub that restarts; `None` for any other loss.
     fn restart_delay(&mut self, lost: &ChannelLost) -> Option<Duration> {
         let now = Instant::now();
-        if let Some(going) = lost.restart {
-            self.state.link.restart = Some((going, now + RESTART));
-            return Some(going.delay());
+        let next = |restart: Restart| restart.going.until_next(now - restart.since);
+        if let Some(restart) = lost.restart {
+            self.state.link.restart = Some((restart, now + RESTART));
+            return Some(next(restart));
         }
-        let (going, until) = self.state.link.restart.take()?;
+        let (restart, until) = self.state.link.restart.take()?;
         // A channel that was open has ended the restart, and a refusal is not the answer of a hub that restarts.
         if lost.open_for.is_some() || lost.refused || now >= until {
             return None;
         }
-        self.state.link.restart = Some((going, until));
-        Some(going.interval())
+        self.state.link.restart = Some((restart, until));
+        Some(next(restart))
     }
 }
 

@@ -18,13 +18,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::time::Instant;
 use wire::SessionId;
-use wire::link::Going;
 use wire::register::RegisterRequest;
 
 use crate::backoff::ReconnectDelay;
 use crate::changes::Changes;
 use crate::hub_client::{HubApi, HubError, HubErrorKind};
 use crate::news::hub_news;
+use crate::stream::messages::Restart;
 
 use abilities::{AbilityQuestion, Learned};
 use entries::AvailabilityCheck;
@@ -94,7 +94,7 @@ struct SessionState {
 #[derive(Default)]
 struct LinkReturn {
     /// The hub that restarts, and until when it may be away.
-    restart: Option<(Going, Instant)>,
+    restart: Option<(Restart, Instant)>,
     /// Whether the channel is being opened again without a registration.
     is_unregistered: bool,
 }

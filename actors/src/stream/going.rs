@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use actix::prelude::*;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::link::Going;
 
 use super::channel_events::ChannelEvent;
-use super::messages::HubGoing;
+use super::messages::{HubGoing, Restart};
 use super::{Connection, StreamActor};
 use crate::hub_client::{ControlChannel, LinkEvent};
 use crate::news::hub_news;
@@ -17,7 +17,7 @@ impl StreamActor {
     pub(super) fn going(&mut self, going: Going, ctx: &mut Context<Self>) {
         let Some(connection) = &mut self.state.connection else { return };
         // A hub says it once. Later words of another one must not make this registrar try more often.
-        if connection.restart.replace(going).is_some() {
+        if connection.restart.replace(Restart { going, since: Instant::now() }).is_some() {
             return;
         }
         hub_news!(

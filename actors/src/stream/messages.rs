@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
+use tokio::time::Instant;
 use wire::link::Going;
 use wire::{Features, SessionId};
 
@@ -69,7 +70,15 @@ pub(crate) struct ChannelLost {
     /// Whether it was a link, which goes on where it was when it is opened again.
     pub(crate) is_link: bool,
     /// When to connect again to a hub that said before that it shuts down: this is no fault.
-    pub(crate) restart: Option<Going>,
+    pub(crate) restart: Option<Restart>,
+}
+
+/// The times at which a hub that shuts down is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Restart {
+    pub(crate) going: Going,
+    /// When the hub named them.
+    pub(crate) since: Instant,
 }
 
 /// The hub of the open channel shuts down, and finishes its tasks. Sent to the root.

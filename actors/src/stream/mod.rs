@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::time::{Instant, timeout};
-use wire::link::Going;
 use wire::{Feature, Features, SessionId};
 
 use crate::hub_client::{ControlChannel, HubApi, HubError, HubErrorKind, LinkEvent};
@@ -27,7 +26,7 @@ use crate::session::messages::{Register, SessionLost};
 use crate::status::ChannelTransport;
 
 use channel_events::{ChannelEvent, events};
-use messages::{ChannelLost, ChannelOpened, HubGoing};
+use messages::{ChannelLost, ChannelOpened, HubGoing, Restart};
 pub(crate) use task_router::TaskRouter;
 
 pub(crate) struct StreamLinks {
@@ -83,7 +82,7 @@ struct Connection {
     features: Features,
     transport: ChannelTransport,
     /// Set once the hub has said that it shuts down.
-    restart: Option<Going>,
+    restart: Option<Restart>,
 }
 
 impl Connection {

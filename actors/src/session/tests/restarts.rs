@@ -3,10 +3,12 @@
 use wire::link::Going;
 
 use super::*;
+use crate::stream::messages::Restart;
 
 const GOING: Going = Going { delay_ms: 250, interval_ms: 2000 };
 
-fn lost(restart: Option<Going>, open_for: Option<Duration>, refused: bool) -> ChannelLost {
+fn lost(going: Option<Going>, open_for: Option<Duration>, refused: bool) -> ChannelLost {
+    let restart = going.map(|going| Restart { going, since: Instant::now() });
     ChannelLost { reason: "lost".to_owned(), refused, open_for, retry_hint: None, is_link: true, restart }
 }
 

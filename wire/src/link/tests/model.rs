@@ -10,6 +10,8 @@ use crate::link::{
     BodyKind, Frame, Going, Hello, HubEnd, Link, PIECE_OVERHEAD, Received, Resume, Violation, WINDOW,
 };
 
+const GOING: Going = Going { delay_ms: 7, interval_ms: 1000 };
+
 /// One step of the world.
 #[derive(Debug, Clone)]
 enum Step {
@@ -218,7 +220,7 @@ impl World {
                 let body = Bytes::from(self.beats.to_string());
                 self.registrar.send_control(&Frame::Beat { number: self.beats, body });
             }
-            Step::Going => self.hub.send_control(&Frame::Going(Going::of(0, 1))),
+            Step::Going => self.hub.send_control(&Frame::Going(GOING)),
             Step::Connect => self.connect(),
             Step::Waste(frames) => {
                 if let Some(oldest) = self.connections.front().filter(|_| self.connections.len() > 1) {
@@ -345,7 +347,7 @@ impl World {
                 assert_eq!((status, body), (200, Bytes::from(number.to_string())));
                 self.waits = false;
             }
-            Received::Going(going) => assert_eq!(going, Going::of(0, 1)),
+            Received::Going(going) => assert_eq!(going, GOING),
             Received::Hello(json) => {
                 for lost in self.registrar.attach(&Hello::parse(&json).unwrap().tasks).unwrap() {
                     self.cancelled.insert(number(&lost));

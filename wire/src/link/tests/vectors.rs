@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -106,11 +108,14 @@ proptest! {
 
     /// F84: at most 250 registrars of a hub connect within any second, in the first interval and in later ones.
     #[test]
-    fn registrars_of_a_hub_that_goes_are_spread(count in 1_u32..14_000) {
-        let times: Vec<_> = (0..count).map(|index| Going::of(index, count)).collect();
+    fn registrars_of_a_hub_that_goes_are_spread(count in 1_u32..12_000, late in 0_u64..100_000) {
+        let times: Vec<_> = (0..count).map(|index| Going::of(index, count, Duration::ZERO)).collect();
         for (index, going) in times.iter().enumerate() {
             prop_assert_eq!(going.interval_ms, times[0].interval_ms);
             prop_assert!(going.delay_ms < going.interval_ms, "number {}", index);
+            let told_late = Going::of(u32::try_from(index).unwrap(), count, Duration::from_millis(late));
+            let moment = (u64::from(told_late.delay_ms) + late) % u64::from(going.interval_ms);
+            prop_assert_eq!(moment, u64::from(going.delay_ms), "number {}", index);
             // The same place in the next interval.
             let later = match times.get(index + 250) {
                 Some(next) => next.delay_ms,
@@ -119,19 +124,26 @@ proptest! {
             };
             prop_assert!(later - going.delay_ms >= 1000, "number {}", index);
         }
-        prop_assert_eq!(times[0].interval_ms, (count * 42 / 10).max(1000));
+        prop_assert_eq!(times[0].interval_ms, (count * 5).max(1000));
     }
 }
 
 #[test]
 fn times_of_any_hub_are_held_within_a_minute() {
-    for (going, delay, interval) in [
-        (Going { delay_ms: 0, interval_ms: 0 }, 0, 1000),
-        (Going { delay_ms: 7, interval_ms: 4000 }, 7, 4000),
-        (Going { delay_ms: u32::MAX, interval_ms: u32::MAX }, 60_000, 60_000),
+    let ms = Duration::from_millis;
+    for (delay_ms, interval_ms, elapsed, next) in [
+        (0, 0, 0, 1000),
+        (7, 4000, 0, 7),
+        (7, 4000, 6, 1),
+        (7, 4000, 7, 4000),
+        (7, 4000, 4006, 1),
+        (7, 4000, 20_000, 4007 - (20_000 - 16_000)),
+        (u32::MAX, u32::MAX, 0, 60_000),
+        (u32::MAX, u32::MAX, 60_000, 60_000),
     ] {
-        assert_eq!((going.delay().as_millis(), going.interval().as_millis()), (delay, interval));
+        let going = Going { delay_ms, interval_ms };
+        assert_eq!(going.until_next(ms(elapsed)), ms(next), "{going:?} after {elapsed}");
     }
-    assert_eq!(Going::of(u32::MAX, 0), Going { delay_ms: 0, interval_ms: 1000 });
-    assert_eq!(Going::of(u32::MAX - 1, u32::MAX / 42).interval_ms, 60_000);
+    assert_eq!(Going::of(u32::MAX, 0, Duration::ZERO), Going { delay_ms: 0, interval_ms: 1000 });
+    assert_eq!(Going::of(u32::MAX - 1, u32::MAX, Duration::MAX).interval_ms, 60_000);
 }
