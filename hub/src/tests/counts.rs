@@ -109,7 +109,7 @@ async fn a_count_that_a_backend_refuses_is_passed_on() {
     hub.stop().await;
 }
 
-/// A count is no reason to wake a backend.
+/// F35: a count is no reason to wake a backend.
 #[actix_rt::test]
 async fn a_count_for_a_sleeping_backend_is_estimated_and_wakes_nothing() {
     let hub = hub().await;
@@ -148,7 +148,7 @@ async fn a_count_for_a_full_backend_is_estimated_at_once() {
     hub.stop().await;
 }
 
-/// An estimate reveals no LLM that the caller does not see.
+/// A01: an estimate reveals no LLM that the caller does not see.
 #[actix_rt::test]
 async fn a_count_for_a_hidden_llm_is_that_for_an_unknown_one() {
     let hub = hub().await;
