@@ -1,6 +1,6 @@
 //! Where a request has its prompt, and what names the conversation it belongs to.
 //!
-//! [`PromptScanner`] finds both in the pass that checks the JSON of a request. The spans are those of the raw text: two
+//! A scanner finds both in the pass that checks the JSON of a request. The spans are those of the raw text: two
 //! turns of a conversation have equal bytes there as long as their client writes its messages in one way.
 
 use std::ops::Range;

@@ -1,5 +1,6 @@
 //! What identifies the conversation of a call.
 
+use memchr::{memchr2, memmem};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState};
 
 /// Headers that name a session, in order of precedence.
@@ -11,6 +12,11 @@ pub(crate) const SESSION_HEADERS: [&str; 5] =
 pub(crate) const BLOCK: usize = 2 << 10;
 /// Most blocks that are compared: 512 KiB, the context of the largest models. Hashing them takes half a millisecond.
 const MAX_BLOCKS: usize = 256;
+
+/// Begins a line that Claude Code puts in front of its system text. It differs in each session, and backends do not get it.
+const ATTRIBUTION: &[u8] = b"x-anthropic-billing-header:";
+/// The first bytes of a system prompt in which the line is looked for: `[{"type":"text","text":"` and its like are before.
+const ATTRIBUTION_WITHIN: usize = 128;
 
 /// The same in all hubs of one build: they place a conversation alike without talking.
 type Agreed = BuildHasherDefault<DefaultHasher>;
@@ -92,6 +98,15 @@ impl Conversation {
     }
 }
 
+/// A system prompt, as JSON, behind the attribution line, so that sessions which differ only there share a prefix.
+pub(crate) fn behind_attribution(system: &[u8]) -> &[u8] {
+    let head = &system[..system.len().min(ATTRIBUTION_WITHIN)];
+    let Some(line) = memmem::find(head, ATTRIBUTION).map(|at| &system[at..]) else { return system };
+    // The line ends with an escaped line end, or with its text.
+    let end = memchr2(b'\\', b'"', line).unwrap_or(line.len());
+    &line[end..]
+}
+
 /// Calls `each` with the parts of `texts`, in order, cut at each [`BLOCK`] bytes of all of them together, and whether a
 /// block ends with the part. What is behind [`MAX_BLOCKS`] is left out.
 fn each_block(texts: [&[u8]; 3], mut each: impl FnMut(&[u8], bool)) {
@@ -107,5 +122,24 @@ fn each_block(texts: [&[u8]; 3], mut each: impl FnMut(&[u8], bool)) {
         }
         each(text, false);
         room -= text.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_differ_in_the_attribution_line_have_one_prefix() {
+        let line = |session: &str| format!("x-anthropic-billing-header: cc_version=2.1; cch={session};");
+        for session in ["a1", "f00"] {
+            let blocks = format!(r#"[{{"type":"text","text":"{}"}},{{"text":"You"}}]"#, line(session));
+            assert_eq!(behind_attribution(blocks.as_bytes()), br#""},{"text":"You"}]"#);
+            let text = format!(r#""{}\nYou are""#, line(session));
+            assert_eq!(behind_attribution(text.as_bytes()), br#"\nYou are""#);
+        }
+        for other in ["", r#""You are x-anthropic""#, &format!(r#""{}{}""#, "y".repeat(200), line("a"))] {
+            assert_eq!(behind_attribution(other.as_bytes()), other.as_bytes());
+        }
     }
 }

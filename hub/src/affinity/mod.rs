@@ -16,7 +16,7 @@ mod conversation;
 mod place;
 mod table;
 
-pub(crate) use conversation::{BLOCK, CallKeys, Conversation, SESSION_HEADERS};
+pub(crate) use conversation::{BLOCK, CallKeys, Conversation, SESSION_HEADERS, behind_attribution};
 pub(crate) use place::{Member, member_id};
 pub(crate) use table::AffinityTable;
 

@@ -11,7 +11,7 @@ use wire::prompt::PromptSpans;
 use wire::request_policy::{Edits, PolicyReport};
 use wire::task::Endpoint;
 
-use crate::affinity::{BLOCK, CallKeys};
+use crate::affinity::{BLOCK, CallKeys, behind_attribution};
 use crate::error::ApiError;
 use crate::model::UserId;
 use crate::offload::offload;
@@ -223,7 +223,7 @@ impl RequestBody {
         let part = |span: &Range<usize>| self.text.get(span.clone()).unwrap_or_default();
         CallKeys {
             name: session.or_else(|| name().map(str::as_bytes)),
-            opening: [tools, system, &opening].map(part),
+            opening: [part(tools), behind_attribution(part(system)), part(&opening)],
             prompt: self.prompt.size(),
         }
     }
