@@ -24,6 +24,7 @@ enum Command {
     Going(Going),
     Task(String, String),
     Close,
+    Cut,
 }
 
 #[derive(Default)]
@@ -114,6 +115,11 @@ impl LinkHub {
         self.command(link, Command::Close);
     }
 
+    /// Ends the connection of the link number `link` without a close frame.
+    pub(crate) fn cut(&self, link: usize) {
+        self.command(link, Command::Cut);
+    }
+
     fn command(&self, link: usize, command: Command) {
         self.state.links.borrow()[link].send(command).expect("the link is open");
     }
@@ -185,6 +191,7 @@ async fn link(connection: &mut Connection, request: &Request, state: &State) -> 
                     link.push(&id, BodyKind::Json, data.into());
                     link.finish(&id);
                 }
+                Some(Command::Cut) => return Ok(()),
                 Some(Command::Close) | None => {
                     codec.encode(ws::Message::Close(None), &mut out).unwrap();
                     return write.write_all(&out).await;

@@ -85,7 +85,7 @@ async fn a_502_after_a_hub_went_is_no_reason_for_a_channel_without_a_link() {
 async fn short_links_of_a_hub_that_goes_are_not_short() {
     let (hub, client, reading) = linked().await;
     hub.going(0, 0);
-    hub.close(0);
+    hub.cut(0);
     reading.await.unwrap();
     for link in 1..4 {
         let Ok(ControlChannel::Link(mut channel)) = client.open_channel(session()).await else {
@@ -93,7 +93,7 @@ async fn short_links_of_a_hub_that_goes_are_not_short() {
         };
         channel.next().await;
         hub.going(link, 0);
-        hub.close(link);
+        hub.cut(link);
         while channel.next().await.is_some_and(|event| !matches!(event, LinkEvent::Broken(_))) {}
     }
 }

@@ -58,21 +58,6 @@ async fn a_heartbeat_on_a_link_is_refused_with_the_status_and_body_of_a_post() {
     hub.stop().await;
 }
 
-/// A38: a revoked token is no longer good for a heartbeat, even before its link has ended.
-#[actix_rt::test]
-async fn a_heartbeat_on_a_link_does_not_outlive_its_token() {
-    let hub = hub().await;
-    let member = hub.member("bob").await;
-    let publisher = Publisher::register(&hub, &member, None, &[provider("bo")]).await;
-    let mut peer = Peer::open_as(&hub, &member, &publisher.session, Link::default()).await;
-    let body = json!({ "providerSessionId": publisher.session }).to_string();
-    assert_eq!(beat(&mut peer, 1, body.clone()).await.unwrap().0, 200);
-    hub.revoke("bob").await;
-    let answer = beat(&mut peer, 2, body).await;
-    assert!(answer.is_none_or(|(status, _)| status == 401));
-    hub.stop().await;
-}
-
 /// A27: the hub keeps at most one answer for a registrar that does not read.
 #[actix_rt::test]
 async fn a_heartbeat_before_the_answer_to_the_last_one_ends_the_link() {

@@ -74,3 +74,35 @@ fn refused(hub: &Hub, caller: &Caller, error: &ApiError) -> u16 {
     }
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock;
+    use crate::tests::publisher::{Publisher, provider};
+    use crate::tests::support::hub;
+
+    /// A38: a link ends within a second after its token was revoked. Until then, its heartbeats are refused.
+    #[actix_rt::test]
+    async fn a_heartbeat_on_a_link_does_not_outlive_its_token() {
+        let hub = hub().await;
+        let secret = hub.member("bob").await;
+        let session = Publisher::register(&hub, &secret, None, &[provider("bo")]).await.session;
+        let (caller, _) = hub.core().tokens.check(&secret, clock::now()).unwrap();
+        for expected in [200, 401] {
+            let (mut beat, body) = (Beat::Idle, json!({ "providerSessionId": session }).to_string());
+            beat.begin(hub.core(), &caller, 7, body.into(), Ok(BytesPermit::default())).unwrap();
+            let answer = poll_fn(|cx| beat.poll_answer(cx)).await;
+            let Ok(Some(Frame::Beaten { number, status, .. })) = Frame::decode(&answer) else {
+                panic!("{answer:?}")
+            };
+            assert_eq!((number, status), (7, expected));
+            hub.revoke("bob").await;
+        }
+        hub.stop().await;
+    }
+}
