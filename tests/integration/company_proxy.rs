@@ -183,7 +183,10 @@ async fn an_https_hub_is_reached_with_its_own_certificate_through_the_proxy() {
     assert!(distrusted.stdout.contains("opens a tunnel to"), "{distrusted:?}");
     let reason = format!("through the proxy 127.0.0.1:{}: its certificate is not accepted", proxy.port());
     assert!(distrusted.stdout.contains(&reason), "{distrusted:?}");
-    assert!(distrusted.stdout.contains(&format!("; the certificate is for {NAME}, from '")), "{distrusted:?}");
+    assert!(
+        distrusted.stdout.contains(&format!("; the certificate is for {NAME}, from '")),
+        "{distrusted:?}"
+    );
 }
 
 #[actix_rt::test]
