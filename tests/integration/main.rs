@@ -30,6 +30,7 @@ mod limits;
 mod link;
 mod machine;
 mod manage;
+mod openapi;
 mod pages;
 mod proxies;
 mod public_url;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest number of tokens that counts as known: a hundred times the longest context of today.
@@ -19,7 +20,7 @@ pub struct Abilities {
 }
 
 /// What a model accepts and returns; each left out if it is unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capabilities {
     /// Calls the functions that a request offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum length of a name in characters.
 pub const MAX_NAME: usize = 100;
+/// What [`check`] accepts, as a regular expression for schemas.
+pub const PATTERN: &str = "^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$";
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

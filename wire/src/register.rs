@@ -1,13 +1,16 @@
 //! `POST /_provider-register` (SPEC.md section 3.1), heartbeat and drain.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use crate::abilities::{Abilities, Capabilities};
+use crate::abilities::{Abilities, Capabilities, MAX_TOKENS};
+use crate::names::PATTERN;
 use crate::row::{Status, Tier, Timestamp, Visibility};
 
 /// The complete set of LLMs and agents of a publisher. It replaces the previous set.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterRequest {
     /// The session id that the publisher has stored.
@@ -22,24 +25,29 @@ pub struct RegisterRequest {
 }
 
 /// One LLM of a register call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderEntry {
     /// The wire name.
+    #[schemars(regex(pattern = PATTERN))]
     pub name: String,
     /// `openai`, `vllm`, `ollama`, `anthropic`, …
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 512))]
     pub provider_type: String,
     /// The model of the backend.
+    #[schemars(length(min = 1, max = 512))]
     pub model: String,
     /// Size class, a hint for callers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
     /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub description: Option<String>,
     /// The pool that it joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = PATTERN))]
     pub pool_name: Option<String>,
     /// Always sent; private if an older registrar leaves it out.
     #[serde(default)]
@@ -50,7 +58,7 @@ pub struct ProviderEntry {
     /// Seconds without data after which the publisher ends a call to its backend; left out if 600, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
-    /// Whether other users may send what the [request policy](crate::request_policy) refuses; left out if false.
+    /// Whether other users may send what the request policy refuses; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
     /// Maximum number of concurrent inferences; left out if 4, the default.
@@ -58,9 +66,11 @@ pub struct ProviderEntry {
     pub max_concurrency: Option<u32>,
     /// Tokens of prompt and answer together that the backend serves; left out if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_TOKENS))]
     pub context_length: Option<u32>,
     /// Tokens of the longest answer; left out if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_TOKENS))]
     pub max_output_tokens: Option<u32>,
     /// What the model can do; left out if unknown.
     #[serde(default, skip_serializing_if = "Capabilities::is_unknown")]
@@ -80,27 +90,34 @@ fn active() -> Status {
 }
 
 /// One agent of a register call.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentEntry {
     /// The wire name.
+    #[schemars(regex(pattern = PATTERN))]
     pub name: String,
     /// The wire name of its LLM.
+    #[schemars(length(min = 1, max = 512))]
     pub llm_name: String,
     /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub description: Option<String>,
     /// Inserted before the caller's messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
     pub system_prompt: Option<String>,
     /// Text for display.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub project: Option<String>,
     /// Defaults for request members: a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub default_params: Option<Box<RawValue>>,
     /// Data for callers: a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub extras: Option<Box<RawValue>>,
     /// Always sent; private by default.
     #[serde(default)]
@@ -115,7 +132,7 @@ pub struct RegisterAnswer {
     pub provider_session_id: String,
     /// Warnings about the accepted call: an array of texts. Another hub can send any JSON.
     #[serde(default)]
-    pub warnings: serde_json::Value,
+    pub warnings: Value,
 }
 
 impl RegisterAnswer {
@@ -124,7 +141,7 @@ impl RegisterAnswer {
 
     /// Iterates over the warnings that are texts.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        let texts = self.warnings.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let texts = self.warnings.as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.take(Self::MAX_WARNINGS)
     }
 }
@@ -134,19 +151,19 @@ impl RegisterAnswer {
 pub struct HeartbeatAnswer {
     /// Names of rows and agents that an admin deleted after the session registered them.
     #[serde(default)]
-    deleted: serde_json::Value,
+    deleted: Value,
 }
 
 impl HeartbeatAnswer {
     /// Iterates over the deleted names that are valid.
     pub fn deleted(&self) -> impl Iterator<Item = &str> {
-        let texts = self.deleted.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let texts = self.deleted.as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.filter(|name| crate::names::check(name).is_ok()).take(RegisterAnswer::MAX_WARNINGS)
     }
 }
 
 /// `POST /_provider-heartbeat`, and with the id alone `POST /_provider-drain`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Heartbeat {
     /// The session to keep alive, or to drain.
@@ -160,7 +177,7 @@ pub struct Heartbeat {
 }
 
 /// State of one provider (feature `status`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderStatus {
     /// The wire name.

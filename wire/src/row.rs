@@ -1,9 +1,12 @@
 //! LLMs and agents as the hub shows them to callers (SPEC.md section 3.7).
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::abilities::Capabilities;
 
@@ -39,16 +42,30 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Self(moment.as_millisecond()))
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
     }
 }
 
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -116,7 +133,7 @@ wire_enum! {
 }
 
 /// One LLM.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LlmRow {
     /// Permanent id.
@@ -155,7 +172,7 @@ pub struct LlmRow {
     pub created_at: Timestamp,
     /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Whether other users may send what the [request policy](crate::request_policy) refuses; left out if false.
+    /// Whether other users may send what the request policy refuses; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_remote_urls: bool,
     /// Tokens of prompt and answer together that the backend serves; left out if unknown.
@@ -173,7 +190,7 @@ pub struct LlmRow {
 }
 
 /// One agent: a named prompt with default parameters for an LLM.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRow {
     /// Permanent id.
@@ -210,14 +227,16 @@ pub struct AgentRow {
 }
 
 /// The members of an agent that can be long.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentAdds {
     /// Inserted before the caller's messages.
     pub system_prompt: Option<String>,
     /// Defaults for request members.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub default_params: Option<Box<RawValue>>,
     /// Data for callers.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub extras: Option<Box<RawValue>>,
 }
 

@@ -24,8 +24,9 @@ use crate::telemetry::Limit;
 const MAX_ANONYMOUS_HEAD: usize = 16 << 10;
 
 /// Whether a path is public: these tell nothing about the hub's data.
-fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico") || path.starts_with("/console/")
+pub(crate) fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico" | "/openapi.json")
+        || path.starts_with("/console/")
 }
 
 /// Puts the [`Caller`] into the request or answers 401, and renders every error in the dialect of its path. Wraps the whole

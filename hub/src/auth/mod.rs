@@ -11,7 +11,7 @@ mod tokens;
 pub(crate) use attempts::network;
 pub use bootstrap::AdminToken;
 pub(crate) use bootstrap::admin_token;
-pub(crate) use guard::{Admin, guard};
+pub(crate) use guard::{Admin, guard, is_open};
 pub use table::{NotAToken, TokenSecret};
 pub use tokens::CreateError;
 pub(crate) use tokens::{NewToken, RevokeError, TokenCheck, Tokens, check_user};

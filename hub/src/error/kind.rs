@@ -51,7 +51,6 @@ macro_rules! kinds {
             }
 
             /// The meaning in the table of SPEC.md.
-            #[cfg(test)]
             pub fn meaning(self) -> String {
                 match self { $(Self::$kind => concat!($($doc),+).trim().to_owned()),+ }
             }

@@ -1,30 +1,54 @@
 //! `/api/v1/agents`: agents, and chat with one (SPEC.md section 5).
 
-use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post, put};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use wire::row::AgentRow;
 use wire::task::Endpoint;
 
 use super::change::{AGENT, ChangeTurn, change, refused};
-use super::inference::InferenceCall;
+use super::inference::{InferenceCall, chat};
 use super::list::pages_by_name;
+use super::openapi::{Routes, about, shape};
 use super::{body, naming};
 use crate::agents;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::Caller;
 use crate::quota::BytesPermit;
 use crate::random;
 use crate::registry::AgentSpec;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/agents", get().to(all))
-        .route("/api/v1/agents", post().to(create))
-        .route("/api/v1/agents/{name}", get().to(one))
-        .route("/api/v1/agents/{name}", put().to(update))
-        .route("/api/v1/agents/{name}", delete().to(remove))
-        .route("/api/v1/agents/{name}/infer", post().to(infer));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let one = shape::<AgentRow>;
+    let taken = [ErrorKind::Conflict];
+    let others = [ErrorKind::Forbidden, ErrorKind::NotFound, ErrorKind::Conflict];
+    routes
+        .get(
+            "/api/v1/agents",
+            all,
+            about("Agents, without their prompts").returns(200, shape::<Vec<AgentRow>>),
+        )
+        .post(
+            "/api/v1/agents",
+            create,
+            about("Creates an agent").takes(shape::<AgentSpec>).changes().returns(201, one).refuses(&taken),
+        )
+        .get(
+            "/api/v1/agents/{name}",
+            self::one,
+            about("An agent").returns(200, one).refuses(&[ErrorKind::NotFound]),
+        )
+        .put(
+            "/api/v1/agents/{name}",
+            update,
+            about("Changes an agent").takes(shape::<AgentSpec>).changes().returns(200, one).refuses(&others),
+        )
+        .delete(
+            "/api/v1/agents/{name}",
+            remove,
+            about("Deletes an agent").changes().returns_nothing(204).refuses(&others),
+        )
+        .post("/api/v1/agents/{name}/infer", infer, chat("Chat with an agent"));
 }
 
 /// All agents, without their prompts and other long fields.

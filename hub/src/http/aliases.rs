@@ -1,23 +1,50 @@
 //! `/api/v1/aliases`: other names for rows, pools and agents (SPEC.md section 5, aliases).
 
-use actix_web::web::{self, Path, Payload, ServiceConfig, delete, get, put};
+use actix_web::web::{self, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body;
 use super::change::{ALIAS, change};
 use super::list::{PAGE, pages};
-use crate::error::ApiError;
+use super::openapi::{Routes, about, shape};
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
 use crate::model::{AliasScope, Caller, Role};
 use crate::quota::BytesPermit;
+use crate::registry::AliasView;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/aliases", get().to(all))
-        .route("/api/v1/aliases/{name}", get().to(one))
-        .route("/api/v1/aliases/{name}", put().to(set))
-        .route("/api/v1/aliases/{name}", delete().to(remove));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let user = |summary| about(summary).query("user", "Whose alias it is").refuses(&[ErrorKind::BadRequest]);
+    routes
+        .get(
+            "/api/v1/aliases",
+            all,
+            about("Aliases that the caller sees").returns(200, shape::<Vec<AliasView>>),
+        )
+        .get(
+            "/api/v1/aliases/{name}",
+            one,
+            user("An alias").returns(200, shape::<AliasView>).refuses(&[ErrorKind::NotFound]),
+        )
+        .put(
+            "/api/v1/aliases/{name}",
+            set,
+            user("Creates or changes an alias")
+                .takes(shape::<NewTarget>)
+                .changes()
+                .returns(200, shape::<AliasView>)
+                .refuses(&[ErrorKind::Forbidden, ErrorKind::NotFound, ErrorKind::Conflict]),
+        )
+        .delete(
+            "/api/v1/aliases/{name}",
+            remove,
+            user("Deletes an alias")
+                .changes()
+                .returns_nothing(204)
+                .refuses(&[ErrorKind::Forbidden, ErrorKind::NotFound]),
+        );
 }
 
 /// The query of a call about one alias.
@@ -47,7 +74,8 @@ impl Query {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewAlias")]
 struct NewTarget {
     target: String,
 }

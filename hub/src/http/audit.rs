@@ -1,14 +1,15 @@
 //! `GET /api/v1/audit?since=&user=&llm=&id=&limit=`: inferences, newest first; a member's own, all for an admin.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Query, ServiceConfig, get};
+use actix_web::web::Query;
 use serde::Deserialize;
 use wire::row::Timestamp;
 
 use super::list::limit;
+use super::openapi::{Routes, about, shape};
 use super::tokens::duration;
 use crate::clock;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::store::AuditQuery;
@@ -18,8 +19,19 @@ const MAX_ROWS: usize = 1000;
 /// Default of `limit`.
 const DEFAULT_ROWS: usize = 100;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config.route("/api/v1/audit", get().to(list));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    routes.get(
+        "/api/v1/audit",
+        list,
+        about("Inferences, newest first")
+            .query("since", "A time before now such as 7d, or a moment in RFC 3339")
+            .query("user", "Only calls of this user")
+            .query("llm", "Only calls of this LLM")
+            .query("id", "The id of an inference, of its task or of its request")
+            .limit("Most rows, 100 unless given, at most 1,000")
+            .returns(200, shape::<Vec<AuditRecord>>)
+            .refuses(&[ErrorKind::StoreUnavailable]),
+    );
 }
 
 #[derive(Deserialize)]

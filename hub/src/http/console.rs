@@ -3,9 +3,10 @@
 //! The files need no token and contain no data; the page requests the API with the token that its user enters.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Path, ServiceConfig, get};
+use actix_web::web::Path;
 
-use crate::error::ApiError;
+use super::openapi::{Routes, about};
+use crate::error::{ApiError, ErrorKind};
 
 /// Allows scripts and styles of the hub only: nothing inline, no frames, no forms.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -42,11 +43,13 @@ const FILES: &[(&str, &str, &str)] = files![
     "tokens.js" SCRIPT,
 ];
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/", get().to(async || file(HTML, PAGE)))
-        .route("/favicon.ico", get().to(async || file(SVG, ICON)))
-        .route("/console/{file}", get().to(respond));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let files = about("A file of the console").returns_media(200, SCRIPT);
+    let files = files.returns_media(200, CSS).returns_media(200, SVG).refuses(&[ErrorKind::NotFound]);
+    routes
+        .get("/", async || file(HTML, PAGE), about("The console").returns_media(200, HTML))
+        .get("/favicon.ico", async || file(SVG, ICON), about("The console's icon").returns_media(200, SVG))
+        .get("/console/{file}", respond, files);
 }
 
 async fn respond(name: Path<String>) -> Result<HttpResponse, ApiError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, ServiceConfig, get};
+use actix_web::web::Data;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
@@ -18,6 +18,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use wire::sse::write_event;
 
+use super::openapi::{Routes, about};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::hub::HubData;
@@ -34,9 +35,10 @@ const MAX_WATCHERS: usize = 256;
 /// Streams reserved for admins, who need to see what fills the others.
 const RESERVED: usize = 16;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    let watchers = Data::new(Watchers::default());
-    config.app_data(watchers).route("/api/v1/events", get().to(open));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let about = about("What the caller may see, and what changes of it, as server-sent events");
+    let about = about.returns_media(200, "text/event-stream").refuses(&[ErrorKind::HubStopping]);
+    routes.data(Data::new(Watchers::default())).get("/api/v1/events", open, about);
 }
 
 /// The number of open streams, in total and of each user.

@@ -4,16 +4,19 @@
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
-use actix_web::web::{Payload, ServiceConfig, post};
+use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use schemars::json_schema;
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
 use super::body;
 use super::middleware::PathModel;
+use super::openapi::shapes::{any_object, seconds, token_count};
+use super::openapi::{Operation, Routes, Shape, about};
 use crate::affinity::SESSION_HEADERS;
 use crate::agents;
 use crate::dispatch::{InferenceRequest, RequestBody, serve};
-use crate::error::{ApiError, Dialect};
+use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller};
 use crate::registry::{Registry, Target};
@@ -126,7 +129,94 @@ const DEFAULT: &str = "default";
 /// Most names in the error for a call without a model.
 const MAX_NAMED: usize = 5;
 
-pub(super) fn register(config: &mut ServiceConfig) {
+/// The description of a chat with a row, a pool or an agent that the path names.
+pub(super) fn chat(summary: &'static str) -> Operation {
+    let body: Shape = |_| {
+        json_schema!({
+            "description": "A request for /v1/chat/completions",
+            "type": "object",
+            "properties": { "stream": { "type": ["boolean", "null"] } },
+        })
+    };
+    describe(about(summary).takes(body), Endpoint::ChatCompletions).refuses(&[ErrorKind::NotFound])
+}
+
+/// The description of an endpoint of OpenAI's and Anthropic's APIs. Bodies are passed on, so only what the hub reads of them is
+/// described.
+fn of_endpoint(endpoint: Endpoint) -> Operation {
+    let summary = match endpoint {
+        Endpoint::ChatCompletions => "Chat completions of OpenAI's API",
+        Endpoint::Completions => "Completions of OpenAI's API",
+        Endpoint::Embeddings => "Embeddings of OpenAI's API",
+        Endpoint::Responses => "Responses of OpenAI's API",
+        Endpoint::Messages => "Messages of Anthropic's API",
+        Endpoint::Rerank => "Ranks of documents",
+        Endpoint::CountTokens => "Counts the tokens of a request for /v1/messages",
+        Endpoint::InputTokens => "Counts the tokens of a request for /v1/responses",
+    };
+    let whole: Shape = |_| {
+        json_schema!({
+            "description": "Passed on; the hub reads `model`",
+            "type": "object",
+            "properties": { "model": { "type": ["string", "null"] } },
+        })
+    };
+    let streamed: Shape = |_| {
+        json_schema!({
+            "description": "Passed on; the hub reads `model` and `stream`",
+            "type": "object",
+            "properties": {
+                "model": { "type": ["string", "null"] },
+                "stream": { "type": ["boolean", "null"] },
+            },
+        })
+    };
+    let body = if endpoint.can_stream() { streamed } else { whole };
+    describe(about(summary).takes(body), endpoint).refuses(&[ErrorKind::ModelNotFound])
+}
+
+fn describe(operation: Operation, endpoint: Endpoint) -> Operation {
+    let operation = operation
+        .header("x-queue-timeout", "Longest wait for a free member, in seconds", seconds)
+        .returns_header("x-virtual-llm-row", "The row that answered, if the caller may see it")
+        .returns_header("server-timing", "Times in milliseconds: queue, first, total")
+        .passes_errors()
+        .refuses(UNANSWERED);
+    match endpoint {
+        Endpoint::CountTokens | Endpoint::InputTokens => operation
+            .returns(200, token_count)
+            .returns_header("x-virtual-llm-estimate", "`true` if the hub estimated the count"),
+        _ if endpoint.can_stream() => {
+            operation.returns(200, any_object).returns_media(200, "text/event-stream")
+        }
+        _ => operation.returns(200, any_object),
+    }
+}
+
+/// The errors of calls that no publisher answered.
+const UNANSWERED: &[ErrorKind] = &[
+    ErrorKind::QueueFull,
+    ErrorKind::BadGateway,
+    ErrorKind::BackendKey,
+    ErrorKind::PublisherRefused,
+    ErrorKind::NotPublished,
+    ErrorKind::Interrupted,
+    ErrorKind::Unavailable,
+    ErrorKind::PublisherAway,
+    ErrorKind::PublisherLost,
+    ErrorKind::PublisherStopping,
+    ErrorKind::Paused,
+    ErrorKind::BackendUnavailable,
+    ErrorKind::NoRoom,
+    ErrorKind::Waking,
+    ErrorKind::WakeFailed,
+    ErrorKind::HubStopping,
+    ErrorKind::HubBusy,
+    ErrorKind::Timeout,
+    ErrorKind::StreamIdle,
+];
+
+pub(super) fn register(routes: &mut Routes<'_>) {
     for endpoint in [
         Endpoint::ChatCompletions,
         Endpoint::Completions,
@@ -138,7 +228,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
         Endpoint::InputTokens,
     ] {
         let infer = move |hub, caller, req, payload| infer(endpoint, hub, caller, req, payload);
-        config.route(&format!("/v1/{}", endpoint.as_str()), post().to(infer));
+        routes.post(format!("/v1/{}", endpoint.as_str()), infer, of_endpoint(endpoint));
     }
 }
 

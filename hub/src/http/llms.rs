@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{Path, Payload, Query, ServiceConfig, delete, get, post, put};
+use actix_web::web::{Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::json::quote;
 use wire::row::{LlmRow, Timestamp};
@@ -11,9 +12,10 @@ use wire::task::Endpoint;
 
 use super::body;
 use super::change::{LLM, change};
-use super::inference::InferenceCall;
+use super::inference::{InferenceCall, chat};
 use super::list::{limit, pages_by_name};
-use crate::error::ApiError;
+use super::openapi::{Routes, about, shape};
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{AuditRecord, Caller, Role};
 use crate::quota::BytesPermit;
@@ -27,16 +29,51 @@ const TASKS: usize = 50;
 /// Largest `limit` in `/tasks`.
 const MAX_TASKS: usize = 500;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/llms", get().to(all))
-        .route("/api/v1/llms", post().to(create))
-        .route("/api/v1/llms/{name}", get().to(one))
-        .route("/api/v1/llms/{name}", put().to(update))
-        .route("/api/v1/llms/{name}", delete().to(remove))
-        .route("/api/v1/llms/{name}/members", get().to(members))
-        .route("/api/v1/llms/{name}/tasks", get().to(tasks))
-        .route("/api/v1/llms/{name}/infer", post().to(infer));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let others = [ErrorKind::Forbidden, ErrorKind::NotFound, ErrorKind::Conflict];
+    let unknown = [ErrorKind::NotFound];
+    routes
+        .get("/api/v1/llms", all, about("LLMs that the caller sees").returns(200, shape::<Vec<LlmRow>>))
+        .post(
+            "/api/v1/llms",
+            create,
+            about("Creates a public LLM, for admins")
+                .takes(shape::<LlmSpec>)
+                .changes()
+                .returns(201, shape::<LlmRow>)
+                .refuses(&[ErrorKind::Forbidden, ErrorKind::Conflict]),
+        )
+        .get("/api/v1/llms/{name}", one, about("An LLM").returns(200, shape::<DetailedLlm>).refuses(&unknown))
+        .put(
+            "/api/v1/llms/{name}",
+            update,
+            about("Changes a public LLM, for admins")
+                .takes(shape::<LlmSpec>)
+                .changes()
+                .returns(200, shape::<UpdatedLlm>)
+                .refuses(&others),
+        )
+        .delete(
+            "/api/v1/llms/{name}",
+            remove,
+            about("Deletes an LLM, for admins").changes().returns_nothing(204).refuses(&others),
+        )
+        .get(
+            "/api/v1/llms/{name}/members",
+            members,
+            about("The members of a pool, or of an LLM's pool")
+                .returns(200, shape::<PoolMembers>)
+                .refuses(&unknown),
+        )
+        .get(
+            "/api/v1/llms/{name}/tasks",
+            tasks,
+            about("The newest inferences of an LLM")
+                .limit("Most inferences, 50 unless given, at most 500")
+                .returns(200, shape::<Vec<LlmTask>>)
+                .refuses(&[ErrorKind::NotFound, ErrorKind::StoreUnavailable]),
+        )
+        .post("/api/v1/llms/{name}/infer", infer, chat("Chat with an LLM or a pool"));
 }
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {
@@ -57,6 +94,22 @@ async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpRes
     let row = registry.llm(&caller, &name).map(|llm| registry.detailed_llm(&caller, llm));
     drop(registry);
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found(LLM, &name))?))
+}
+
+/// The text that [`members`] writes a page at a time.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct PoolMembers {
+    pool_name: String,
+    /// Whether an LLM names the pool; otherwise it is a pool of one.
+    explicit: bool,
+    size: usize,
+    active_count: usize,
+    /// Cached tokens of 100 prompt tokens of the members; left out if nothing was counted.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    cache_hit_percent: Option<u8>,
+    members: Vec<DetailedLlm>,
 }
 
 async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -117,7 +170,7 @@ async fn create(
 }
 
 /// A changed row, with a warning for each part of the change that was not made.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct UpdatedLlm {
     #[serde(flatten)]
     row: LlmRow,
@@ -163,7 +216,7 @@ async fn remove(hub: HubData, caller: Caller, name: Path<String>) -> Result<Http
 }
 
 /// An inference of a row, from the audit.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct LlmTask {
     id: String,

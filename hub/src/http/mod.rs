@@ -20,6 +20,7 @@ pub(crate) mod middleware;
 mod models;
 mod names;
 pub(crate) mod naming;
+mod openapi;
 mod pools;
 mod registrar;
 mod status;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 
+use self::openapi::Routes;
 use crate::hub::Hub;
 
 /// Registers all routes of `hub`.
@@ -37,22 +39,37 @@ pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + 
     let hub = hub.clone();
     move |config| {
         config.app_data(Data::from(hub.clone())).app_data(Data::from(hub.tokens.clone()));
-        // actix-router tries routes in this order, and a pattern with a name in it costs a regular expression: the most
-        // frequent routes come first.
-        inference::register(config);
-        registrar::register(config);
-        status::register(config);
-        tokens::register(config);
-        audit::register(config);
-        durable_tasks::register(config);
-        llms::register(config);
-        agents::register(config);
-        pools::register(config);
-        names::register(config);
-        aliases::register(config);
-        models::register(config);
-        events::register(config);
-        console::register(config);
-        stored::register(config);
+        add_routes(&mut Routes::new(config));
     }
+}
+
+fn add_routes(routes: &mut Routes<'_>) {
+    // actix-router tries routes in this order, and a pattern with a name in it costs a regular expression: the most frequent
+    // routes come first.
+    routes
+        .section("Inference", inference::register)
+        .section("Registrars", registrar::register)
+        .section("Health", status::register)
+        .section("Tokens", tokens::register)
+        .section("Audit", audit::register)
+        .section("Durable tasks", durable_tasks::register)
+        .section("LLMs", llms::register)
+        .section("Agents", agents::register)
+        .section("Pools", pools::register)
+        .section("Names", names::register)
+        .section("Aliases", aliases::register)
+        .section("Models", models::register)
+        .section("Events", events::register)
+        .section("Console", console::register)
+        .section("Not stored", stored::register)
+        .section("Document", openapi::register);
+}
+
+/// The method and the pattern of each route.
+#[cfg(test)]
+pub(crate) fn registered_routes() -> Vec<(String, String)> {
+    openapi::described_routes()
+        .iter()
+        .map(|route| (route.method.to_string(), route.path.to_string()))
+        .collect()
 }

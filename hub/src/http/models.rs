@@ -3,25 +3,59 @@
 
 use std::collections::{HashMap, HashSet};
 
-use actix_web::web::{Path, Query, ServiceConfig, get};
+use actix_web::web::{Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::Capabilities;
 use wire::row::{Status, Timestamp};
 
 use super::list::{PAGE, pages};
-use crate::error::{ApiError, Dialect};
+use super::openapi::shapes::either;
+use super::openapi::{Routes, about, shape};
+use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller, Llm};
 use crate::registry::{Offer, Registry};
 
 mod anthropic;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config.route("/v1/models", get().to(all)).route("/v1/models/{id}", get().to(one));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let about = |summary| {
+        let description = "Makes the answer that of Anthropic's API, as `x-api-key` does";
+        about(summary).header("anthropic-version", description, shape::<String>).in_both_dialects()
+    };
+    let page = "Of Anthropic's API: the page of the list";
+    routes
+        .get(
+            "/v1/models",
+            all,
+            about("The names that a request's `model` may have")
+                .query("limit", page)
+                .query("after_id", page)
+                .query("before_id", page)
+                .query("lifecycle", page)
+                .returns(200, either::<ModelList, anthropic::List>)
+                .refuses(&[ErrorKind::BadRequest]),
+        )
+        .get(
+            "/v1/models/{id}",
+            one,
+            about("A name that a request's `model` may have")
+                .returns(200, either::<Model, anthropic::Info>)
+                .refuses(&[ErrorKind::ModelNotFound]),
+        );
 }
 
-#[derive(Serialize)]
+/// The text that [`all`] writes a page at a time.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+#[derive(Serialize, JsonSchema)]
 struct Model {
     id: String,
     object: &'static str,

@@ -1,27 +1,52 @@
 //! `/api/v1/names`: the owners of names, changed or removed by admins (SPEC.md section 5).
 
-use actix_web::web::{Path, Payload, ServiceConfig, delete, get, put};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body;
 use super::change::{NAME, change};
 use super::list::pages_by_name;
-use crate::error::ApiError;
+use super::openapi::{Routes, about, shape};
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::quota::BytesPermit;
 use crate::registry::NameView;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/names", get().to(all))
-        .route("/api/v1/names/{name}", get().to(one))
-        .route("/api/v1/names/{name}", put().to(give))
-        .route("/api/v1/names/{name}", delete().to(free));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    routes
+        .get(
+            "/api/v1/names",
+            all,
+            about("The caller's names, for an admin all").returns(200, shape::<Vec<NameView>>),
+        )
+        .get(
+            "/api/v1/names/{name}",
+            one,
+            about("A name and its owner").returns(200, shape::<NameView>).refuses(&[ErrorKind::NotFound]),
+        )
+        .put(
+            "/api/v1/names/{name}",
+            give,
+            about("Gives a name to another user, for admins")
+                .takes(shape::<NewOwner>)
+                .changes()
+                .returns(200, shape::<NameView>)
+                .refuses(&[ErrorKind::Forbidden, ErrorKind::NotFound]),
+        )
+        .delete(
+            "/api/v1/names/{name}",
+            free,
+            about("Frees a name that nothing has")
+                .changes()
+                .returns_nothing(204)
+                .refuses(&[ErrorKind::NotFound, ErrorKind::Conflict]),
+        );
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct NewOwner {
     owner_id: String,

@@ -1,21 +1,31 @@
 //! `/api/v1/pools`: pools and their members, and which rows may join (SPEC.md section 5).
 
 use actix_web::HttpResponse;
-use actix_web::web::{Path, ServiceConfig, delete, get, put};
+use actix_web::web::Path;
 
 use super::change::{POOL, change};
 use super::list::{PAGE, pages};
-use crate::error::ApiError;
+use super::openapi::{Routes, about, shape};
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::Caller;
 use crate::quota::BytesPermit;
+use crate::registry::PoolView;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/pools", get().to(all))
-        .route("/api/v1/pools/{pool}", get().to(one))
-        .route("/api/v1/pools/{pool}/members/{llm}", put().to(admit))
-        .route("/api/v1/pools/{pool}/members/{llm}", delete().to(dismiss));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let member = |summary| {
+        let errors = [ErrorKind::Forbidden, ErrorKind::NotFound, ErrorKind::Conflict];
+        about(summary).changes().returns(200, shape::<PoolView>).refuses(&errors)
+    };
+    routes
+        .get("/api/v1/pools", all, about("Pools that the caller sees").returns(200, shape::<Vec<PoolView>>))
+        .get(
+            "/api/v1/pools/{pool}",
+            one,
+            about("A pool").returns(200, shape::<PoolView>).refuses(&[ErrorKind::NotFound]),
+        )
+        .put("/api/v1/pools/{pool}/members/{llm}", admit, member("Admits a row to a pool"))
+        .delete("/api/v1/pools/{pool}/members/{llm}", dismiss, member("Takes a row out of a pool"));
 }
 
 async fn all(hub: HubData, caller: Caller) -> HttpResponse {

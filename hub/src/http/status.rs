@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::{ServiceConfig, get};
+use schemars::json_schema;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::openapi::{Routes, Shape, about};
 use crate::error::{ApiError, ErrorKind};
 use crate::http::list::{PAGE, ok_json};
 use crate::hub::HubData;
@@ -16,11 +17,26 @@ use crate::telemetry::{Metrics, metrics_text};
 /// Longest wait for the store in `/readyz`: the time-outs of load balancers are a few seconds.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/healthz", get().to(async || ok_json(r#"{"status":"ok"}"#)))
-        .route("/readyz", get().to(ready))
-        .route("/metrics", get().to(metrics));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let status: Shape = |_| json_schema!({ "type": "object", "required": ["status"], "properties": { "status": { "type": "string" } } });
+    routes
+        .get(
+            "/healthz",
+            async || ok_json(r#"{"status":"ok"}"#),
+            about("Whether the hub serves").returns(200, status),
+        )
+        .get(
+            "/readyz",
+            ready,
+            about("Whether the hub takes calls and its store can be written")
+                .returns(200, status)
+                .refuses(&[ErrorKind::HubStopping, ErrorKind::StoreUnavailable]),
+        )
+        .get(
+            "/metrics",
+            metrics,
+            about("Metrics for Prometheus").returns_media(200, Metrics::content_type()),
+        );
 }
 
 /// Whether the hub takes calls and its store can be written. Needs no token, since it says nothing else.

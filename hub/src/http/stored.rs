@@ -4,45 +4,46 @@
 use std::future::{Ready, ready};
 
 use actix_web::HttpResponse;
-use actix_web::web::{ServiceConfig, delete, get, post};
 
+use super::openapi::{Routes, about};
 use crate::error::{ApiError, ErrorKind};
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/v1/chat/completions", get().to(refuse))
-        .route("/v1/chat/completions/{id}", get().to(refuse))
-        .route("/v1/chat/completions/{id}", post().to(refuse))
-        .route("/v1/chat/completions/{id}", delete().to(refuse))
-        .route("/v1/chat/completions/{id}/messages", get().to(refuse))
-        .route("/v1/responses/compact", post().to(refuse))
-        .route("/v1/responses/{id}", get().to(refuse))
-        .route("/v1/responses/{id}", delete().to(refuse))
-        .route("/v1/responses/{id}/cancel", post().to(refuse))
-        .route("/v1/responses/{id}/input_items", get().to(refuse))
-        .route("/v1/conversations", post().to(refuse))
-        .route("/v1/conversations/{id}", get().to(refuse))
-        .route("/v1/conversations/{id}", post().to(refuse))
-        .route("/v1/conversations/{id}", delete().to(refuse))
-        .route("/v1/conversations/{id}/items", get().to(refuse))
-        .route("/v1/conversations/{id}/items", post().to(refuse))
-        .route("/v1/conversations/{id}/items/{item}", get().to(refuse))
-        .route("/v1/conversations/{id}/items/{item}", delete().to(refuse))
-        .route("/v1/files", get().to(refuse))
-        .route("/v1/files", post().to(refuse))
-        .route("/v1/files/{id}", get().to(refuse))
-        .route("/v1/files/{id}", delete().to(refuse))
-        .route("/v1/files/{id}/content", get().to(refuse))
-        .route("/v1/batches", get().to(refuse))
-        .route("/v1/batches", post().to(refuse))
-        .route("/v1/batches/{id}", get().to(refuse))
-        .route("/v1/batches/{id}/cancel", post().to(refuse))
-        .route("/v1/messages/batches", get().to(refuse))
-        .route("/v1/messages/batches", post().to(refuse))
-        .route("/v1/messages/batches/{id}", get().to(refuse))
-        .route("/v1/messages/batches/{id}", delete().to(refuse))
-        .route("/v1/messages/batches/{id}/cancel", post().to(refuse))
-        .route("/v1/messages/batches/{id}/results", get().to(refuse));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let none = || about("Not offered: the hub stores nothing").refuses(&[ErrorKind::NothingStored]);
+    routes
+        .get("/v1/chat/completions", refuse, none())
+        .get("/v1/chat/completions/{id}", refuse, none())
+        .post("/v1/chat/completions/{id}", refuse, none())
+        .delete("/v1/chat/completions/{id}", refuse, none())
+        .get("/v1/chat/completions/{id}/messages", refuse, none())
+        .post("/v1/responses/compact", refuse, none())
+        .get("/v1/responses/{id}", refuse, none())
+        .delete("/v1/responses/{id}", refuse, none())
+        .post("/v1/responses/{id}/cancel", refuse, none())
+        .get("/v1/responses/{id}/input_items", refuse, none())
+        .post("/v1/conversations", refuse, none())
+        .get("/v1/conversations/{id}", refuse, none())
+        .post("/v1/conversations/{id}", refuse, none())
+        .delete("/v1/conversations/{id}", refuse, none())
+        .get("/v1/conversations/{id}/items", refuse, none())
+        .post("/v1/conversations/{id}/items", refuse, none())
+        .get("/v1/conversations/{id}/items/{item}", refuse, none())
+        .delete("/v1/conversations/{id}/items/{item}", refuse, none())
+        .get("/v1/files", refuse, none())
+        .post("/v1/files", refuse, none())
+        .get("/v1/files/{id}", refuse, none())
+        .delete("/v1/files/{id}", refuse, none())
+        .get("/v1/files/{id}/content", refuse, none())
+        .get("/v1/batches", refuse, none())
+        .post("/v1/batches", refuse, none())
+        .get("/v1/batches/{id}", refuse, none())
+        .post("/v1/batches/{id}/cancel", refuse, none())
+        .get("/v1/messages/batches", refuse, none())
+        .post("/v1/messages/batches", refuse, none())
+        .get("/v1/messages/batches/{id}", refuse, none())
+        .delete("/v1/messages/batches/{id}", refuse, none())
+        .post("/v1/messages/batches/{id}/cancel", refuse, none())
+        .get("/v1/messages/batches/{id}/results", refuse, none());
 }
 
 fn refuse() -> Ready<Result<HttpResponse, ApiError>> {

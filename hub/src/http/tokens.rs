@@ -2,29 +2,56 @@
 
 use std::time::Duration;
 
-use actix_web::web::{Path, Payload, ServiceConfig, delete, get, post};
+use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
 use super::body;
+use super::openapi::{Routes, about, shape};
 use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Caller, Role, Token};
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/tokens", post().to(create))
-        .route("/api/v1/tokens", get().to(list))
-        .route("/api/v1/tokens/{id}", delete().to(revoke))
-        .route("/api/v1/whoami", get().to(whoami));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let admin = |summary| about(summary).refuses(&[ErrorKind::Forbidden]);
+    routes
+        .post(
+            "/api/v1/tokens",
+            create,
+            admin("Creates a token, for admins")
+                .takes(shape::<TokenRequest>)
+                .returns(201, shape::<TokenView<'_>>)
+                .refuses(&[ErrorKind::Conflict, ErrorKind::StoreUnavailable]),
+        )
+        .get(
+            "/api/v1/tokens",
+            list,
+            admin("Tokens without their secrets, for admins").returns(200, shape::<Vec<TokenView<'_>>>),
+        )
+        .delete(
+            "/api/v1/tokens/{id}",
+            revoke,
+            admin("Revokes a token, for admins").returns_nothing(204).refuses(&[
+                ErrorKind::NotFound,
+                ErrorKind::Conflict,
+                ErrorKind::StoreUnavailable,
+            ]),
+        )
+        .get(
+            "/api/v1/whoami",
+            whoami,
+            about("The caller, and the hub's address and version").returns(200, shape::<Whoami<'_>>),
+        );
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct TokenRequest {
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"))]
     user: String,
     #[serde(default)]
     role: Option<String>,
@@ -35,7 +62,7 @@ struct TokenRequest {
     expires_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct TokenView<'a> {
     id: &'a str,
@@ -103,7 +130,7 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
     Ok(HttpResponse::NoContent().finish())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Whoami<'a> {
     user: &'a str,

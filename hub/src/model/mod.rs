@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use wire::row::{Timestamp, Visibility};
 
 mod alias;
@@ -81,7 +82,7 @@ pub struct Token {
 }
 
 /// One inference, for the audit and for `get task`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
     /// The inference's id in the list of tasks; empty in a row of an older version.
@@ -154,7 +155,7 @@ pub struct DurableTask {
 }
 
 /// The state of a durable task (SPEC.md section 5, queue).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskStatus {
     /// Waits for a publisher with capacity.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
@@ -68,7 +69,7 @@ impl AliasTable {
 }
 
 /// An alias, as its user and admins read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AliasView {
     pub name: String,

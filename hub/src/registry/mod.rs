@@ -20,14 +20,16 @@ mod sweep;
 mod view;
 
 pub use abilities::Offer;
+pub use aliases::AliasView;
 pub use capacity::{Availability, CallerClass, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;
 pub use manage::{AgentSpec, LlmSpec, ManageError};
 pub use names::NameView;
 pub use pick::{Candidate, NameRedaction, PickResult};
+pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
-pub use session::{HeartbeatRefusal, UnknownSession};
+pub use session::{HeartbeatRefusal, SessionView, UnknownSession};
 pub use view::{DetailedLlm, LiveLlm, Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -1,6 +1,7 @@
 //! Visibility (SPEC.md section 5): every list, look-up and choice goes through here, so that what a caller gets is a
 //! function of the rows that this caller may see. The one rule who sees what is [`Caller::sees`].
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::{AgentAdds, AgentRow, LlmRow, Status, Visibility};
 
@@ -71,7 +72,7 @@ pub struct LiveLlm {
 }
 
 /// A row and its prompt cache.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct DetailedLlm {
     #[serde(flatten)]
     pub row: LlmRow,

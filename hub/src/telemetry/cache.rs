@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::openai::PromptCache;
 
@@ -31,7 +32,7 @@ impl CacheCounters {
 }
 
 /// The prompt cache of a row as one caller reads it. Without a count there is nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheView {
     /// Cached tokens of 100 prompt tokens.

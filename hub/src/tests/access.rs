@@ -148,6 +148,7 @@ const OPEN: &[(&str, &str)] = &[
     ("GET", "/"),
     ("GET", "/favicon.ico"),
     ("GET", "/console/{file}"),
+    ("GET", "/openapi.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
 ];

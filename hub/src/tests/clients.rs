@@ -28,6 +28,7 @@ async fn a_head_request_is_answered_as_get_without_the_body() {
         "/",
         "/healthz",
         "/readyz",
+        "/openapi.json",
         "/console/app.js",
         "/metrics",
         "/v1/models",

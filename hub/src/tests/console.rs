@@ -33,6 +33,24 @@ async fn watch(hub: &TestHub, token: &str) -> (Answer, Value) {
     (stream, snapshot)
 }
 
+/// Who generates a client has no token: the document is the same for everybody, and has not even the hub's version.
+#[actix_rt::test]
+async fn the_openapi_document_needs_no_token_and_says_nothing_of_the_hub() {
+    let hub = hub().await;
+    let mut answer = ask(hub.addr, "GET", "/openapi.json").open().await;
+    assert_eq!(answer.status, 200);
+    for header in ["content-type: application/json\r\n", "cache-control: no-cache\r\n"] {
+        assert!(answer.head.contains(header), "{}", answer.head);
+    }
+    let text = answer.rest().await;
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["info"]["version"], "1");
+    assert!(!text.contains(env!("CARGO_PKG_VERSION")));
+    let _publisher = Publisher::start(&hub, ADMIN, &[provider("seen-by-all")], None).await;
+    assert_eq!(ask(hub.addr, "GET", "/openapi.json").open().await.rest().await, text);
+    hub.stop().await;
+}
+
 /// A22, A30, A33: the console's headers forbid foreign scripts and framing, and no CORS header is sent.
 #[actix_rt::test]
 async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {

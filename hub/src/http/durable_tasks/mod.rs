@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use actix_web::http::header::LINK;
-use actix_web::web::{Path, Payload, Query, ServiceConfig, delete, get, post};
+use actix_web::web::{Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use backend::FairSemaphore;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use wire::json::spans;
 use wire::row::Timestamp;
@@ -19,6 +20,7 @@ use super::list::limit;
 use crate::connections::turn;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
+use crate::http::openapi::{Routes, about, shape};
 use crate::hub::{Hub, HubData};
 use crate::model::{Caller, DurableTask, Role, TaskStatus};
 use crate::offload::offload;
@@ -37,13 +39,62 @@ const LARGE: usize = 1 << 20;
 /// another user and not for all.
 static WRITES: FairSemaphore = FairSemaphore::new(2, 1);
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/inference-tasks", post().to(create))
-        .route("/api/v1/inference-tasks", get().to(list))
-        .route("/api/v1/inference-tasks/{id}", get().to(one))
-        .route("/api/v1/inference-tasks/{id}", delete().to(remove))
-        .route("/api/v1/inference-tasks/{id}/stream", get().to(stream));
+pub(super) fn register(routes: &mut Routes<'_>) {
+    let stored = [ErrorKind::NotFound, ErrorKind::StoreUnavailable];
+    routes
+        .post(
+            "/api/v1/inference-tasks",
+            create,
+            about("Queues an inference that survives a restart of the hub")
+                .takes(task_request)
+                .changes()
+                .returns(202, shape::<AcceptedTask<'_>>)
+                .refuses(&[ErrorKind::NotFound, ErrorKind::HubStopping]),
+        )
+        .get(
+            "/api/v1/inference-tasks",
+            list,
+            about("Durable tasks and inferences under way, newest first")
+                .limit("Most tasks, 200 unless given, at most 200")
+                .query("before", "`createdAt` of the last task of the page before, a comma, and its id")
+                .returns(200, shape::<Vec<TaskView>>)
+                .returns_header("link", "The address of the next page, if there is one")
+                .refuses(&[ErrorKind::StoreUnavailable]),
+        )
+        .get(
+            "/api/v1/inference-tasks/{id}",
+            one,
+            about("A task, with its result if it has ended")
+                .returns(200, shape::<result::View>)
+                .refuses(&stored),
+        )
+        .delete(
+            "/api/v1/inference-tasks/{id}",
+            remove,
+            about("Cancels a task, or deletes one that has ended").returns_nothing(204).refuses(&stored),
+        )
+        .get(
+            "/api/v1/inference-tasks/{id}/stream",
+            stream,
+            about("The answer of a task as it arrives, as server-sent events")
+                .header("last-event-id", "The number of the last event that the caller has", shape::<String>)
+                .returns_media(200, "text/event-stream")
+                .refuses(&stored)
+                .refuses(&[ErrorKind::BadRequest]),
+        );
+}
+
+/// The schema of [`TaskRequest`].
+fn task_request(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["llm", "request"],
+        "properties": {
+            "llm": { "type": "string", "description": "A row or a pool" },
+            "request": { "type": "object", "description": "A request for /v1/chat/completions" },
+            "streaming": { "type": ["boolean", "null"] },
+        },
+    })
 }
 
 /// The body of a `POST`.
@@ -83,7 +134,7 @@ impl TaskRequest {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct AcceptedTask<'a> {
     id: &'a str,
     status: TaskStatus,

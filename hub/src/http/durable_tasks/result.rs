@@ -5,6 +5,8 @@ use actix_web::body::SizedStream;
 use backend::FairSemaphore;
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use schemars::JsonSchema;
+use serde_json::Value;
 
 use crate::clock;
 use crate::connections::turn;
@@ -12,6 +14,7 @@ use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::hub::HubData;
 use crate::model::{Caller, DurableTask, Role, TaskStatus};
+use crate::telemetry::TaskView;
 
 /// Bytes of a part.
 pub(super) const PART: usize = 256 << 10;
@@ -25,6 +28,30 @@ pub(super) struct EndedTask {
     pub(super) task: DurableTask,
     /// Bytes of the result.
     pub(super) size: Option<u64>,
+}
+
+/// The text that [`respond`] writes in parts.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+#[schemars(rename = "TaskWithResult")]
+pub(super) struct View {
+    #[schemars(flatten)]
+    task: TaskView,
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    result: Option<TaskResult>,
+}
+
+/// The answer of a task that has ended.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct TaskResult {
+    status: u16,
+    /// The whole answer.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    body: Option<Value>,
+    /// The chunks of a streamed answer.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    chunks: Option<Vec<Value>>,
 }
 
 /// Loads a task from the store. The error is that of an unknown task if the caller may not see it.

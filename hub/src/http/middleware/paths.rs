@@ -13,6 +13,7 @@ const PATHS: &[(&str, &str)] = &[
     ("/healthz", OPEN),
     ("/readyz", OPEN),
     ("/favicon.ico", GET),
+    ("/openapi.json", GET),
     ("/console/{file}", GET),
     ("/metrics", GET),
     ("/v1/chat/completions", "GET, HEAD, POST"),

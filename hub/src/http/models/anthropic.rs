@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
@@ -24,8 +25,9 @@ pub(super) fn speaks(headers: &HeaderMap) -> bool {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
-struct List {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AnthropicModelList")]
+pub(super) struct List {
     data: Vec<Info>,
     has_more: bool,
     first_id: Option<String>,
@@ -33,7 +35,8 @@ struct List {
 }
 
 /// A model. Members that are always null are sent, too: the API promises them.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AnthropicModel")]
 pub(super) struct Info {
     #[serde(rename = "type")]
     object: &'static str,

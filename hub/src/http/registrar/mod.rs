@@ -1,11 +1,10 @@
-//! The routes that registrars call: register, control channel, heartbeat, drain, and results, which are the answer to a
-//! task, whole or piece by piece (SPEC.md sections 3.5 and 4). Beside them `/api/v1/sessions`, which shows users their
-//! registrars.
+//! The routes that registrars call: register, control channel, heartbeat, drain, and [`results`] (SPEC.md sections 3 and 4).
+//! Beside them `/api/v1/sessions`, which shows users their registrars.
 
-use actix_web::http::Method;
-use actix_web::web::{Payload, ServiceConfig, get, post, scope, to};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::features::SESSION_HEADER;
 use wire::register::{Heartbeat, RegisterRequest};
@@ -15,43 +14,86 @@ use super::change::ChangeTurn;
 use super::list::{ok_json, pages};
 use super::{body, naming};
 use crate::clock;
-use crate::dispatch::{
-    Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
-};
 use crate::error::{ApiError, ErrorKind};
+use crate::http::openapi::shapes::ok;
+use crate::http::openapi::{Routes, about, shape};
 use crate::hub::{Hub, HubData};
 use crate::model::{Agent, Caller};
 use crate::news::news;
-use crate::offload::{INLINE_BYTES, offload};
 use crate::quota::{BytesPermit, too_large, too_many};
 use crate::random;
 use crate::registry::{
-    HeartbeatRefusal, MAX_ENTRIES, Malformed, RegisterRefusal, SessionCursor, UnknownSession, check,
+    HeartbeatRefusal, MAX_ENTRIES, Malformed, RegisterRefusal, SessionCursor, SessionView, UnknownSession,
+    check,
 };
 use crate::telemetry::Limit;
 
 mod channel;
 mod echo;
 mod link;
+mod results;
 
 /// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.
 const SESSION_NAMES: usize = 1024;
 
-pub(super) fn register(config: &mut ServiceConfig) {
+pub(super) fn register(routes: &mut Routes<'_>) {
     // Before `/api/v1/llms/{name}`, which would match these paths too: no LLM's name begins with `_`.
-    // The handler of results splits the path itself: the regular expression of an actix-router pattern took a fifth of the
-    // hub's instructions for a small call.
-    config.service(scope("/api/v1/llms/_provider-task").default_service(to(route)));
-    config
-        .route("/api/v1/llms/_provider-register", post().to(register_llms))
-        .route("/api/v1/llms/_provider-stream", get().to(channel::open))
-        .route("/api/v1/llms/_provider-echo", get().to(echo::open))
-        .route("/api/v1/llms/_provider-heartbeat", post().to(heartbeat))
-        .route("/api/v1/llms/_provider-drain", post().to(drain))
-        .route("/api/v1/sessions", get().to(sessions));
+    results::register(routes);
+    let session = "The session that a register call answered with";
+    routes
+        .post(
+            "/api/v1/llms/_provider-register",
+            register_llms,
+            about("Publishes LLMs and agents, and withdraws those of the session that are not named")
+                .takes(shape::<RegisterRequest>)
+                .changes()
+                .returns(201, shape::<RegisterResponse>)
+                .refuses(&[ErrorKind::Conflict, ErrorKind::HubStopping]),
+        )
+        .get(
+            "/api/v1/llms/_provider-stream",
+            channel::open,
+            about(
+                "The control channel: a WebSocket if the request asks for the link, else server-sent events",
+            )
+            .header("x-virtual-llm-features", "Features that the registrar has", shape::<String>)
+            .header(SESSION_HEADER, session, shape::<String>)
+            .required()
+            .returns_nothing(101)
+            .returns_media(200, "text/event-stream")
+            .refuses(&[ErrorKind::NotFound, ErrorKind::HubStopping]),
+        )
+        .get(
+            "/api/v1/llms/_provider-echo",
+            echo::open,
+            about("A WebSocket that measures the way to the hub")
+                .returns_nothing(101)
+                .refuses(&[ErrorKind::UpgradeRequired, ErrorKind::HubStopping]),
+        )
+        .post(
+            "/api/v1/llms/_provider-heartbeat",
+            heartbeat,
+            about("Keeps a session alive, and reports the state of its LLMs")
+                .takes(shape::<Heartbeat>)
+                .returns(200, ok)
+                .refuses(&[ErrorKind::NotFound, ErrorKind::Conflict]),
+        )
+        .post(
+            "/api/v1/llms/_provider-drain",
+            drain,
+            about("Sends a session no new tasks")
+                .takes(shape::<Heartbeat>)
+                .returns(200, ok)
+                .refuses(&[ErrorKind::NotFound]),
+        )
+        .get(
+            "/api/v1/sessions",
+            sessions,
+            about("The caller's sessions, for an admin all").returns(200, shape::<Vec<SessionView>>),
+        );
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct RegisterResponse {
     provider_session_id: String,
@@ -199,85 +241,4 @@ async fn sessions(hub: HubData, caller: Caller) -> HttpResponse {
         before = page.0.last().map(|session| (session.created_at, session.id.as_str().into()));
         page
     })
-}
-
-async fn route(
-    hub: HubData,
-    caller: Caller,
-    req: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    let rest = req.match_info().unprocessed().strip_prefix('/');
-    let is_post = req.method() == Method::POST;
-    match rest.and_then(|rest| rest.split_once('/')).filter(|(id, _)| is_post && !id.is_empty()) {
-        Some((id, "result")) => result(hub, caller, &req, id, payload).await,
-        _ => Ok(HttpResponse::NotFound().finish()),
-    }
-}
-
-async fn result(
-    hub: HubData,
-    caller: Caller,
-    req: &HttpRequest,
-    id: &str,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    let from = sender(req, &caller, id);
-    // A result that is too large ends its task. One whose body broke off may be sent again.
-    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
-        if error.kind == ErrorKind::TooLarge {
-            reject_result(&hub, from, &error.message);
-        }
-    })?;
-    submit(&hub, from, body, held).await
-}
-
-/// Passes the text of a result on. `held` counts it.
-async fn submit(
-    hub: &Hub,
-    from: ResultSender<'_>,
-    body: Vec<u8>,
-    mut held: BytesPermit,
-) -> Result<HttpResponse, ApiError> {
-    let size = body.len();
-    if size > INLINE_BYTES {
-        // Nobody may wait for it, and the parsed result is a copy of the text.
-        if let Some(rejection) = unwanted(hub, from) {
-            return respond(Err(rejection));
-        }
-        held.grow(size)?;
-    }
-    let parsed = offload(from.user, size, move || {
-        let text = String::from_utf8(body).map_err(|_| ApiError::bad_request("the result is not UTF-8"))?;
-        PostedResult::read(&text).map_err(|error| ApiError::bad_request(error.to_string()))
-    });
-    let (result, digest) = parsed.await.inspect_err(|error| reject_result(hub, from, &error.message))?;
-    if size > INLINE_BYTES {
-        held.shrink(size);
-    }
-    respond(accept_result(hub, from, result, digest, held).await)
-}
-
-/// The user that sends a result, and its session if the request names one.
-fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
-    let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-    ResultSender { user: &caller.user, session, id }
-}
-
-fn respond(submitted: Result<Accepted, Rejection>) -> Result<HttpResponse, ApiError> {
-    let (kind, text) = match submitted {
-        Ok(Accepted::First) => return Ok(ok_json(r#"{"ok":true}"#)),
-        Ok(Accepted::Duplicate) => return Ok(ok_json(r#"{"ok":true,"duplicate":true}"#)),
-        Err(Rejection::Unknown) => (ErrorKind::NotFound, "no such task"),
-        Err(Rejection::Gone) => (ErrorKind::Gone, "nobody waits for this task any more"),
-        Err(Rejection::Conflict) => (ErrorKind::Conflict, "the task has another ending, or another form"),
-        Err(Rejection::Busy) => (ErrorKind::Unavailable, "the caller reads too slowly: send this again"),
-        Err(Rejection::Unwritten) => {
-            (ErrorKind::StoreUnavailable, "the result cannot be written down now: send this again")
-        }
-        Err(Rejection::Malformed) => {
-            (ErrorKind::BadRequest, "the answer cannot be passed on: the task has failed")
-        }
-    };
-    Err(ApiError::new(kind, text))
 }

@@ -1,7 +1,10 @@
 //! Public agents: create, update, delete. A member manages its own, an admin all.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use wire::names::PATTERN;
 use wire::row::{Kind, Status, Visibility};
 
 use super::{ManageError, check_same_name, name_in_use};
@@ -12,20 +15,27 @@ use crate::registry::register::{MAX_PROMPT, MAX_PROSE, Malformed, name, object, 
 use crate::store::Change;
 
 /// A public agent in a request.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSpec {
     /// The agent's name; optional if the path has it.
+    #[schemars(regex(pattern = PATTERN))]
     pub name: Option<String>,
     /// Name of the LLM or pool that it uses.
+    #[schemars(length(min = 1, max = 512))]
     pub llm_name: String,
+    #[schemars(length(max = 4096))]
     pub description: Option<String>,
     /// Put before the caller's messages.
+    #[schemars(length(max = 65536))]
     pub system_prompt: Option<String>,
+    #[schemars(length(max = 4096))]
     pub project: Option<String>,
     /// Request parameters that a caller may override: a JSON object.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub default_params: Option<Box<RawValue>>,
     /// Free data: a JSON object.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub extras: Option<Box<RawValue>>,
     /// By default an admin's agent is public, a member's private. An update without it keeps the old one.
     pub visibility: Option<Visibility>,

@@ -1,7 +1,9 @@
 //! Public LLM rows: create, update, delete. For admins, but for what visibility tells everyone.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use wire::abilities::{Abilities, Capabilities};
+use wire::abilities::{Abilities, Capabilities, MAX_TOKENS};
+use wire::names::PATTERN;
 use wire::row::{Kind, Status, Tier, Visibility};
 use wire::texts;
 
@@ -20,21 +22,28 @@ const KEY_DROPPED: &str =
 type UpdatedLlm = ((Llm, Option<&'static str>), Vec<Change>);
 
 /// A public LLM in a request. Keys of `GET` that only the hub decides are ignored.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LlmSpec {
     /// The row's name; optional if the path has it.
+    #[schemars(regex(pattern = PATTERN))]
     pub name: Option<String>,
     /// The API that the upstream speaks.
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 512))]
     pub provider_type: String,
+    #[schemars(length(min = 1, max = 512))]
     pub model: String,
     /// The upstream's base URL. An update without it keeps the old one.
+    #[schemars(regex(pattern = "^https?://"))]
     pub url: Option<String>,
     /// The upstream's key. An update without it keeps the old one; an empty key removes it.
+    #[schemars(regex(pattern = "^[!-~]*$"))]
     pub api_key: Option<String>,
     pub tier: Option<Tier>,
+    #[schemars(length(max = 4096))]
     pub description: Option<String>,
+    #[schemars(regex(pattern = PATTERN))]
     pub pool_name: Option<String>,
     /// Public by default. An update without it keeps the old one.
     pub visibility: Option<Visibility>,
@@ -42,8 +51,10 @@ pub struct LlmSpec {
     /// without it keeps the old one.
     pub allow_remote_urls: Option<bool>,
     /// Tokens of prompt and answer together that the upstream serves.
+    #[schemars(range(min = 1, max = MAX_TOKENS))]
     pub context_length: Option<u32>,
     /// Tokens of the longest answer.
+    #[schemars(range(min = 1, max = MAX_TOKENS))]
     pub max_output_tokens: Option<u32>,
     #[serde(default)]
     pub capabilities: Capabilities,

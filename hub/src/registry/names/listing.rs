@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::Timestamp;
 
@@ -14,7 +15,7 @@ use crate::registry::{ManageError, Registry};
 use crate::store::Change;
 
 /// A name, as its owner and admins read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameView {
     pub name: String,

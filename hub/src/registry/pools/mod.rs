@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::openai::PromptCache;
 use wire::row::{LlmRow, Status, Visibility};
@@ -150,7 +151,7 @@ impl Registry {
 }
 
 /// A pool as a caller reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolView {
     pub name: String,
@@ -163,7 +164,7 @@ pub struct PoolView {
 }
 
 /// A row that waits to be admitted to a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingMember {
     pub name: String,

@@ -7,6 +7,7 @@ mod channel;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::Features;
 use wire::row::{Timestamp, Visibility};
@@ -73,7 +74,7 @@ pub(super) enum ControlChannel {
 }
 
 /// A publisher's session, as its owner and admins read it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     pub id: String,

@@ -13,7 +13,7 @@ use wire::link::BodyKind;
 use crate::dispatch::{ResultSender, accept_events, reject_result, unwanted};
 use crate::error::ApiError;
 use crate::http::body;
-use crate::http::registrar::{respond, submit};
+use crate::http::registrar::results::{respond, submit};
 use crate::hub::Hub;
 use crate::links::{CountedPiece, SessionLink};
 use crate::model::UserId;

@@ -1,0 +1,141 @@
+//! Registers routes with their descriptions.
+
+use std::borrow::Cow;
+
+use actix_web::dev::Handler;
+use actix_web::http::Method;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{FromRequest, Responder, Route};
+
+use super::operation::Operation;
+
+/// A registered route.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct Described {
+    /// The heading that it is under.
+    pub(super) section: &'static str,
+    pub(in crate::http) method: Method,
+    /// The pattern, such as `/api/v1/llms/{name}`.
+    pub(in crate::http) path: Cow<'static, str>,
+    pub(super) operation: Operation,
+}
+
+/// The only way by which routes are registered, so that each has a description.
+pub(in crate::http) struct Routes<'a> {
+    config: &'a mut ServiceConfig,
+    section: &'static str,
+    pub(super) described: Vec<Described>,
+}
+
+impl<'a> Routes<'a> {
+    pub(in crate::http) fn new(config: &'a mut ServiceConfig) -> Self {
+        Self { config, section: "", described: Vec::new() }
+    }
+
+    /// Registers the routes of `register` under a heading.
+    pub(in crate::http) fn section(
+        &mut self,
+        heading: &'static str,
+        register: impl FnOnce(&mut Routes<'_>),
+    ) -> &mut Self {
+        self.section = heading;
+        register(self);
+        self
+    }
+
+    /// Adds data that handlers of a section extract.
+    pub(in crate::http) fn data<T: 'static>(&mut self, data: Data<T>) -> &mut Self {
+        self.config.app_data(data);
+        self
+    }
+
+    pub(in crate::http) fn get<F, Args>(
+        &mut self,
+        path: &'static str,
+        handler: F,
+        operation: Operation,
+    ) -> &mut Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::GET, path.into(), web::get().to(handler), operation)
+    }
+
+    pub(in crate::http) fn post<F, Args>(
+        &mut self,
+        path: impl Into<Cow<'static, str>>,
+        handler: F,
+        operation: Operation,
+    ) -> &mut Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::POST, path.into(), web::post().to(handler), operation)
+    }
+
+    pub(in crate::http) fn put<F, Args>(
+        &mut self,
+        path: &'static str,
+        handler: F,
+        operation: Operation,
+    ) -> &mut Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::PUT, path.into(), web::put().to(handler), operation)
+    }
+
+    pub(in crate::http) fn delete<F, Args>(
+        &mut self,
+        path: &'static str,
+        handler: F,
+        operation: Operation,
+    ) -> &mut Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::DELETE, path.into(), web::delete().to(handler), operation)
+    }
+
+    /// Registers a handler for all that is below `scope` and describes the one `POST` that it serves there: for a route whose
+    /// pattern would cost too much.
+    pub(in crate::http) fn post_below<F, Args>(
+        &mut self,
+        scope: &'static str,
+        path: &'static str,
+        handler: F,
+        operation: Operation,
+    ) -> &mut Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.config.service(web::scope(scope).default_service(web::to(handler)));
+        self.describe(Method::POST, format!("{scope}{path}").into(), operation)
+    }
+
+    fn add(
+        &mut self,
+        method: Method,
+        path: Cow<'static, str>,
+        route: Route,
+        operation: Operation,
+    ) -> &mut Self {
+        self.config.route(&path, route);
+        self.describe(method, path, operation)
+    }
+
+    fn describe(&mut self, method: Method, path: Cow<'static, str>, operation: Operation) -> &mut Self {
+        self.described.push(Described { section: self.section, method, path, operation });
+        self
+    }
+}
