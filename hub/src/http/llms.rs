@@ -96,10 +96,10 @@ async fn one(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpRes
     Ok(HttpResponse::Ok().json(row.ok_or_else(|| ApiError::not_found(LLM, &name))?))
 }
 
-/// The text that [`members`] writes a page at a time.
+/// A pool, as far as the caller sees it.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
-#[expect(dead_code, reason = "only its schema is used")]
+#[expect(dead_code, reason = "`members` writes it a page at a time")]
 struct PoolMembers {
     pool_name: String,
     /// Whether an LLM names the pool; otherwise it is a pool of one.

@@ -47,9 +47,9 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         );
 }
 
-/// The text that [`all`] writes a page at a time.
+/// The names that a request's `model` may have.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
+#[expect(dead_code, reason = "`all` writes it a page at a time")]
 struct ModelList {
     object: &'static str,
     data: Vec<Model>,

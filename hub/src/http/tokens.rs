@@ -55,7 +55,7 @@ struct TokenRequest {
     user: String,
     #[serde(default)]
     role: Option<String>,
-    /// A time from now such as `30d`, or a moment; the same holds for `expires_at`.
+    /// A time from now such as `30d`, or a moment; the same holds for `expiresAt`.
     #[serde(default)]
     expires: Option<String>,
     #[serde(default)]

@@ -89,10 +89,10 @@ pub struct AuditRecord {
     pub id: String,
     /// The task id of the last dispatch, which the publisher's log names.
     pub task: String,
-    /// The `x-request-id` of the call; `None` for a durable task.
+    /// The `x-request-id` of the call; null for a durable task.
     pub request_id: Option<String>,
     pub user: UserId,
-    /// The caller's address; `None` for a durable task.
+    /// The caller's address; null for a durable task.
     pub address: Option<IpAddr>,
     /// The name of the row.
     pub llm: String,
@@ -100,7 +100,7 @@ pub struct AuditRecord {
     #[serde(skip)]
     pub through: Option<String>,
     pub model: String,
-    /// The session that answered; `None` for a public row.
+    /// The session that answered; null for a public row.
     pub publisher: Option<String>,
     pub streaming: bool,
     /// HTTP status; 499 if the caller left.

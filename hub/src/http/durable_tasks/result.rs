@@ -30,9 +30,9 @@ pub(super) struct EndedTask {
     pub(super) size: Option<u64>,
 }
 
-/// The text that [`respond`] writes in parts.
+/// A task, and its result if it has ended.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
+#[expect(dead_code, reason = "`respond` writes it in parts")]
 #[schemars(rename = "TaskWithResult")]
 pub(super) struct View {
     #[schemars(flatten)]
@@ -43,7 +43,7 @@ pub(super) struct View {
 
 /// The answer of a task that has ended.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used")]
+#[expect(dead_code, reason = "`respond` writes it in parts")]
 struct TaskResult {
     status: u16,
     /// The whole answer.

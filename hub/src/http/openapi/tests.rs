@@ -50,6 +50,17 @@ fn every_reference_leads_somewhere() {
     assert!(count > 500, "{count}");
 }
 
+/// Comments of types are read by users of the document.
+#[test]
+fn descriptions_name_nothing_of_the_code() {
+    walk(&document(), &mut |value| {
+        let description = value.get("description").and_then(Value::as_str).unwrap_or_default();
+        for odd in ["[`", "`None`", "`Some", "::"] {
+            assert!(!description.contains(odd), "{description}");
+        }
+    });
+}
+
 /// All codes of the closed list are answers of some route, but the one of callers that left and the one of other methods.
 #[test]
 fn every_code_is_documented_for_a_route() {
