@@ -25,7 +25,7 @@ fn the_table_contains_exactly_the_registered_routes() {
     }
 }
 
-/// A02: a route that is not registered through `Routes` would be in neither list.
+/// A route that is not registered through `Routes` would be in neither list.
 #[test]
 fn all_routes_are_registered_with_a_description() {
     let mut files = Vec::new();
