@@ -23,6 +23,12 @@ pub(crate) fn text(row: &Value, key: &str) -> String {
     }
 }
 
+/// The output tokens of a task, with `~` in front if the hub counted events since the backend reported no usage.
+pub(crate) fn output_tokens(row: &Value) -> String {
+    let mark = if row["counted"] == true { "~" } else { "" };
+    format!("{mark}{}", text(row, "outputTokens"))
+}
+
 /// The capabilities of a row as words: `tools, no vision`; `-` if none is known.
 pub(crate) fn capabilities(row: &Value) -> String {
     let known = row["capabilities"].as_object().into_iter().flatten();

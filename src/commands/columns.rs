@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    cells::{age, capabilities, text},
+    cells::{age, capabilities, output_tokens, text},
     get::id_key,
     table::{Column, column},
 };
@@ -91,6 +91,9 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
             GetKind::Pool | GetKind::Name | GetKind::Alias => Vec::new(),
             GetKind::Task => vec![
+                column("IN", |row| text(row, "inputTokens")),
+                column("CACHED", |row| text(row, "cachedTokens")),
+                column("OUT", output_tokens),
                 column("OWNER", |row| text(row, "ownerId")),
                 column("CODE", |row| text(row, "code")),
                 column("ERROR", |row| text(row, "error")),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use wire::ids::encode_uri_component;
 
 use super::{
-    cells::{age, capabilities, text},
+    cells::{age, capabilities, output_tokens, text},
     get::{collection, missing},
     hub_findings::waiting_text,
     table::{Column, Table, column},
@@ -193,7 +193,7 @@ fn columns() -> Vec<Column> {
         column("CODE", |row| text(row, "code")),
         column("FIRST-MS", |row| text(row, "firstByteMs")),
         column("MS", |row| text(row, "totalMs")),
-        column("TOKENS", |row| text(row, "outputTokens")),
+        column("TOKENS", output_tokens),
         column("AGE", |row| age(row, "createdAt")),
     ]
 }

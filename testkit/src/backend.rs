@@ -39,6 +39,10 @@ pub struct Script {
     pub close: bool,
     /// The `choices` of the answer: one entry for each chunk of a stream, or one message.
     pub choices: Option<Vec<Value>>,
+    /// The usage of a streamed answer, for requests that ask for it.
+    pub usage: Option<Value>,
+    /// Refuse requests with this member, as servers do that do not know it.
+    pub unknown_member: Option<&'static str>,
     /// The models in the backend's list, instead of the default one.
     pub models: Option<Vec<String>>,
     /// `max_model_len` of each model in the list, as vLLM has it.
@@ -168,8 +172,14 @@ fn models(script: &Script) -> Value {
 
 async fn chat(to: &mut WriteHalf<'_>, request: &Value, script: &Script) -> io::Result<()> {
     sleep(script.think).await;
+    if let Some(member) = script.unknown_member.filter(|member| request.get(member).is_some()) {
+        let reason = json!({ "loc": ["body", member], "msg": "Extra inputs are not permitted" });
+        let body = json!({ "detail": [reason] }).to_string();
+        return to.write_all(answer(422, "content-type: application/json\r\n", &body).as_bytes()).await;
+    }
     if request["stream"] == true && script.refuse.is_none() && script.echo.is_none() {
-        return stream(to, script).await;
+        let is_asked = request["stream_options"]["include_usage"] == true;
+        return stream(to, script, script.usage.as_ref().filter(|_| is_asked)).await;
     }
     let (status, body) = if let Some((status, body)) = &script.refuse {
         (*status, body.clone())
@@ -192,9 +202,9 @@ async fn chat(to: &mut WriteHalf<'_>, request: &Value, script: &Script) -> io::R
     to.write_all(answer(status, &headers, &body).as_bytes()).await
 }
 
-async fn stream(to: &mut WriteHalf<'_>, script: &Script) -> io::Result<()> {
+async fn stream(to: &mut WriteHalf<'_>, script: &Script, usage: Option<&Value>) -> io::Result<()> {
     to.write_all(SSE.as_bytes()).await?;
-    for (n, event) in events(script).enumerate() {
+    for (n, event) in events(script, usage).enumerate() {
         if script.stalls && n == 1 {
             return std::future::pending().await;
         }
@@ -208,7 +218,7 @@ async fn stream(to: &mut WriteHalf<'_>, script: &Script) -> io::Result<()> {
 }
 
 /// The `data:` fields of a streamed answer.
-fn events(script: &Script) -> impl Iterator<Item = String> {
+fn events(script: &Script, usage: Option<&Value>) -> impl Iterator<Item = String> {
     let chunk = |choice: &Value| {
         json!({ "id": "c", "object": "chat.completion.chunk", "choices": [choice] }).to_string()
     };
@@ -222,5 +232,6 @@ fn events(script: &Script) -> impl Iterator<Item = String> {
     let is_whole = has_own && !script.truncate;
     let last = is_whole.then(|| chunk(&json!({ "index": 0, "delta": {}, "finish_reason": "stop" })));
     let end = (is_whole || !has_own).then(|| "[DONE]".to_owned());
-    given.chain(own).chain(last).chain(end)
+    let usage = usage.map(|usage| json!({ "id": "c", "choices": [], "usage": usage }).to_string());
+    given.chain(own).chain(last).chain(usage).chain(end)
 }

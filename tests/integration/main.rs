@@ -43,4 +43,5 @@ mod terminal;
 mod told;
 mod trouble;
 mod up;
+mod usage;
 mod vllm_sleep;

@@ -14,7 +14,7 @@ pub(super) fn whole(echo: &EchoRequest, endpoint: Endpoint) -> String {
             json!({ "index": 0, "text": echo.text(), "logprobs": null, "finish_reason": finish }),
         )
     } else {
-        let message = json!({ "role": "assistant", "content": echo.text() });
+        let message = json!({ "role": "assistant", "content": echo.text(), "refusal": null });
         (
             "chat.completion",
             json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish }),
@@ -72,5 +72,9 @@ fn finish(echo: &EchoRequest) -> &'static str {
 
 fn usage(echo: &EchoRequest) -> Value {
     let (prompt, completion) = (echo.prompt_tokens, echo.words.len());
-    json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion })
+    json!({
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+        "prompt_tokens_details": { "cached_tokens": 0 },
+        "completion_tokens_details": { "reasoning_tokens": 0 },
+    })
 }

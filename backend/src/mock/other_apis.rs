@@ -17,7 +17,7 @@ pub(super) fn response(echo: &EchoRequest) -> Value {
         "model": echo.model, "output": [output_message(echo, &echo.text(), "completed")],
         "parallel_tool_calls": true, "tool_choice": "auto", "tools": [], "metadata": {},
         "usage": {
-            "input_tokens": input, "input_tokens_details": { "cached_tokens": 0 },
+            "input_tokens": input, "input_tokens_details": { "cached_tokens": 0, "cache_write_tokens": 0 },
             "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 },
             "total_tokens": input + output,
         },
@@ -33,7 +33,7 @@ fn output_message(echo: &EchoRequest, text: &str, status: &str) -> Value {
 }
 
 fn output_text(text: &str) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": [] })
+    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
 }
 
 pub(super) fn response_events(echo: &EchoRequest) -> Vec<MockEvent> {
@@ -61,9 +61,12 @@ pub(super) fn response_events(echo: &EchoRequest) -> Vec<MockEvent> {
         (at(json!({ "type": "response.content_part.added", "part": output_text("") })), false),
     ];
     for chunk in echo.chunks() {
-        events.push((at(json!({ "type": "response.output_text.delta", "delta": chunk })), true));
+        events.push((
+            at(json!({ "type": "response.output_text.delta", "delta": chunk, "logprobs": [] })),
+            true,
+        ));
     }
-    events.push((at(json!({ "type": "response.output_text.done", "text": text })), false));
+    events.push((at(json!({ "type": "response.output_text.done", "text": text, "logprobs": [] })), false));
     events.push((at(json!({ "type": "response.content_part.done", "part": output_text(&text) })), false));
     let item = output_message(echo, &text, "completed");
     events.push((json!({ "type": "response.output_item.done", "output_index": 0, "item": item }), false));
@@ -81,15 +84,20 @@ pub(super) fn message(echo: &EchoRequest) -> Value {
         "id": format!("msg-mock-{}", echo.number), "type": "message", "role": "assistant",
         "model": echo.model, "content": [{ "type": "text", "text": echo.text() }],
         "stop_reason": stop_reason(echo), "stop_sequence": null,
-        "usage": { "input_tokens": echo.prompt_tokens, "output_tokens": echo.words.len() },
+        "usage": usage(echo, echo.words.len()),
     })
+}
+
+fn usage(echo: &EchoRequest, output: usize) -> Value {
+    json!({ "input_tokens": echo.prompt_tokens, "output_tokens": output, "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0 })
 }
 
 pub(super) fn message_events(echo: &EchoRequest) -> Vec<MockEvent> {
     let mut begun = message(echo);
     begun["content"] = json!([]);
     begun["stop_reason"] = Value::Null;
-    begun["usage"]["output_tokens"] = json!(0);
+    begun["usage"] = usage(echo, 0);
     let frame = |event: Value| MockEvent::frame(event.to_string());
     let mut events = vec![
         frame(json!({ "type": "message_start", "message": begun })),
@@ -104,7 +112,7 @@ pub(super) fn message_events(echo: &EchoRequest) -> Vec<MockEvent> {
     events.push(frame(json!({ "type": "content_block_stop", "index": 0 })));
     events.push(frame(json!({
         "type": "message_delta", "delta": { "stop_reason": stop_reason(echo), "stop_sequence": null },
-        "usage": { "output_tokens": echo.words.len() },
+        "usage": usage(echo, echo.words.len()),
     })));
     events.push(frame(json!({ "type": "message_stop" })));
     events
@@ -140,7 +148,8 @@ pub(super) fn ranking(echo: &EchoRequest) -> Value {
         .into_iter()
         .map(|(index, score)| json!({ "index": index, "relevance_score": score }))
         .collect();
-    json!({ "id": format!("rerank-mock-{}", echo.number), "model": echo.model, "results": results })
+    json!({ "id": format!("rerank-mock-{}", echo.number), "model": echo.model, "results": results,
+        "usage": { "total_tokens": echo.prompt_tokens } })
 }
 
 /// The embedding of a text: a bag of words as a unit vector. Equal texts have equal vectors, and texts that share words have

@@ -90,6 +90,58 @@ async fn each_endpoint_is_answered_in_its_format() {
     }
 }
 
+/// The members that the newest models of OpenAI's and Anthropic's SDKs require.
+#[actix_rt::test]
+async fn usage_has_every_member_that_the_sdks_require() {
+    let mock = with(MockConfig::default());
+    let body = json!({ "model": "m", "prompt": "a b", "input": "a b", "query": "b", "documents": ["a", "b"],
+        "messages": [{ "role": "user", "content": "a b" }], "stream_options": { "include_usage": true } });
+    let counts = |usage: &Value, members: &[&str]| {
+        for member in members {
+            assert!(usage.pointer(member).is_some_and(Value::is_u64), "{member} of {usage}");
+        }
+    };
+    let chat =
+        ["/prompt_tokens", "/completion_tokens", "/total_tokens", "/prompt_tokens_details/cached_tokens"];
+    let response = [
+        "/input_tokens",
+        "/output_tokens",
+        "/total_tokens",
+        "/input_tokens_details/cached_tokens",
+        "/input_tokens_details/cache_write_tokens",
+        "/output_tokens_details/reasoning_tokens",
+    ];
+    let message =
+        ["/input_tokens", "/output_tokens", "/cache_creation_input_tokens", "/cache_read_input_tokens"];
+    for (endpoint, members) in [
+        (Endpoint::ChatCompletions, &chat[..]),
+        (Endpoint::Completions, &chat),
+        (Endpoint::Responses, &response),
+        (Endpoint::Messages, &message),
+        (Endpoint::Embeddings, &["/prompt_tokens", "/total_tokens"]),
+        (Endpoint::Rerank, &["/total_tokens"]),
+    ] {
+        counts(&whole(&mock, endpoint, &body).await["usage"], members);
+        if endpoint.can_stream() {
+            let events = chunks(&mock, endpoint, &body).await;
+            let usage = |event: &Value| {
+                let parts = [&event["usage"], &event["response"]["usage"], &event["message"]["usage"]];
+                parts.into_iter().find(|usage| usage.is_object()).cloned()
+            };
+            let found: Vec<Value> = events.iter().filter_map(usage).collect();
+            assert!(!found.is_empty(), "{events:?}");
+            for usage in &found {
+                counts(usage, members);
+            }
+            for event in events.iter().filter(|event| {
+                event["type"].as_str().is_some_and(|kind| kind.starts_with("response.output_text"))
+            }) {
+                assert!(event["logprobs"].is_array(), "{event}");
+            }
+        }
+    }
+}
+
 #[actix_rt::test]
 async fn embeddings_are_equal_for_equal_texts_only() {
     let mock = with(MockConfig::default());

@@ -77,7 +77,7 @@ function one(name) {
   const rows = el("tbody");
   const none = el("p.empty", {}, "Looking …");
   const table = el("table", { "aria-labelledby": "recent", hidden: true }, el("thead", {}, el("tr", {},
-    ["When", "Status", "Code", "User", "First byte", "In all", "Tokens in", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
+    ["When", "Status", "Code", "User", "First byte", "In all", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
   const sync = keyed(rows, taskRow);
   const node = el("div.stack", {}, heading(name, status.node), about, gone,
     el("section.card", { "aria-labelledby": "facts" }, el("h2", { id: "facts" }, "Now"),
@@ -131,12 +131,17 @@ function summary(what, numbers, unit) {
   return known.length ? `median ${unit(median(known))}, most ${unit(Math.max(...known))} ${what}` : `no ${what} known yet`;
 }
 
+/** The tokens of an answer, with a mark if the hub counted events since the backend reported no usage. */
+function tokensOut({ outputTokens, counted }) {
+  return counted ? el("abbr", { title: "Counted by the hub: the backend reported no usage" }, `~${count(outputTokens)}`) : count(outputTokens);
+}
+
 function taskRow(task) {
   const status = pill();
   status.set(task.status, task.status < 400 ? "active" : task.status === 499 ? "inactive" : "error");
   const cell = (label, said) => el("td", { "data-label": label }, said);
   const node = el("tr", {}, el("th", { scope: "row" }, moment(task.createdAt)), cell("Status", status.node),
     cell("Code", task.code ?? "–"), cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("In all", millis(task.totalMs)),
-    cell("Tokens in", count(task.inputTokens)), cell("Tokens out", count(task.outputTokens)));
+    cell("Tokens in", count(task.inputTokens)), cell("Cached", count(task.cachedTokens)), cell("Tokens out", tokensOut(task)));
   return { node, update() {} };
 }

@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use wire::openai::Usage;
 
 use super::request::InferenceRequest;
+use super::tally::Tally;
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::model::Caller;
+use crate::model::{Caller, TokenCounts};
 use crate::quota::QuotaPermit;
 use crate::registry::Candidate;
 use crate::telemetry::{Inference, RequestInfo};
@@ -74,9 +75,19 @@ impl ActiveCall {
         }
     }
 
-    /// Records one piece of content.
-    pub(crate) fn count_chunk(&self) {
-        self.update(Inference::chunk);
+    /// Records that a whole response is written.
+    pub(crate) fn mark_first_byte(&self) {
+        self.update(Inference::piece);
+    }
+
+    /// Records one piece of a streamed response: its `bytes`, none if all that came was left out, and what it counts for.
+    pub(crate) fn add_events(&self, bytes: &[u8], tally: Tally) {
+        self.update(|inference| {
+            if !bytes.is_empty() {
+                inference.piece();
+            }
+            inference.events(tally);
+        });
     }
 
     /// Adds the usage that the response reports, in one or two parts.
@@ -84,11 +95,15 @@ impl ActiveCall {
         self.update(|inference| inference.usage(usage));
     }
 
-    /// Ends the call with the status that the caller gets.
-    pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) {
-        if let Some(inference) = self.inference.lock().take() {
-            inference.end(status, error.map(|error| (error.kind, error.message.as_ref())));
-        }
+    /// The tokens so far; `None` if the call has ended.
+    pub(crate) fn tokens(&self) -> Option<TokenCounts> {
+        self.inference.lock().as_ref().map(|inference| inference.tokens(false))
+    }
+
+    /// Ends the call with the status that the caller gets. Returns its tokens; `None` if it had ended before.
+    pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) -> Option<TokenCounts> {
+        let inference = self.inference.lock().take()?;
+        Some(inference.end(status, error.map(|error| (error.kind, error.message.as_ref()))))
     }
 
     /// Ends the call with an error that is an event of its stream, and counts the limit that refused it. A limit that is

@@ -75,11 +75,27 @@ pub(super) async fn estimated(
     let InferenceRequest { caller, endpoint, body, .. } = request;
     let tokens = offload(&caller.user, body.size(), move || Ok(estimate(body.as_str()))).await;
     let tokens = tokens.inspect_err(|error| call.fail(error))?;
-    call.count_chunk();
+    call.mark_first_byte();
     call.end(200, None);
     let body = match endpoint {
         Endpoint::InputTokens => format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#),
         _ => format!(r#"{{"input_tokens":{tokens}}}"#),
     };
     Ok(HttpResponse::Ok().insert_header(ESTIMATE).content_type("application/json").body(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_that_takes_longer_than_ten_seconds_is_given_up() {
+        let began = Instant::now();
+        assert!(matches!(limited(pending()).await, Ok(StartedResponse::Uncounted)));
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
 }

@@ -4,12 +4,21 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use wire::json::{JsonError, compact_into, member};
-use wire::openai::{Usage, usage};
+use wire::openai::{Usage, has_content, is_usage_chunk, usage};
 use wire::sse::write_data;
 use wire::task::Endpoint;
 
+use super::tally::Tally;
 use crate::error::{ApiError, Dialect};
 use crate::offload::{INLINE_BYTES, offload};
+
+/// How the events of a stream are written for its caller.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventFormat {
+    pub(super) endpoint: Endpoint,
+    /// Whether chunks with nothing but the usage are left out: the hub asked for them, and the caller did not.
+    pub(super) drops_usage: bool,
+}
 
 /// Whether the endpoint's streams name their events, and end without `[DONE]`.
 pub(super) fn is_named(endpoint: Endpoint) -> bool {
@@ -38,30 +47,45 @@ pub(super) fn write_chunk(endpoint: Endpoint, data: &str, out: &mut Vec<u8>) -> 
     Ok(())
 }
 
-/// Appends one event like [`write_chunk`], on another thread if `data` is large, and returns the usage in it.
+/// Appends one event like [`write_chunk`] unless `format` leaves it out, on another thread if `data` is large, and returns
+/// what it counts for.
 pub(super) async fn write_chunk_for(
     user: &str,
-    endpoint: Endpoint,
+    format: EventFormat,
     data: Cow<'_, str>,
     out: &mut Vec<u8>,
-) -> Result<Option<Usage>, Malformed> {
+) -> Result<Tally, Malformed> {
     if data.len() <= INLINE_BYTES {
-        write_chunk(endpoint, &data, out).map_err(|_| Malformed)?;
-        return Ok(chunk_usage(endpoint, &data));
+        return write_counted(format, &data, out).map_err(|_| Malformed);
     }
     let data = data.into_owned();
     let work = move || {
         let mut out = Vec::with_capacity(data.len() + 16);
-        write_chunk(endpoint, &data, &mut out).map_err(|error| ApiError::bad_gateway(error.to_string()))?;
-        Ok((out, chunk_usage(endpoint, &data)))
+        let tally = write_counted(format, &data, &mut out);
+        Ok((out, tally.map_err(|error| ApiError::bad_gateway(error.to_string()))?))
     };
-    let (written, usage) = offload(user, usize::MAX, work).await.map_err(|_| Malformed)?;
+    let (written, tally) = offload(user, usize::MAX, work).await.map_err(|_| Malformed)?;
     if out.is_empty() {
         *out = written;
     } else {
         out.extend_from_slice(&written);
     }
-    Ok(usage)
+    Ok(tally)
+}
+
+/// Appends one event like [`write_chunk`] unless `format` leaves it out, and returns what it counts for.
+pub(super) fn write_counted(format: EventFormat, data: &str, out: &mut Vec<u8>) -> Result<Tally, JsonError> {
+    let EventFormat { endpoint, drops_usage } = format;
+    let start = out.len();
+    write_chunk(endpoint, data, out)?;
+    let usage = chunk_usage(endpoint, data);
+    // What was written is compact, which these searches need. It begins with `data: `, and ends with two line ends.
+    let written = &out[start..];
+    let content = u64::from(has_content(endpoint, written));
+    if drops_usage && usage.is_some() && std::str::from_utf8(event_data(written)).is_ok_and(is_usage_chunk) {
+        out.truncate(start);
+    }
+    Ok(Tally { usage, content })
 }
 
 /// An event that is not a JSON object.
@@ -83,14 +107,23 @@ fn event_name(data: &str) -> Option<Cow<'_, str>> {
     ((1..=MAX).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
-/// The usage in an event. The responses API has it in `response`, the messages API first in `message`.
+/// The data of an unnamed event.
+fn event_data(event: &[u8]) -> &[u8] {
+    event.strip_prefix(b"data: ").unwrap_or(event).trim_ascii_end()
+}
+
+/// The usage in an event. The responses API has it in `response`, the messages API first in `message`, whose output tokens
+/// are those up to then.
 fn chunk_usage(endpoint: Endpoint, data: &str) -> Option<Usage> {
     let found = usage(data);
     if found.is_some() || !is_named(endpoint) {
         return found;
     }
     memchr::memmem::find(data.as_bytes(), b"\"usage\"")?;
-    usage(member(data, "response").or_else(|| member(data, "message"))?)
+    match member(data, "response") {
+        Some(response) => usage(response),
+        None => usage(member(data, "message")?).map(Usage::without_output),
+    }
 }
 
 /// The mark that ends a complete stream; empty for endpoints that end with an event of their own.

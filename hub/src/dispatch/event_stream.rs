@@ -8,17 +8,17 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use wire::openai::{Usage, error_message};
+use wire::openai::error_message;
 use wire::result::DONE;
 use wire::sse::Decoder;
-use wire::task::Endpoint;
 
-use super::encode;
+use super::encode::{self, EventFormat};
 use super::failure::{LONGEST_ERROR, failure};
 use super::piece::ResponsePiece;
 use super::response_channel::ResponseChannel;
 use super::result::{Accepted, NO_OBJECT, Rejection, ResultSender, UNWANTED, committed, fail};
 use super::table::DispatchEnd;
+use super::tally::Tally;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::quota::BytesPermit;
@@ -70,14 +70,14 @@ pub(crate) async fn accept_events(
             state.stream = Some(alive);
             state.started = true;
         }
-        state.streaming.then(|| (state.channel.clone(), state.endpoint))
+        state.streaming.then(|| (state.channel.clone(), state.format))
     };
-    let Some((channel, endpoint)) = found else {
+    let Some((channel, format)) = found else {
         fail(hub, from.id, UNWANTED);
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
-    let mut reader = EventReader::new(from.user, endpoint, hub.results_of(from.user).empty());
+    let mut reader = EventReader::new(from.user, format, hub.results_of(from.user).empty());
     let last = loop {
         let read = tokio::select! {
             biased;
@@ -158,7 +158,7 @@ struct EventReader<'a> {
     /// The publisher.
     user: &'a str,
     decoder: Decoder,
-    endpoint: Endpoint,
+    format: EventFormat,
     /// Counts the incomplete event, and the piece that is not sent yet.
     held: BytesPermit,
     /// An empty permit of the publisher's quota.
@@ -166,8 +166,8 @@ struct EventReader<'a> {
 }
 
 impl<'a> EventReader<'a> {
-    fn new(user: &'a str, endpoint: Endpoint, empty: BytesPermit) -> Self {
-        Self { user, decoder: Decoder::new(), endpoint, held: BytesPermit::default(), empty }
+    fn new(user: &'a str, format: EventFormat, empty: BytesPermit) -> Self {
+        Self { user, decoder: Decoder::new(), format, held: BytesPermit::default(), empty }
     }
 
     /// Counts the memory of the incomplete event, and a piece of `piece` bytes.
@@ -203,7 +203,7 @@ impl<'a> EventReader<'a> {
     /// The events that a read completes, as one piece, and the state of the stream.
     async fn read(&mut self, mut read: &[u8]) -> (Option<ResponsePiece>, StreamState) {
         let mut bytes = Vec::with_capacity(read.len() + 64);
-        let mut usage = None;
+        let mut tally = Tally::default();
         let mut state = StreamState::Open;
         while let Some(frame) = self.decoder.decode(&mut read) {
             match frame.event.as_deref() {
@@ -217,15 +217,12 @@ impl<'a> EventReader<'a> {
                 }
                 Some(_) | None => {
                     let Ok(found) =
-                        encode::write_chunk_for(self.user, self.endpoint, frame.data, &mut bytes).await
+                        encode::write_chunk_for(self.user, self.format, frame.data, &mut bytes).await
                     else {
                         state = StreamState::Broken(NO_OBJECT);
                         break;
                     };
-                    usage = match (usage, found) {
-                        (Some(earlier), Some(later)) => Some(Usage::merged(earlier, later)),
-                        (earlier, later) => later.or(earlier),
-                    };
+                    tally.add(found);
                 }
             }
         }
@@ -236,9 +233,9 @@ impl<'a> EventReader<'a> {
         if self.decoder.discarded() > 0 {
             state = StreamState::Broken("the publisher sent a chunk that is too large");
         }
-        let piece = (!bytes.is_empty()).then(|| ResponsePiece::Events {
+        let piece = (!bytes.is_empty() || tally.usage.is_some()).then(|| ResponsePiece::Events {
             bytes: bytes.into(),
-            usage,
+            tally,
             held: BytesPermit::default(),
         });
         (piece, state)
@@ -246,84 +243,4 @@ impl<'a> EventReader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::quota::{ByteKind, ByteQuota, MemoryBudget, Quota};
-    use crate::telemetry::Metrics;
-
-    /// P7: a piece is counted for its caller instead of its publisher, so that both counts do not need memory at once.
-    #[test]
-    fn a_piece_counts_for_its_caller_in_place_of_its_publisher() {
-        const SIZE: usize = 8 << 20;
-        let metrics = Metrics::new().unwrap();
-        let memory = Arc::new(MemoryBudget::new(Some(64 << 20), metrics.of_machine().unwrap()));
-        let quotas = [ByteKind::Results, ByteKind::Unread].map(|kind| Quota::of_bytes(&memory, kind));
-        let [results, unread] =
-            quotas.each_ref().map(|quota| ByteQuota::new(quota, "alice", usize::MAX, "bytes"));
-        let (channel, _pieces) = ResponseChannel::new(unread);
-        let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, results.empty());
-        reader.count(SIZE).unwrap();
-        memory.take(64 << 20);
-        assert!(channel.count(SIZE).is_none(), "the piece is counted twice");
-        assert!(reader.hand_over(&channel, SIZE).is_some_and(|bytes| bytes.size() == SIZE));
-        assert_eq!(reader.held.size(), 0);
-    }
-
-    /// A23, A24: the piece before a malformed event is handed over beside a larger incomplete event.
-    #[actix_rt::test]
-    async fn a_piece_before_a_malformed_event_is_handed_over() {
-        let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", usize::MAX, "results");
-        let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, quota.empty());
-        let unread = ByteQuota::new(&Arc::<Quota>::default(), "bob", 0, "answers");
-        let (channel, _pieces) = ResponseChannel::new(unread);
-        reader.read(format!("data: {{\"a\":\"{}", "x".repeat(6 << 10)).as_bytes()).await;
-        let rest = format!("\"}}\n\nid: {}\ndata: 5\n\n", "y".repeat(50 << 10));
-        let (piece, state) = reader.read(rest.as_bytes()).await;
-        assert!(matches!(state, StreamState::Broken(_)));
-        assert!(reader.hand_over(&channel, piece.unwrap().size()).is_none());
-    }
-
-    proptest! {
-        /// A24, P7: a piece that waits for its caller and the incomplete event after it count together; when the piece is sent,
-        /// the incomplete event counts alone.
-        #[test]
-        fn what_a_stream_holds_counts_for_its_publisher(
-            sizes in proptest::collection::vec(1_usize..100_000, 1..5),
-            reads in proptest::collection::vec(1_usize..60_000, 1..9),
-            most in prop_oneof![Just(usize::MAX), 10_000_usize..200_000],
-        ) {
-            let quota = ByteQuota::new(&Arc::<Quota>::default(), "alice", most, "results");
-            let mut reader = EventReader::new("alice", Endpoint::ChatCompletions, quota.empty());
-            let unread = ByteQuota::new(&Arc::<Quota>::default(), "bob", usize::MAX, "answers");
-            let (channel, _pieces) = ResponseChannel::new(unread);
-            let event = |size: &usize| format!("data: {{\"a\":\"{}\"}}\n\n", "x".repeat(*size));
-            let events = sizes.iter().map(event).collect::<Vec<_>>().concat();
-            let mut rest = events.as_bytes();
-            // Large events are parsed on another thread.
-            let runtime = actix_rt::Runtime::new().unwrap();
-            for size in reads.iter().cycle() {
-                let (read, later) = rest.split_at(rest.len().min(*size));
-                rest = later;
-                let (piece, state) = runtime.block_on(reader.read(read));
-                let piece = piece.map_or(0, |piece| piece.size());
-                let half = reader.decoder.buffered_bytes();
-                if matches!(state, StreamState::Broken(_)) {
-                    prop_assert!(piece == 0 && most < usize::MAX);
-                    break;
-                }
-                let held = reader.held.size();
-                prop_assert!(held + UNCOUNTED + UNCOUNTED_PIECE >= piece + half, "{held} of {piece} and {half}");
-                prop_assert!(reader.hand_over(&channel, piece).is_some());
-                let held = reader.held.size();
-                prop_assert!(held <= half && held + UNCOUNTED >= half, "{held} of {half}");
-                if rest.is_empty() {
-                    break;
-                }
-            }
-        }
-    }
-}
+mod tests;

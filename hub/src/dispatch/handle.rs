@@ -11,9 +11,10 @@ use wire::task::{Endpoint, infer_frame, wake_data};
 
 use super::capacity::Reservation;
 use super::commit::CommitReceipt;
+use super::encode::EventFormat;
 use super::idle_timeout::{self, IdleTimeout};
 use super::piece::ResponsePiece;
-use super::request_body::RequestBody;
+use super::request_body::{RequestBody, UsageOptions};
 use super::response_channel::ResponseChannel;
 use super::table::DispatchState;
 use crate::channels::{Event, SendError};
@@ -56,7 +57,7 @@ pub(super) struct DispatchedCall<'a> {
     /// The user whose unread bytes the response counts for.
     pub(super) reader: &'a UserId,
     pub(super) streaming: bool,
-    pub(super) endpoint: Endpoint,
+    pub(super) format: EventFormat,
 }
 
 /// What a publisher is told to do.
@@ -68,6 +69,8 @@ pub(super) enum DispatchPayload<'a> {
         request: &'a RequestBody,
         /// Replaces the request's `model`.
         model: Option<&'a str>,
+        /// Replaces the request's `stream_options`.
+        usage: Option<&'a UsageOptions>,
         /// Request headers to forward.
         headers: &'a [(String, String)],
     },
@@ -85,7 +88,7 @@ impl Dispatch {
         reservation: Option<Reservation>,
         receipt: Option<CommitReceipt>,
     ) -> Result<(Self, ResponseChannel), ApiError> {
-        let DispatchedCall { called, reader, streaming, endpoint } = call;
+        let DispatchedCall { called, reader, streaming, format } = call;
         let (channel, pieces) = ResponseChannel::new(hub.unread_of(reader));
         let state = DispatchState {
             user: candidate.owner.clone(),
@@ -93,7 +96,7 @@ impl Dispatch {
             row: candidate.name.as_str().into(),
             called: (called != candidate.name).then(|| called.into()),
             streaming,
-            endpoint,
+            format,
             can_cancel: candidate.features.has(Feature::Cancel),
             channel: channel.clone(),
             started: false,
@@ -133,10 +136,10 @@ impl Dispatch {
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
         let data = match payload {
             DispatchPayload::Wake => vec![wake_data(&id, &candidate.name).into()],
-            DispatchPayload::Infer { streaming, endpoint, request, model, headers } => {
+            DispatchPayload::Infer { streaming, endpoint, request, model, usage, headers } => {
                 // The request may be large. It is one line already, so its bytes are sent without a copy.
                 let (before, after) = infer_frame(&id, &candidate.name, *streaming, *endpoint, headers);
-                let mut pieces = request.pieces(*model);
+                let mut pieces = request.pieces(*model, *usage);
                 pieces.insert(0, before.into());
                 pieces.push(after.into());
                 pieces

@@ -42,8 +42,10 @@ mod responses_api;
 mod result;
 mod run;
 mod table;
+mod tally;
 mod upstream;
 mod upstream_backends;
+mod usage_request;
 mod wake;
 
 pub(crate) use call::ActiveCall;
@@ -63,6 +65,7 @@ pub(crate) use result::{
 };
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
+pub(crate) use tally::Tally;
 pub(crate) use wake::WakeTable;
 #[cfg(test)]
 pub(crate) use wake::wake;

@@ -1,11 +1,11 @@
 //! What publishers and upstreams send for one dispatch.
 
 use bytes::Bytes;
-use wire::openai::Usage;
 
 use super::failure::refusal;
 use super::handle::Dispatch;
 use super::response_body::ResponseBody;
+use super::tally::Tally;
 use crate::error::{ApiError, is_about_a_key};
 use crate::quota::BytesPermit;
 use crate::registry::NameRedaction;
@@ -15,9 +15,10 @@ use crate::registry::NameRedaction;
 pub(crate) enum ResponsePiece {
     /// Complete events for the caller's stream, written by our encoder.
     Events {
+        /// Empty if all that came was left out.
         bytes: Bytes,
-        /// The token usage that the events report.
-        usage: Option<Usage>,
+        /// What the events count for, also those that were left out.
+        tally: Tally,
         /// Counts the bytes as unread until they are written to the caller.
         held: BytesPermit,
     },
@@ -56,7 +57,7 @@ pub(crate) enum StartedResponse {
     /// A whole response as the events of a stream.
     Expanded {
         bytes: Bytes,
-        usage: Option<Usage>,
+        tally: Tally,
         /// Counts the events as unread.
         held: BytesPermit,
     },

@@ -1,12 +1,15 @@
 //! A caller's request body: parsed once, then sent with few changes and without a copy of the rest.
 
+mod pieces;
+mod usage_options;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::json::{inspect_request, member, quote};
+use wire::json::{inspect_request, member};
 use wire::prompt::PromptSpans;
 use wire::request_policy::{Edits, PolicyReport};
 use wire::task::Endpoint;
@@ -18,6 +21,8 @@ use crate::offload::offload;
 use crate::quota::BytesPermit;
 use crate::registry::Candidate;
 use crate::telemetry::Limit;
+
+pub(super) use usage_options::UsageOptions;
 
 /// Most `model` keys in one body. Readers take the last one; all are replaced.
 const MAX_MODELS: usize = 16;
@@ -32,6 +37,8 @@ pub(crate) struct RequestBody {
     models: Vec<Range<usize>>,
     /// The span of the last `stream` value.
     stream: Option<Range<usize>>,
+    /// The span of the last `stream_options` value.
+    stream_options: Option<Range<usize>>,
     /// Where the prompt is, and what names its conversation.
     prompt: PromptSpans,
     /// What the request asks of the backend besides a response: to fetch addresses, run tools or keep data.
@@ -74,14 +81,23 @@ impl RequestBody {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
         let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
-        let ([models, mut streams, _], report, prompt) = found.map_err(ApiError::bad_json)?;
+        let ([models, mut streams, mut options], report, prompt) = found.map_err(ApiError::bad_json)?;
         if models.len() > MAX_MODELS {
             let text = format!("the request's body has 'model' more than {MAX_MODELS} times");
             return Err(ApiError::bad_request(text).refused_by(Limit::RequestShape));
         }
         let report = Arc::new(report);
         let held = Arc::default();
-        Ok(Self { text: text.into(), models, stream: streams.pop(), prompt, report, agent: None, held })
+        Ok(Self {
+            text: text.into(),
+            models,
+            stream: streams.pop(),
+            stream_options: options.pop(),
+            prompt,
+            report,
+            agent: None,
+            held,
+        })
     }
 
     /// Counts the text with `held`.
@@ -167,6 +183,7 @@ impl RequestBody {
             text: text.into(),
             models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
             stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
+            stream_options: self.stream_options.as_ref().and_then(|span| edits.moved(span)),
             // A member was picked already.
             prompt: PromptSpans::default(),
             report: Arc::default(),
@@ -239,32 +256,6 @@ impl RequestBody {
     fn name_at(&self, span: &Range<usize>) -> Option<&str> {
         // The whole text is not checked to be UTF-8 again.
         std::str::from_utf8(self.text.get(span.clone())?).ok().filter(|json| is_name(json))
-    }
-
-    /// The text in pieces, with each `model` value replaced by `model` if given. Only the names are new bytes.
-    pub(super) fn pieces(&self, model: Option<&str>) -> Vec<Bytes> {
-        let Some(model) = model else { return vec![self.text.clone()] };
-        let model = quote(model);
-        let mut pieces = Vec::with_capacity(2 * self.models.len() + 3);
-        let mut at = 0;
-        if self.models.is_empty() {
-            // Insert before the closing bracket.
-            let end = self.text.iter().rposition(|byte| *byte == b'}').unwrap_or(0);
-            let before = self.text[..end].trim_ascii_end();
-            let comma = if before.ends_with(b"{") { "" } else { "," };
-            pieces.push(self.text.slice(..end));
-            pieces.push(Bytes::from(format!(r#"{comma}"model":{model}"#)));
-            at = end;
-        } else {
-            let model = Bytes::from(model);
-            for span in &self.models {
-                pieces.push(self.text.slice(at..span.start));
-                pieces.push(model.clone());
-                at = span.end;
-            }
-        }
-        pieces.push(self.text.slice(at..));
-        pieces
     }
 }
 

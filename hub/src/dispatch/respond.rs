@@ -109,8 +109,8 @@ fn respond(
             }
             return whole_response(format, &call, status, body, retry_after);
         }
-        StartedResponse::Expanded { bytes, usage, held } => {
-            StreamState::Last(ResponsePiece::Events { bytes, usage, held })
+        StartedResponse::Expanded { bytes, tally, held } => {
+            StreamState::Last(ResponsePiece::Events { bytes, tally, held })
         }
         StartedResponse::Stream { first, dispatch } => StreamState::First(first, dispatch),
         // A count has no stream.
@@ -136,7 +136,7 @@ fn whole_response(
         204..=299 => 200,
         _ => 502,
     };
-    call.count_chunk();
+    call.mark_first_byte();
     let error = (status >= 400).then(|| refusal(status, body.get()));
     call.end(status, error.as_ref());
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use wire::openai::{Usage, usage};
+use wire::openai::{Usage, answer_usage};
 use wire::task::Endpoint;
 
-use super::encode;
+use super::encode::{self, EventFormat};
 use super::piece::StartedResponse;
+use super::tally::Tally;
 use crate::error::ApiError;
 use crate::offload::offload;
 
@@ -23,7 +24,7 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     /// Reads the usage from `json`. Replaces an error larger than [`LARGEST_ERROR`] by a short one.
     pub(super) fn read(status: u16, json: Box<RawValue>) -> Self {
-        let usage = usage(json.get());
+        let usage = answer_usage(json.get());
         if status < 400 || json.get().len() <= LARGEST_ERROR {
             return Self { json, usage };
         }
@@ -69,16 +70,21 @@ pub(super) async fn expand_to_events(
     };
     let size = body.get().len();
     let work = move || {
-        let usage = body.usage();
+        let format = EventFormat { endpoint, drops_usage: false };
+        let mut tally = Tally::default();
         let mut bytes = Vec::with_capacity(body.get().len() + 64);
         let written = backend::stream_events(endpoint, body.get()).and_then(|events| {
             // Each event is freed when it is written: together they may be some times as large as the body.
-            events.into_iter().try_for_each(|event| encode::write_chunk(endpoint, &event, &mut bytes))
+            events.into_iter().try_for_each(|event| {
+                tally.content += encode::write_counted(format, &event, &mut bytes)?.content;
+                Ok(())
+            })
         });
+        tally.usage = body.usage();
         match written {
             Ok(()) => {
                 held.grow(bytes.len().saturating_sub(size))?;
-                Ok(StartedResponse::Expanded { bytes: bytes.into(), usage, held })
+                Ok(StartedResponse::Expanded { bytes: bytes.into(), tally, held })
             }
             Err(_) => Err(ApiError::bad_gateway("the publisher's answer is not a completion")),
         }

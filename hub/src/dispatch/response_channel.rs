@@ -152,6 +152,7 @@ mod tests {
 
     use futures_util::FutureExt;
 
+    use super::super::tally::Tally;
     use super::*;
     use crate::quota::{ByteKind, MemoryBudget, Quota};
     use crate::telemetry::Metrics;
@@ -159,7 +160,11 @@ mod tests {
     const ALL: usize = 4 << 20;
 
     fn piece(size: usize) -> ResponsePiece {
-        ResponsePiece::Events { bytes: vec![0; size].into(), usage: None, held: BytesPermit::default() }
+        ResponsePiece::Events {
+            bytes: vec![0; size].into(),
+            tally: Tally::default(),
+            held: BytesPermit::default(),
+        }
     }
 
     /// A26, P7: for a caller that does not read, at most 1 MiB waits, or one larger piece alone.

@@ -144,12 +144,9 @@ impl ResponseStream {
     /// The bytes to write for a piece; `None` if there are none.
     fn write(&mut self, piece: ResponsePiece) -> Option<Bytes> {
         match piece {
-            ResponsePiece::Events { bytes, usage, held } => {
+            ResponsePiece::Events { bytes, tally, held } => {
                 self.writing = held;
-                self.call.count_chunk();
-                if let Some(usage) = usage {
-                    self.call.add_usage(usage);
-                }
+                self.call.add_events(&bytes, tally);
                 if let Some(keepalive) = &mut self.keepalive {
                     keepalive.last = Instant::now();
                 }
@@ -162,7 +159,7 @@ impl ResponseStream {
                         hub.name_response(&user, &target, &id, &row, former.as_ref());
                     }
                 }
-                Some(bytes)
+                (!bytes.is_empty()).then_some(bytes)
             }
             ResponsePiece::Done => {
                 self.call.end(200, None);
@@ -189,9 +186,9 @@ impl ResponseStream {
                 self.state = StreamState::Following(dispatch);
                 self.write(first)
             }
-            Ok(StartedResponse::Expanded { bytes, usage, held }) => {
+            Ok(StartedResponse::Expanded { bytes, tally, held }) => {
                 self.state = StreamState::EndMark;
-                self.write(ResponsePiece::Events { bytes, usage, held })
+                self.write(ResponsePiece::Events { bytes, tally, held })
             }
             Ok(StartedResponse::Whole { status, body, held, retry_after }) => {
                 self.write(ResponsePiece::Answer { status, body, held, retry_after })

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use wire::result::{Chunk, DONE, InvalidResult, TaskError, TaskResult};
-use wire::task::Endpoint;
 
 use super::commit::{CommitOutcome, CommitReceipt};
-use super::encode;
+use super::encode::{self, EventFormat};
 use super::event_stream::STREAMED;
 use super::failure::failure;
 use super::piece::ResponsePiece;
@@ -165,20 +164,20 @@ async fn accept_chunk(
 ) -> Result<Accepted, Rejection> {
     // A duplicate of a chunk has no commit to wait for.
     let ended = |dispatches: &DispatchTable| from.ended(dispatches, None).map(|_| Accepted::Duplicate);
-    let (channel, endpoint, is_wanted) = {
+    let (channel, format, is_wanted) = {
         let mut dispatches = hub.dispatches.lock();
         let Some(state) = from.live(&mut dispatches) else { return ended(&dispatches) };
         if chunk.seq.is_some_and(|seq| seq < state.next_seq) {
             return Ok(Accepted::Duplicate);
         }
-        (state.channel.clone(), state.endpoint, state.streaming)
+        (state.channel.clone(), state.format, state.streaming)
     };
     if !is_wanted {
         fail(hub, from.id, UNWANTED);
         return Err(Rejection::Conflict);
     }
     let Chunk { data, seq, .. } = chunk;
-    let Some(piece) = events(from.user, endpoint, data).await else {
+    let Some(piece) = events(from.user, format, data).await else {
         fail(hub, from.id, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
@@ -227,11 +226,11 @@ async fn accept_last(
                     PostedResult::Answer { body, .. } => (None, body.get().len()),
                     PostedResult::Error(_) => (None, 0),
                 };
-                Ok((state.endpoint, fault, state.channel.count(size)))
+                Ok((state.format, fault, state.channel.count(size)))
             }
         }
     };
-    let (endpoint, fault, held) = match found {
+    let (format, fault, held) = match found {
         Ok(found) => found,
         Err(receipt) => return committed(receipt, Accepted::Duplicate).await,
     };
@@ -250,7 +249,7 @@ async fn accept_last(
         }
         PostedResult::Chunk(chunk) => {
             if chunk.data != DONE
-                && let Some(mut piece) = events(from.user, endpoint, chunk.data).await
+                && let Some(mut piece) = events(from.user, format, chunk.data).await
             {
                 piece.hold(held);
                 pieces.push(piece);
@@ -283,8 +282,8 @@ pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     }
 }
 
-async fn events(user: &str, endpoint: Endpoint, data: String) -> Option<ResponsePiece> {
+async fn events(user: &str, format: EventFormat, data: String) -> Option<ResponsePiece> {
     let mut bytes = Vec::with_capacity(data.len() + 16);
-    let usage = encode::write_chunk_for(user, endpoint, data.into(), &mut bytes).await.ok()?;
-    Some(ResponsePiece::Events { bytes: bytes.into(), usage, held: BytesPermit::default() })
+    let tally = encode::write_chunk_for(user, format, data.into(), &mut bytes).await.ok()?;
+    Some(ResponsePiece::Events { bytes: bytes.into(), tally, held: BytesPermit::default() })
 }

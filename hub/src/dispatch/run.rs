@@ -9,13 +9,16 @@ use super::call::ActiveCall;
 use super::capacity::Reservation;
 use super::commit::CommitReceipt;
 use super::count;
+use super::encode::EventFormat;
 use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
 use super::pick::{TriedMembers, pick_member};
 use super::piece::{ResponsePiece, StartedResponse};
 use super::recheck::{check_member, refuses_now, wake_for};
 use super::request::InferenceRequest;
+use super::request_body::{RequestBody, UsageOptions};
 use super::upstream::UpstreamCall;
+use super::usage_request;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::registry::{Candidate, Registry};
@@ -74,7 +77,7 @@ async fn try_members(
         };
         is_waking.set(false);
         let outcome = match woken {
-            Ok(()) => dispatch_to(hub, request, call, &candidate, reservation, None).await,
+            Ok(()) => dispatch_to(hub, request, call, &candidate, reservation, || None).await,
             Err(error) => Err(error),
         };
         let outcome = if request.endpoint.is_count() { count::checked(outcome) } else { outcome };
@@ -90,18 +93,58 @@ async fn try_members(
     }
 }
 
-/// Dispatches the request to one awake member and waits for its first content. See [`Dispatch::open`] for `reservation`
-/// and `receipt`.
+/// Dispatches the request to one awake member and waits for its first content. A member that refuses the `stream_options`
+/// that the hub added gets the request again without them. See [`Dispatch::open`] for `reservation` and the receipts, of which
+/// each dispatch takes one.
 pub(crate) async fn dispatch_to(
     hub: &Arc<Hub>,
     request: &InferenceRequest,
+    call: &ActiveCall,
+    candidate: &Candidate,
+    mut reservation: Option<Reservation>,
+    receipt: impl Fn() -> Option<CommitReceipt>,
+) -> Result<StartedResponse, ApiError> {
+    let support = &candidate.usage_support;
+    let body = request.body.for_row(&request.caller.user, candidate, request.endpoint).await?;
+    let mut usage = usage_request::options(request, &body, support);
+    let mut was_refused = false;
+    loop {
+        let with_usage = usage.is_some();
+        let sent = SentRequest { body: &body, usage: usage.take() };
+        let outcome = dispatch_once(hub, request, sent, call, candidate, reservation.take(), receipt()).await;
+        if with_usage && usage_request::may_be_refused(&outcome, support) {
+            log::debug!("'{}' refused a request for usage, which is sent again without", candidate.name);
+            was_refused = true;
+            continue;
+        }
+        if usage_request::is_answered(&outcome) {
+            if was_refused {
+                support.set_refused();
+            } else if with_usage {
+                support.set_taken();
+            }
+        }
+        return outcome;
+    }
+}
+
+/// The request as one dispatch sends it.
+struct SentRequest<'a> {
+    body: &'a RequestBody,
+    /// Replaces its `stream_options`.
+    usage: Option<UsageOptions>,
+}
+
+async fn dispatch_once(
+    hub: &Arc<Hub>,
+    request: &InferenceRequest,
+    SentRequest { body, usage }: SentRequest<'_>,
     call: &ActiveCall,
     candidate: &Candidate,
     reservation: Option<Reservation>,
     receipt: Option<CommitReceipt>,
 ) -> Result<StartedResponse, ApiError> {
     let (user, streaming, endpoint) = (&request.caller.user, request.streaming, request.endpoint);
-    let body = request.body.for_row(user, candidate, endpoint).await?;
     let check = |registry: &Registry| check_member(hub, registry, request, candidate);
     let claims = {
         let registry = hub.registry.lock();
@@ -114,10 +157,11 @@ pub(crate) async fn dispatch_to(
         run();
     }
     let model = request.set_model.then_some(candidate.model.as_str());
+    let headers = &request.headers;
     let payload =
-        DispatchPayload::Infer { streaming, endpoint, request: &body, model, headers: &request.headers };
-    let dispatched =
-        DispatchedCall { called: request.target.shown_name(), reader: user, streaming, endpoint };
+        DispatchPayload::Infer { streaming, endpoint, request: body, model, usage: usage.as_ref(), headers };
+    let format = EventFormat { endpoint, drops_usage: usage.is_some() };
+    let dispatched = DispatchedCall { called: request.target.shown_name(), reader: user, streaming, format };
     let (mut dispatch, channel) = Dispatch::open(hub, candidate, dispatched, reservation, receipt)?;
     if hub.claims() != claims {
         // On another thread, names were claimed before the dispatch was registered.
@@ -125,7 +169,7 @@ pub(crate) async fn dispatch_to(
     }
     dispatch.mask = candidate.redaction();
     if let Some(upstream) = &candidate.upstream {
-        let upstream = UpstreamCall::new(upstream, candidate, request, &body)?;
+        let upstream = UpstreamCall::new(upstream, candidate, request, body, usage.clone())?;
         actix_rt::spawn(upstream.run(hub.clone(), dispatch.id.clone(), channel));
     } else {
         // The table holds the only other sender: its drop ends the pieces.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use wire::task::Endpoint;
 
 use super::commit::CommitReceipt;
+use super::encode::EventFormat;
 use super::response_channel::ResponseChannel;
 use crate::model::UserId;
 
@@ -27,7 +27,7 @@ pub(crate) struct DispatchState {
     /// The name that was called, if it is not the row's.
     pub(super) called: Option<Arc<str>>,
     pub(super) streaming: bool,
-    pub(super) endpoint: Endpoint,
+    pub(super) format: EventFormat,
     /// Whether the publisher has the feature `cancel`.
     pub(super) can_cancel: bool,
     /// To the caller.
@@ -180,6 +180,8 @@ fn runs_on(owner: &str, holder: Option<&str>, user: &str, session: Option<&str>)
 
 #[cfg(test)]
 mod tests {
+    use wire::task::Endpoint;
+
     use super::*;
     use crate::quota::ByteQuota;
 
@@ -191,7 +193,7 @@ mod tests {
             row: row.into(),
             called: called.map(Into::into),
             streaming: false,
-            endpoint: Endpoint::ChatCompletions,
+            format: EventFormat { endpoint: Endpoint::ChatCompletions, drops_usage: false },
             can_cancel: true,
             channel,
             started: false,

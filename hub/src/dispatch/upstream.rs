@@ -12,14 +12,14 @@ use futures_util::stream::{LocalBoxStream, StreamExt};
 use memchr::memmem;
 use serde_json::value::RawValue;
 use wire::json::{Object, compact, quote};
-use wire::task::Endpoint;
 
-use super::encode;
+use super::encode::{self, EventFormat};
 use super::piece::ResponsePiece;
 use super::request::InferenceRequest;
-use super::request_body::RequestBody;
+use super::request_body::{RequestBody, UsageOptions};
 use super::response_body::ResponseBody;
 use super::response_channel::ResponseChannel;
+use super::tally::Tally;
 use super::upstream_backends::backend;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
@@ -38,10 +38,12 @@ const NO_CHUNK: &str = "backend sent a chunk that is not a JSON object";
 /// One call of an upstream.
 pub(super) struct UpstreamCall {
     backend: Rc<dyn Backend>,
-    endpoint: Endpoint,
+    format: EventFormat,
     streaming: bool,
     body: RequestBody,
     model: String,
+    /// Replaces the request's `stream_options`.
+    usage: Option<UsageOptions>,
     headers: Vec<(String, String)>,
     /// The caller.
     user: UserId,
@@ -56,13 +58,15 @@ impl UpstreamCall {
         candidate: &Candidate,
         request: &InferenceRequest,
         body: &RequestBody,
+        usage: Option<UsageOptions>,
     ) -> Result<Self, ApiError> {
         Ok(Self {
             backend: backend(upstream, &candidate.provider_type)?,
-            endpoint: request.endpoint,
+            format: EventFormat { endpoint: request.endpoint, drops_usage: usage.is_some() },
             streaming: request.streaming,
             body: body.clone(),
             model: candidate.model.clone(),
+            usage,
             headers: request.headers.clone(),
             user: request.caller.user.clone(),
             owner: candidate.owner.clone(),
@@ -89,8 +93,11 @@ impl UpstreamCall {
 
     /// Sends the pieces of the response but the last one, which it returns.
     async fn answer(self, channel: &ResponseChannel) -> ResponsePiece {
-        let Self { backend, endpoint, streaming, body, model, headers, user, owner: _ } = self;
-        let body = match offload(&user, body.size(), move || upstream_body(&body, &model, streaming)).await {
+        let Self { backend, format, streaming, body, model, usage, headers, user, owner: _ } = self;
+        let endpoint = format.endpoint;
+        let size = body.size();
+        let body = move || upstream_body(&body, &model, streaming, usage.as_ref());
+        let body = match offload(&user, size, body).await {
             Ok(body) => body,
             Err(error) => return ResponsePiece::Error(error),
         };
@@ -103,7 +110,7 @@ impl UpstreamCall {
                 // A refusal in place of the first content is a whole response.
                 match pieces.next().await {
                     Some(Err(BackendError::Refused(refusal))) => refused(&user, refusal).await,
-                    first => stream(&user, endpoint, first, pieces, channel).await,
+                    first => stream(&user, format, first, pieces, channel).await,
                 }
             }
             Err(BackendError::Refused(refusal)) => refused(&user, refusal).await,
@@ -153,24 +160,24 @@ async fn refused(user: &str, refusal: Box<Refusal>) -> ResponsePiece {
 /// Sends `next` and the following events. Events that are ready are sent as one piece.
 async fn stream(
     user: &str,
-    endpoint: Endpoint,
+    format: EventFormat,
     mut next: Option<Result<String, BackendError>>,
     mut pieces: LocalBoxStream<'static, Result<String, BackendError>>,
     channel: &ResponseChannel,
 ) -> ResponsePiece {
     loop {
-        let (mut bytes, mut usage, mut large) = (Vec::new(), None, channel.empty_permit());
+        let (mut bytes, mut tally, mut large) = (Vec::new(), Tally::default(), channel.empty_permit());
         let end = loop {
             match next {
                 Some(Ok(data)) => {
                     if data.len() > WRITE && large.grow(data.len()).is_err() {
                         break Some(ResponsePiece::Error(no_room()));
                     }
-                    let Ok(found) = encode::write_chunk_for(user, endpoint, data.into(), &mut bytes).await
+                    let Ok(found) = encode::write_chunk_for(user, format, data.into(), &mut bytes).await
                     else {
                         break Some(ResponsePiece::Error(ApiError::bad_gateway(NO_CHUNK)));
                     };
-                    usage = found.or(usage);
+                    tally.add(found);
                 }
                 Some(Err(error)) => break Some(ResponsePiece::Error(failed(&error))),
                 None => break Some(ResponsePiece::Done),
@@ -183,9 +190,9 @@ async fn stream(
                 None => break None,
             }
         };
-        if !bytes.is_empty() {
+        if !bytes.is_empty() || tally.usage.is_some() {
             let is_large = large.size() > 0;
-            let events = ResponsePiece::Events { bytes: bytes.into(), usage, held: large };
+            let events = ResponsePiece::Events { bytes: bytes.into(), tally, held: large };
             // A large event is counted already. Waiting for the quota again could block on itself.
             if !(if is_large { channel.send_counted(events).await } else { channel.send(events).await }) {
                 return ResponsePiece::Error(ApiError::bad_gateway("the caller left"));
@@ -215,22 +222,30 @@ fn failed(error: &BackendError) -> ApiError {
     }
 }
 
-/// The request body for the upstream: with the row's model, and with `stream` only if it is true. The embeddings and rerank
-/// APIs do not have this key; for the others a missing key means false.
-fn upstream_body(request: &RequestBody, model: &str, streaming: bool) -> Result<Bytes, ApiError> {
+/// The request body for the upstream: with the row's model, with `usage` as its `stream_options` if given, and with `stream`
+/// only if it is true. The embeddings and rerank APIs do not have this key; for the others a missing key means false.
+fn upstream_body(
+    request: &RequestBody,
+    model: &str,
+    streaming: bool,
+    usage: Option<&UsageOptions>,
+) -> Result<Bytes, ApiError> {
     let has_options = || memmem::find(request.as_str().as_bytes(), b"\"stream_options\"").is_some();
     let is_unchanged = match request.stream() {
         Some(stream) => streaming && stream == b"true",
         None => !streaming && !has_options(),
     };
     if is_unchanged {
-        return request.derive_bytes(request.pieces(Some(model)).concat());
+        return request.derive_bytes(request.pieces(Some(model), usage).concat());
     }
     let mut object = Object::parse(request.as_str()).map_err(ApiError::bad_json)?;
     object.set("model", quote(model));
     object.remove("stream");
     if streaming {
         object.set("stream", "true");
+        if let Some(usage) = usage {
+            object.set("stream_options", usage.as_str());
+        }
     } else {
         object.remove("stream_options");
     }
@@ -245,7 +260,7 @@ mod tests {
     fn a_request_has_stream_only_if_it_streams() {
         let of = |text: &str, streaming| {
             let body = RequestBody::parse(text.into()).unwrap();
-            String::from_utf8(upstream_body(&body, "m", streaming).unwrap().into()).unwrap()
+            String::from_utf8(upstream_body(&body, "m", streaming, None).unwrap().into()).unwrap()
         };
         let both = r#"{"model":"x","stream":true,"stream_options":{},"seed":18446744073709551615}"#;
         assert_eq!(of(both, false), r#"{"model":"m","seed":18446744073709551615}"#);
@@ -253,5 +268,15 @@ mod tests {
         assert_eq!(of(r#"{"model":"x","n":1.10}"#, false), r#"{"model":"m","n":1.10}"#);
         assert_eq!(of(r#"{"model":"x"}"#, true), r#"{"model":"m","stream":true}"#);
         assert_eq!(of(r#"{"stream":false,"stream_options":{"a":1}}"#, false), r#"{"model":"m"}"#);
+        // With the options that ask for usage, also of a durable task, whose request may say nothing of a stream.
+        for text in
+            [r#"{"stream":true,"stream_options":{}}"#, "{}", r#"{"stream_options":{"include_usage":false}}"#]
+        {
+            let body = RequestBody::parse(text.into()).unwrap();
+            let sent = upstream_body(&body, "m", true, body.usage_options().as_ref()).unwrap();
+            let sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+            let expected = serde_json::json!({ "model": "m", "stream": true, "stream_options": { "include_usage": true } });
+            assert_eq!(sent, expected, "{text}");
+        }
     }
 }

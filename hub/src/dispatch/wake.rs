@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use wire::task::Endpoint;
 
+use super::encode::EventFormat;
 use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
 use super::piece::ResponsePiece;
@@ -97,8 +98,8 @@ async fn run_wake(hub: Arc<Hub>, candidate: Candidate, sender: watch::Sender<Wak
 async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiError> {
     let owner = &candidate.owner;
     let called = candidate.name.as_str();
-    let endpoint = Endpoint::ChatCompletions;
-    let call = DispatchedCall { called, reader: owner, streaming: false, endpoint };
+    let format = EventFormat { endpoint: Endpoint::ChatCompletions, drops_usage: false };
+    let call = DispatchedCall { called, reader: owner, streaming: false, format };
     let (mut dispatch, _) = Dispatch::open(hub, candidate, call, None, None)?;
     let gone = || ApiError::new(ErrorKind::PublisherLost, "the publisher was lost");
     let check = || if hub.registry.lock().is_same_row(candidate) { Ok(()) } else { Err(gone()) };

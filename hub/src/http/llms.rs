@@ -17,7 +17,7 @@ use super::list::{limit, pages_by_name};
 use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
-use crate::model::{AuditRecord, Caller, Role};
+use crate::model::{AuditRecord, Caller, Role, TokenCounts};
 use crate::quota::BytesPermit;
 use crate::random;
 use crate::registry::{DetailedLlm, LlmSpec};
@@ -229,8 +229,8 @@ struct LlmTask {
     created_at: Timestamp,
     first_byte_ms: Option<u64>,
     total_ms: u64,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
+    #[serde(flatten)]
+    tokens: TokenCounts,
 }
 
 /// The newest inferences of a row: all of them for its owner and admins, a caller's own for other callers.
@@ -266,8 +266,7 @@ impl LlmTask {
             created_at: record.created_at,
             first_byte_ms: record.first_byte_ms,
             total_ms: record.total_ms,
-            input_tokens: record.input_tokens,
-            output_tokens: record.output_tokens,
+            tokens: record.tokens,
         }
     }
 }

@@ -8,9 +8,11 @@ use wire::row::{Timestamp, Visibility};
 
 mod alias;
 mod rows;
+mod tokens;
 
 pub use alias::{Alias, AliasScope};
 pub use rows::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Upstream, bytes_of};
+pub use tokens::TokenCounts;
 
 /// The name of a user (`token create --user`).
 pub type UserId = String;
@@ -112,8 +114,8 @@ pub struct AuditRecord {
     pub first_byte_ms: Option<u64>,
     /// Milliseconds in all.
     pub total_ms: u64,
-    pub input_tokens: Option<u64>,
-    pub output_tokens: Option<u64>,
+    #[serde(flatten)]
+    pub tokens: TokenCounts,
 }
 
 impl AuditRecord {
@@ -150,6 +152,8 @@ pub struct DurableTask {
     pub error: Option<String>,
     /// The error as a code of SPEC.md section 5.1.
     pub code: Option<String>,
+    /// Of a task that has ended; `None` if an older version ended it.
+    pub tokens: Option<TokenCounts>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wire::row::{Kind, Status, Timestamp};
 
-use super::Availability;
+use super::{Availability, UsageSupport};
 use crate::affinity::{Member, member_id};
 use crate::clock::Now;
 use crate::model::{Agent, Llm};
@@ -54,6 +54,8 @@ pub(super) struct LlmEntry {
     pub(super) member_id: u64,
     /// Prompt tokens of the row's answers.
     pub(super) cache: Arc<CacheCounters>,
+    /// Whether its backend takes `stream_options`, since the row was registered last.
+    pub(super) usage_support: Arc<UsageSupport>,
 }
 
 /// An agent with its runtime state.
@@ -123,6 +125,7 @@ impl LlmEntry {
             last_pick: 0,
             member_id,
             cache: Arc::default(),
+            usage_support: Arc::default(),
         }
     }
 

@@ -17,6 +17,7 @@ mod register;
 mod rows;
 mod session;
 mod sweep;
+mod usage_support;
 mod view;
 
 pub use abilities::Offer;
@@ -30,6 +31,7 @@ pub use pick::{Candidate, NameRedaction, PickResult};
 pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, SessionView, UnknownSession};
+pub use usage_support::UsageSupport;
 pub use view::{DetailedLlm, LiveLlm, Target, UnresolvedAgent};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -11,7 +11,7 @@ use wire::task::Endpoint;
 
 use super::entry::LlmEntry;
 use super::session::Session;
-use super::{Registry, Target};
+use super::{Registry, Target, UsageSupport};
 use crate::affinity::Conversation;
 use crate::clock::Now;
 use crate::model::{Caller, Llm, Upstream};
@@ -49,6 +49,8 @@ pub struct Candidate {
     pub timeout: Option<Duration>,
     /// Where the prompt tokens of its answers are counted.
     pub cache: Arc<CacheCounters>,
+    /// Whether its backend takes `stream_options`.
+    pub usage_support: Arc<UsageSupport>,
 }
 
 impl Candidate {
@@ -174,6 +176,7 @@ impl Registry {
             allow_remote_urls: entry.llm.allow_remote_urls,
             timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             cache: entry.cache.clone(),
+            usage_support: entry.usage_support.clone(),
         };
         self.picks += 1;
         if let Some(entry) = self.llms.get_mut(&candidate.name) {

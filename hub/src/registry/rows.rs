@@ -38,6 +38,7 @@ impl Registry {
         }
         let old_pool = if let Some(entry) = self.llms.get_mut(&name) {
             let old = std::mem::replace(&mut entry.llm, llm);
+            entry.usage_support = Arc::default();
             if old.owner != entry.llm.owner {
                 entry.cache = Arc::default();
             }

@@ -5,6 +5,8 @@ use rusqlite::{Connection, Result, Row, ToSql};
 use serde_json::value::RawValue;
 use wire::row::Timestamp;
 
+use crate::model::TokenCounts;
+
 /// Reads every row that `sql` selects.
 pub(super) fn all<T>(
     conn: &Connection,
@@ -34,6 +36,14 @@ pub(super) fn to_i64(number: u64) -> i64 {
 
 pub(super) fn maybe_count(row: &Row<'_>, column: &str) -> Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(|count| u64::try_from(count).unwrap_or(0)))
+}
+
+/// The token counts; `None` if none were recorded.
+pub(super) fn maybe_tokens(row: &Row<'_>) -> Result<Option<TokenCounts>> {
+    let Some(is_counted) = row.get("counted")? else { return Ok(None) };
+    let [input, cached, output] =
+        ["input_tokens", "cached_tokens", "output_tokens"].map(|column| maybe_count(row, column));
+    Ok(Some(TokenCounts { input: input?, cached: cached?, output: output?, is_counted }))
 }
 
 pub(super) fn millis(time: Option<Timestamp>) -> Option<i64> {

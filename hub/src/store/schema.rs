@@ -1,4 +1,6 @@
 //! The schema as an ordered list of migrations. `PRAGMA user_version` counts those that a file has.
+//!
+//! The list is in one place, in its order, and grows with releases: hence the length of this file.
 
 use rusqlite::Connection;
 
@@ -272,6 +274,14 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ALTER TABLE llms ADD COLUMN vision INTEGER;
     ALTER TABLE llms ADD COLUMN reasoning INTEGER;
     ALTER TABLE llms ADD COLUMN embeddings INTEGER;
+", "
+    -- The part of the input that the backend had cached, and whether the output is a count of pieces.
+    ALTER TABLE audit ADD COLUMN cached_tokens INTEGER;
+    ALTER TABLE audit ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN input_tokens INTEGER;
+    ALTER TABLE tasks ADD COLUMN cached_tokens INTEGER;
+    ALTER TABLE tasks ADD COLUMN output_tokens INTEGER;
+    ALTER TABLE tasks ADD COLUMN counted INTEGER;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

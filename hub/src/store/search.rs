@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Result, Row, ToSql, params_from_iter};
 
-use super::columns::{Column, all, insert, maybe_count, time, to_i64};
+use super::columns::{Column, all, insert, maybe_count, maybe_tokens, time, to_i64};
 use super::{AuditQuery, limit_of};
 use crate::model::AuditRecord;
 
@@ -72,8 +72,10 @@ pub(super) fn put_audit(conn: &Connection, record: &AuditRecord) -> Result<()> {
         ("created_at", &record.created_at.0),
         ("first_byte_ms", &record.first_byte_ms.map(to_i64)),
         ("total_ms", &to_i64(record.total_ms)),
-        ("input_tokens", &record.input_tokens.map(to_i64)),
-        ("output_tokens", &record.output_tokens.map(to_i64)),
+        ("input_tokens", &record.tokens.input.map(to_i64)),
+        ("cached_tokens", &record.tokens.cached.map(to_i64)),
+        ("output_tokens", &record.tokens.output.map(to_i64)),
+        ("counted", &record.tokens.is_counted),
         ("through", &record.through),
         ("id", &record.id),
         ("request_id", &record.request_id),
@@ -101,7 +103,6 @@ pub(super) fn record(row: &Row<'_>) -> Result<AuditRecord> {
         created_at: time(row, "created_at")?,
         first_byte_ms: maybe_count(row, "first_byte_ms")?,
         total_ms: maybe_count(row, "total_ms")?.unwrap_or(0),
-        input_tokens: maybe_count(row, "input_tokens")?,
-        output_tokens: maybe_count(row, "output_tokens")?,
+        tokens: maybe_tokens(row)?.unwrap_or_default(),
     })
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use wire::row::Timestamp;
 
-use super::columns::{all, maybe_count, parsed, time};
+use super::columns::{all, maybe_count, maybe_tokens, parsed, time, to_i64};
 use super::parts;
 use super::schema::{size_of_row, size_with_parts};
 use crate::model::{DurableTask, TaskStatus};
@@ -19,7 +19,7 @@ macro_rules! ended {
     ($of:literal) => {
         concat!(
             "SELECT seq, id, owner, token, target, target_owner, state, NULL AS request, streaming, llm, session,
-            result_status, NULL AS result_body, error, code, created_at, updated_at FROM tasks
+            result_status, NULL AS result_body, error, code, input_tokens, cached_tokens, output_tokens, counted, created_at, updated_at FROM tasks
             WHERE state IN ('completed', 'error', 'cancelled') AND (created_at, id) < (?1, ?2) ",
             $of,
             " ORDER BY created_at DESC, id DESC LIMIT ?3"
@@ -35,13 +35,13 @@ pub(super) const ENDED_OF: &str = ended!("AND owner = ?4");
 pub(super) const OPEN: &str = "SELECT seq, id, owner, token, target, target_owner,
     iif(claims.task IS NULL, state, 'claimed') AS state, NULL AS request, streaming,
     coalesce(claims.llm, tasks.llm) AS llm, coalesce(claims.session, tasks.session) AS session,
-    NULL AS result_status, NULL AS result_body, error, code, created_at, updated_at
+    NULL AS result_status, NULL AS result_body, error, code, input_tokens, cached_tokens, output_tokens, counted, created_at, updated_at
     FROM tasks LEFT JOIN claims ON claims.task = tasks.id
     WHERE state NOT IN ('completed', 'error', 'cancelled') ORDER BY seq";
 /// One task without its request and result, and the size of its result. `octet_length` does not read the value.
 pub(super) const HEAD: &str = "SELECT seq, id, owner, token, target, target_owner, state, NULL AS request, streaming,
     llm, session, result_status, iif(ifnull(octet_length(result_body), result_size) IS NULL, NULL, '') AS result_body,
-    error, code, created_at, updated_at, ifnull(octet_length(result_body), result_size) AS result_size FROM tasks WHERE id = ?1";
+    error, code, input_tokens, cached_tokens, output_tokens, counted, created_at, updated_at, ifnull(octet_length(result_body), result_size) AS result_size FROM tasks WHERE id = ?1";
 
 /// Bytes of an owner's tasks, as counted by the triggers of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,14 +119,17 @@ fn delete_some(conn: &Connection, sql: &str, params: impl rusqlite::Params, enou
 pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
     // `role` is a column of an older version, and is not read.
     let sql = "INSERT INTO tasks (id, owner, token, target, state, request, streaming, llm, session, result_status,
-        result_body, error, created_at, updated_at, code, request_size, result_size, target_owner, role)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 'member')
+        result_body, error, created_at, updated_at, code, request_size, result_size, target_owner,
+        input_tokens, cached_tokens, output_tokens, counted, role)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, 'member')
         ON CONFLICT (id) DO UPDATE SET owner = ?2, token = ?3, target = ?4, state = ?5, request = ?6, streaming = ?7,
         llm = ?8, session = ?9, result_status = ?10, result_body = ?11, error = ?12, created_at = ?13,
-        updated_at = ?14, code = ?15, request_size = ?16, result_size = ?17, target_owner = ?18
+        updated_at = ?14, code = ?15, request_size = ?16, result_size = ?17, target_owner = ?18,
+        input_tokens = ?19, cached_tokens = ?20, output_tokens = ?21, counted = ?22
         WHERE state NOT IN ('completed', 'error', 'cancelled')";
     let (request, large_request) = parts::split(task.request.as_deref());
     let (result, large_result) = parts::split(task.result.as_ref().map(|(_, body)| body.as_str()));
+    let tokens = task.tokens;
     let values = params![
         task.id,
         task.owner,
@@ -146,6 +149,10 @@ pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
         parts::size_of(large_request),
         parts::size_of(large_result),
         task.target_owner,
+        tokens.and_then(|tokens| tokens.input).map(to_i64),
+        tokens.and_then(|tokens| tokens.cached).map(to_i64),
+        tokens.and_then(|tokens| tokens.output).map(to_i64),
+        tokens.map(|tokens| tokens.is_counted),
     ];
     if conn.prepare_cached(sql)?.execute(values)? == 0 {
         return Ok(());
@@ -200,6 +207,7 @@ pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
         result: status.zip(body),
         error: row.get("error")?,
         code: row.get("code")?,
+        tokens: maybe_tokens(row)?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

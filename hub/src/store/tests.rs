@@ -24,7 +24,7 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use wire::{Abilities, Capabilities};
 
 use super::*;
-use crate::model::{AliasScope, OwnedName, PoolAdmission, Role, TaskStatus, Upstream};
+use crate::model::{AliasScope, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -113,6 +113,11 @@ pub(super) fn task(id: &str, state: TaskStatus) -> DurableTask {
         result: (state == TaskStatus::Completed).then(|| (200, r#"{"ok":1}"#.into())),
         error: None,
         code: None,
+        tokens: (state == TaskStatus::Completed).then(|| TokenCounts {
+            output: Some(7),
+            is_counted: true,
+            ..TokenCounts::default()
+        }),
         created_at: Timestamp(1),
         updated_at: Timestamp(2),
     }
@@ -147,8 +152,7 @@ fn audit(task: &str) -> AuditRecord {
         created_at: Timestamp(1),
         first_byte_ms: None,
         total_ms: 3,
-        input_tokens: Some(4),
-        output_tokens: Some(u64::MAX),
+        tokens: TokenCounts { input: Some(4), cached: Some(3), output: Some(u64::MAX), is_counted: true },
     }
 }
 

@@ -1,5 +1,6 @@
 //! One attempt of a claimed task: tries members until one begins to answer, and reads its answer to the end.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use tokio::time::timeout;
@@ -47,7 +48,14 @@ pub(super) async fn run_attempt(
         let refusal = request.body.refused_by(&request.caller.user, &member);
         let refused = refusal.is_some();
         tried.add(&member, refused);
-        let notifier = CommitNotifier::default();
+        let notifier = Cell::new(CommitNotifier::default());
+        // The result of a dispatch that another one replaces is not used.
+        let receipt = || {
+            let next = CommitNotifier::default();
+            let receipt = next.receipt();
+            notifier.replace(next).commit();
+            Some(receipt)
+        };
         let began = async {
             if let Some(error) = refusal {
                 return Err(AttemptResult::Failed(error));
@@ -59,7 +67,6 @@ pub(super) async fn run_attempt(
                 })?;
                 member.asleep = false;
             }
-            let receipt = Some(notifier.receipt());
             let reply = Box::pin(dispatch_to(hub, request, call, &member, slot.take(), receipt)).await;
             reply.map_err(|error| match error.kind {
                 ErrorKind::PublisherAway
@@ -70,7 +77,9 @@ pub(super) async fn run_attempt(
                 _ => AttemptResult::Failed(error),
             })
         };
-        let result = match timeout(wait_timeout, began).await {
+        let began = timeout(wait_timeout, began).await;
+        let notifier = notifier.into_inner();
+        let result = match began {
             Err(_) => {
                 let text = format!("no answer within {} s", wait_timeout.as_secs_f64());
                 AttemptResult::Failed(ApiError::new(ErrorKind::Timeout, text))
@@ -163,11 +172,8 @@ async fn read_stream(
     let mut piece = Some(first);
     loop {
         match piece {
-            Some(ResponsePiece::Events { bytes, usage, .. }) => {
-                call.count_chunk();
-                if let Some(usage) = usage {
-                    call.add_usage(usage);
-                }
+            Some(ResponsePiece::Events { bytes, tally, .. }) => {
+                call.add_events(&bytes, tally);
                 // The bytes come from the hub's encoder and are whole events.
                 let mut bytes: &[u8] = &bytes;
                 while let Some(frame) = decoder.decode(&mut bytes) {

@@ -49,8 +49,9 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
             TaskStatus::Completed => result.as_ref().map_or(200, |(status, _)| *status),
             _ => error.as_ref().map_or(502, |error| error.status().as_u16()),
         };
+        let mut tokens = None;
         if let Some(call) = open.call.take() {
-            call.end(status, error.as_ref());
+            tokens = call.end(status, error.as_ref());
         } else if let Some(error) = &error {
             // A task that was never sent has no `ActiveCall`, which would log this.
             let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
@@ -70,6 +71,7 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
             result,
             error: error.as_ref().map(|error| brief(&error.message)),
             code: error.as_ref().map(|error| error.kind.code().to_owned()),
+            tokens,
             ..ended_record(&open.task, state)
         };
         Some(hub.store.write_behind(changes(hub, record)))
@@ -106,7 +108,9 @@ impl Hub {
     ) -> Option<JoinHandle<Result<(), StoreError>>> {
         let number = self.tasks.number(caller, id)?;
         let write = |open: &OpenTask| {
-            self.store.write(changes(self, ended_record(&open.task, TaskStatus::Cancelled)))
+            let tokens = open.call.as_ref().and_then(|call| call.tokens());
+            let record = DurableTask { tokens, ..ended_record(&open.task, TaskStatus::Cancelled) };
+            self.store.write(changes(self, record))
         };
         let written = self.tasks.if_not_ended(number, write)?;
         let hub = self.clone();

@@ -127,6 +127,7 @@ pub(super) mod tests {
             result: None,
             error: None,
             code: None,
+            tokens: None,
             created_at: clock::now(),
             updated_at: clock::now(),
         }

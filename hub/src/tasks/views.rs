@@ -97,6 +97,7 @@ impl TaskView {
             position: None,
             error: task.error.clone(),
             code: task.code.clone(),
+            tokens: task.tokens,
             created_at: task.created_at,
             updated_at: task.updated_at,
         }

@@ -127,6 +127,7 @@ impl AuditLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TokenCounts;
     use crate::store::{AuditQuery, SqliteStore};
     use crate::telemetry::Metrics;
 
@@ -147,8 +148,7 @@ mod tests {
             created_at: wire::row::Timestamp(1),
             first_byte_ms: None,
             total_ms: 3,
-            input_tokens: None,
-            output_tokens: None,
+            tokens: TokenCounts::default(),
         }
     }
 

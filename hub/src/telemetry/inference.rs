@@ -1,5 +1,7 @@
 //! The record of one inference, from its beginning to its end.
 
+mod begin;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,13 +12,14 @@ use wire::task::Endpoint;
 
 use super::rate::Meter;
 use super::{CacheCounters, Limit, TaskView, Watch, brief};
+use crate::clock;
+use crate::dispatch::Tally;
 use crate::error::ErrorKind;
-use crate::model::{AuditRecord, TaskStatus, UserId};
+use crate::model::{AuditRecord, TokenCounts, UserId};
 use crate::news::news;
 use crate::registry::Candidate;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
 use crate::trace::{address_label, session_label};
-use crate::{clock, random};
 
 /// Status of an inference whose caller left before the end of the answer, as in nginx.
 pub(crate) const CALLER_LEFT: u16 = 499;
@@ -66,59 +69,11 @@ pub struct Inference {
     first_byte: Option<Instant>,
     last_chunk: Option<Instant>,
     usage: Usage,
+    /// Events with content of a streamed answer; `None` before its first event.
+    content: Option<u64>,
     ended: bool,
     /// Whether the destination is public, and the inference counts in the public metrics.
     is_public: bool,
-}
-
-impl Watch {
-    /// Begins a synchronous inference.
-    pub fn begin(self: &Arc<Self>, request: RequestInfo) -> Inference {
-        let mut inference = self.begin_unlisted(request, random::id("inf"));
-        let view = TaskView {
-            id: inference.id.clone(),
-            status: TaskStatus::Pending,
-            llm: inference.request.target.clone(),
-            pool_name: None,
-            llm_name: None,
-            model: None,
-            streaming: inference.request.streaming,
-            durable: false,
-            worker: None,
-            owner_id: inference.request.user.clone(),
-            position: None,
-            error: None,
-            code: None,
-            created_at: inference.created_at,
-            updated_at: inference.created_at,
-        };
-        inference.listed = Some(self.recent.add(view));
-        inference
-    }
-
-    /// Begins the inference of a durable task, which is listed elsewhere under `id`.
-    pub fn begin_unlisted(self: &Arc<Self>, request: RequestInfo, id: String) -> Inference {
-        self.metrics.in_flight.inc();
-        Inference {
-            watch: Arc::clone(self),
-            request,
-            id,
-            request_id: None,
-            address: None,
-            state: TaskState::new(),
-            attempt: None,
-            destination: None,
-            meter: None,
-            listed: None,
-            created_at: clock::now(),
-            began: Instant::now(),
-            first_byte: None,
-            last_chunk: None,
-            usage: Usage::default(),
-            ended: false,
-            is_public: false,
-        }
-    }
 }
 
 impl Inference {
@@ -173,13 +128,9 @@ impl Inference {
         }
     }
 
-    /// Records a piece of content.
-    pub fn chunk(&mut self) {
+    /// Records a piece of the answer, or all of it.
+    pub fn piece(&mut self) {
         let now = Instant::now();
-        if let Some(meter) = self.meter.as_ref().filter(|_| self.request.streaming) {
-            // A chunk counts as one token, since the usage comes only at the end.
-            meter.add(1);
-        }
         let last = self.last_chunk.replace(now);
         for metrics in self.watch.counters(self.is_public) {
             match last {
@@ -197,6 +148,18 @@ impl Inference {
         self.update_view(|_| ());
     }
 
+    /// Records what the events of a streamed answer count for.
+    pub fn events(&mut self, tally: Tally) {
+        if let Some(meter) = self.meter.as_ref().filter(|_| tally.content > 0) {
+            // An event counts as one token, since the usage comes only at the end.
+            meter.add(tally.content);
+        }
+        self.content = Some(self.content.unwrap_or_default() + tally.content);
+        if let Some(usage) = tally.usage {
+            self.usage(usage);
+        }
+    }
+
     /// Records the usage in the answer. Some APIs report input and output tokens in two parts.
     pub fn usage(&mut self, usage: Usage) {
         self.usage = self.usage.merged(usage);
@@ -207,12 +170,19 @@ impl Inference {
         self.watch.machine.refused_by(limit);
     }
 
-    /// Ends the inference with the HTTP status of the answer and the error, if it failed.
-    pub fn end(mut self, status: u16, error: Option<(ErrorKind, &str)>) {
-        self.finish(status, error);
+    /// The tokens so far; `is_whole` if the answer is complete.
+    pub fn tokens(&self, is_whole: bool) -> TokenCounts {
+        TokenCounts::of(self.usage, self.content, is_whole)
     }
 
-    fn finish(&mut self, status: u16, error: Option<(ErrorKind, &str)>) {
+    /// Ends the inference with the HTTP status of the answer and the error, if it failed. Returns its tokens.
+    pub fn end(mut self, status: u16, error: Option<(ErrorKind, &str)>) -> TokenCounts {
+        let tokens = self.tokens(status < 400 && error.is_none());
+        self.finish(status, error, tokens);
+        tokens
+    }
+
+    fn finish(&mut self, status: u16, error: Option<(ErrorKind, &str)>, tokens: TokenCounts) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -226,9 +196,10 @@ impl Inference {
         if let (Some(meter), Some(tokens), false) = (&self.meter, self.usage.output, self.request.streaming) {
             meter.add(tokens);
         }
-        if let (Some(to), Some(tokens)) = (&self.destination, self.usage.cache) {
+        if let (Some(to), Some(tokens)) = (&self.destination, self.usage.cache()) {
             to.cache.add(tokens);
         }
+        self.watch.machine.count_tokens(tokens);
         let code = match error {
             Some((kind, _)) => Some(kind.code()),
             None if status == CALLER_LEFT => Some(ErrorKind::CallerLeft.code()),
@@ -240,6 +211,7 @@ impl Inference {
                 view.status = status;
                 view.error = error;
                 view.code = code.map(str::to_owned);
+                view.tokens = Some(tokens);
                 view.updated_at = clock::now();
             });
         }
@@ -281,8 +253,7 @@ impl Inference {
             created_at: self.created_at,
             first_byte_ms: self.first_byte.map(|first| millis(self.began, first)),
             total_ms,
-            input_tokens: self.usage.input,
-            output_tokens: self.usage.output,
+            tokens,
         });
     }
 
@@ -300,6 +271,7 @@ impl Inference {
 
 impl Drop for Inference {
     fn drop(&mut self) {
-        self.finish(CALLER_LEFT, None);
+        let tokens = self.tokens(false);
+        self.finish(CALLER_LEFT, None, tokens);
     }
 }

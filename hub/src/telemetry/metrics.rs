@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use wire::task::Endpoint;
 
 use super::{CALLER_LEFT, Limit};
+use crate::model::TokenCounts;
 
 /// Bounds, in seconds, of the histogram of waiting times: from a mock's first byte to a model that is loaded from disk.
 const WAITS: &[f64] =
@@ -156,6 +157,8 @@ pub struct Machine {
     names: IntCounter,
     limits: IntCounterVec,
     audit: IntCounter,
+    /// By kind: input, cached, output, counted.
+    tokens: [IntCounter; 4],
     /// The time of the last log line about refused bodies.
     logged: Arc<Mutex<Option<Instant>>>,
 }
@@ -163,6 +166,9 @@ pub struct Machine {
 impl Machine {
     /// Registers the metrics, all zero, in `registry`.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let help =
+            "Tokens of all inferences: input, the cached part of it, output as reported, output as counted.";
+        let tokens = IntCounterVec::new(Opts::new("tokens_total", help), &["kind"])?;
         let machine = Self {
             known: IntGauge::new("connections", "Open connections whose caller has shown a valid token.")?,
             strangers: IntGauge::new("connections_without_token", "Open connections without a valid token.")?,
@@ -194,13 +200,15 @@ impl Machine {
                 "audit_rows_lost_total",
                 "Audit rows that were not written: more waited than the store wrote.",
             )?,
+            // Looked up once: they are counted for each call.
+            tokens: ["input", "cached", "output", "counted"].map(|kind| tokens.with_label_values(&[kind])),
             logged: Arc::default(),
         };
         let Self { known, strangers, cuts, held, limit, refused, names, limits, audit, .. } = machine.clone();
         for limit in Limit::ALL {
             limits.with_label_values(&[limit.label()]);
         }
-        for counters in [cuts, limits] {
+        for counters in [cuts, limits, tokens] {
             registry.register(Box::new(counters))?;
         }
         for gauge in [known, strangers, held, limit] {
@@ -245,6 +253,15 @@ impl Machine {
     /// Counts a refusal by `limit`.
     pub(crate) fn refused_by(&self, limit: Limit) {
         self.limits.with_label_values(&[limit.label()]).inc();
+    }
+
+    /// Counts the tokens of an inference that ended.
+    pub(super) fn count_tokens(&self, tokens: TokenCounts) {
+        let TokenCounts { input, cached, output, is_counted } = tokens;
+        let [reported, counted] = if is_counted { [None, output] } else { [output, None] };
+        for (counter, tokens) in self.tokens.iter().zip([input, cached, reported, counted]) {
+            counter.inc_by(tokens.unwrap_or_default());
+        }
     }
 
     pub(crate) fn lost_an_audit_row(&self) {

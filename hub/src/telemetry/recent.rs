@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::Timestamp;
 
-use crate::model::{Caller, Role, TaskStatus, UserId};
+use crate::model::{Caller, Role, TaskStatus, TokenCounts, UserId};
 use crate::store::ListCursor;
 
 /// Ended inferences that are kept, of all users together. The audit has all.
@@ -52,6 +52,9 @@ pub struct TaskView {
     /// The code of `error` (SPEC.md section 5.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Of a task that has ended.
+    #[serde(flatten)]
+    pub tokens: Option<TokenCounts>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

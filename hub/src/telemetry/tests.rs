@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use wire::Features;
-use wire::openai::Usage;
+use wire::openai::usage;
 use wire::row::Visibility;
 use wire::task::Endpoint;
 
@@ -38,6 +38,7 @@ fn member(name: &str) -> Candidate {
         allow_remote_urls: false,
         timeout: None,
         cache: Arc::default(),
+        usage_support: Arc::default(),
     }
 }
 
@@ -60,7 +61,7 @@ async fn an_inference_is_listed_for_its_owner_and_admins() {
     inference.sent("1", &member("row-1"));
     inference.sent("2", &member("row-2"));
     assert_eq!(status(), Some(TaskStatus::Claimed));
-    inference.chunk();
+    inference.piece();
     assert_eq!(status(), Some(TaskStatus::Running));
     inference.end(200, None);
     let view = watch.task(&alice, &id).unwrap();
@@ -74,8 +75,8 @@ async fn each_inference_has_one_audit_record_with_its_status() {
     let (watch, store) = watch();
     let mut whole = watch.begin(request("alice"));
     whole.sent("1", &member("row-1"));
-    whole.chunk();
-    whole.usage(Usage { input: Some(3), ..Usage::default() });
+    whole.piece();
+    whole.usage(usage(r#"{"usage":{"prompt_tokens":3}}"#).unwrap());
     whole.end(200, None);
     let mut left = watch.begin(request("bob"));
     left.sent("2", &member("row-2"));
@@ -86,7 +87,7 @@ async fn each_inference_has_one_audit_record_with_its_status() {
     let rows = store.audit(AuditQuery::of(None, None, 9)).await.unwrap();
     let seen: Vec<_> = rows.iter().map(|row| (row.user.as_str(), row.llm.as_str(), row.status)).collect();
     assert_eq!(seen, [("carol", "pool", 503), ("bob", "row-2", 499), ("alice", "row-1", 200)]);
-    assert_eq!((rows[2].input_tokens, rows[2].output_tokens), (Some(3), None));
+    assert_eq!((rows[2].tokens.input, rows[2].tokens.output), (Some(3), None));
     assert!(rows[2].first_byte_ms.is_some() && rows[1].first_byte_ms.is_none());
     assert_eq!(
         watch.tasks(&caller("bob", Role::Member), &ListCursor::end(), 300)[0].status,
@@ -124,7 +125,11 @@ async fn the_list_of_ended_inferences_is_bounded() {
 async fn the_oldest_inferences_of_the_user_with_most_are_removed_first() {
     let (watch, _) = watch();
     let list = |user: &str| watch.tasks(&caller(user, Role::Member), &ListCursor::end(), 300);
-    let end = |user: &str, count: usize| (0..count).for_each(|_| watch.begin(request(user)).end(200, None));
+    let end = |user: &str, count: usize| {
+        (0..count).for_each(|_| {
+            watch.begin(request(user)).end(200, None);
+        });
+    };
     end("alice", 17);
     end("bob", 500);
     assert_eq!((list("alice").len(), list("bob").len()), (17, 183));
@@ -150,8 +155,8 @@ async fn metrics_count_outcomes_without_names() {
     let mut inference = watch.begin(request("canary-user"));
     let canary = Candidate { session: Some("canary-session".into()), ..member("canary-row") };
     inference.sent("1", &canary);
-    inference.chunk();
-    inference.chunk();
+    inference.piece();
+    inference.piece();
     inference.end(200, None);
     drop(watch.begin(request("canary-user")));
     watch.metrics.woke(WakeOutcome::Ok, Duration::from_millis(20));
@@ -193,8 +198,8 @@ async fn a_private_row_counts_for_admins_only() {
     let mut inference = watch.begin(request("alice"));
     inference.sent("1", &private("row-1"));
     assert_eq!(watch.shared.text().unwrap(), before);
-    inference.chunk();
-    inference.chunk();
+    inference.piece();
+    inference.piece();
     inference.end(200, None);
     assert_eq!(watch.shared.text().unwrap(), before);
     assert_ne!(watch.metrics.text().unwrap(), before);

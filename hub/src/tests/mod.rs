@@ -48,6 +48,7 @@ mod takeover;
 mod through_agents;
 mod traces;
 mod upstream;
+mod usage;
 mod view;
 mod visibility;
 mod wakes;

@@ -149,6 +149,7 @@ fn stored_task(id: &str, owner: &str, target: &str, token: Option<&str>) -> Dura
         result: None,
         error: None,
         code: None,
+        tokens: None,
         created_at: crate::clock::now(),
         updated_at: crate::clock::now(),
     }

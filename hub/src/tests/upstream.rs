@@ -17,18 +17,18 @@ use super::support::{TestHub, hub, hub_with};
 const KEY: &str = "canary-upstream-key";
 
 /// An upstream that the test controls. The hub has a public row for it.
-struct Upstream(Listener);
+pub(crate) struct Upstream(Listener);
 
 /// A request that the upstream received.
-struct Call {
+pub(crate) struct Call {
     connection: Connection,
     /// Request line and headers, in lower case.
     head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Upstream {
-    async fn start(hub: &TestHub, name: &str, kind: &str) -> Self {
+    pub(crate) async fn start(hub: &TestHub, name: &str, kind: &str) -> Self {
         let listener = Listener::bind().await;
         let url = format!("{}/v1", listener.url());
         let row = json!({ "name": name, "type": kind, "model": "real-model", "url": url, "apiKey": KEY });
@@ -37,7 +37,7 @@ impl Upstream {
         Self(listener)
     }
 
-    async fn call(&self) -> Call {
+    pub(crate) async fn call(&self) -> Call {
         let mut connection = self.0.accept().await;
         let mut request = connection.request_or_part().await;
         if request.is_err() {
@@ -52,15 +52,15 @@ impl Upstream {
 }
 
 impl Call {
-    async fn json(mut self, status: u16, body: &Value) {
+    pub(crate) async fn json(mut self, status: u16, body: &Value) {
         self.connection.json(status, body).await.unwrap();
     }
 
-    async fn open_stream(&mut self) {
+    pub(crate) async fn open_stream(&mut self) {
         self.connection.write(SSE).await.unwrap();
     }
 
-    async fn write(&mut self, text: &str) {
+    pub(crate) async fn write(&mut self, text: &str) {
         self.connection.write(chunked(text)).await.unwrap();
     }
 

@@ -1,5 +1,6 @@
 //! The parts of OpenAI's requests and answers that hub and registrar read or change. The rest is passed on.
 
+mod content;
 mod errors;
 mod usage;
 
@@ -7,8 +8,9 @@ use serde::Deserialize;
 
 use crate::json::{JsonError, Object, each_element, quote};
 
+pub use content::has_content;
 pub use errors::{error_about, error_body, error_message, has_error_message};
-pub use usage::{MAX_TOKENS, PromptCache, Usage, token_count, usage};
+pub use usage::{MAX_TOKENS, PromptCache, Usage, answer_usage, is_usage_chunk, token_count, usage};
 
 /// Builds the request for the backend (SPEC.md section 3.3): sets `model` if one is given, sets `stream` to `streaming`, and removes
 /// `stream_options` unless streaming. Members that some backends read as one of these ([`folds`](crate::json::folds)) are removed.

@@ -9,7 +9,7 @@ fn body(text: &str) -> RequestBody {
 }
 
 fn with_model(text: &str, model: Option<&str>) -> String {
-    String::from_utf8(body(text).pieces(model).concat()).unwrap()
+    String::from_utf8(body(text).pieces(model, None).concat()).unwrap()
 }
 
 #[test]

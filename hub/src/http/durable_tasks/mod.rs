@@ -172,6 +172,7 @@ async fn create(
         result: None,
         error: None,
         code: None,
+        tokens: None,
         created_at: now,
         updated_at: now,
     };

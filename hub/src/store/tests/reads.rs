@@ -25,7 +25,7 @@ async fn audit_records_are_found_by_user_and_by_llm() {
 #[tokio::test]
 async fn a_search_by_id_finds_the_inference_before_requests_with_that_id() {
     let store = SqliteStore::in_memory().unwrap();
-    let own = AuditRecord { output_tokens: None, ..audit("x") };
+    let own = AuditRecord { tokens: TokenCounts::default(), ..audit("x") };
     let named = |id: &str, n: usize| AuditRecord {
         task: format!("m{n}"),
         id: format!("inf-m{n}"),

@@ -46,7 +46,10 @@ async fn every_record_survives_a_restart() {
     assert!(store.ended_tasks(Some("bob"), &ListCursor::end(), 9).await.unwrap().is_empty());
     let records = store.audit(AuditQuery::of(None, Some("a"), 9)).await.unwrap();
     let most = u64::try_from(i64::MAX).unwrap();
-    assert_eq!(records, [AuditRecord { output_tokens: Some(most), ..audit("x") }]);
+    assert_eq!(
+        records,
+        [AuditRecord { tokens: TokenCounts { output: Some(most), ..audit("x").tokens }, ..audit("x") }]
+    );
     assert!(store.audit(AuditQuery::of(None, Some("%"), 9)).await.unwrap().is_empty());
 }
 

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use testkit::wait::wait_until;
 
 use super::{files_contain, open};
-use crate::model::OwnedName;
+use crate::model::{OwnedName, TokenCounts};
 use crate::store::columns::all;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
 use crate::store::{Change, Store};
@@ -44,8 +44,9 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
                 VALUES ('t', 'alice', 'member', 'a', 'error', 0, 'it broke', 1, 2);
             INSERT INTO tasks (id, owner, role, target, state, streaming, request, created_at, updated_at)
                 VALUES ('w', 'bob', 'member', 'a', 'pending', 0, '{}', 1, 2);
-            INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms)
-                VALUES ('t', 'alice', 'a', 'm', 0, 502, 1, 7);",
+            INSERT INTO audit (task, user, llm, model, streaming, status, created_at, total_ms, input_tokens,
+                output_tokens)
+                VALUES ('t', 'alice', 'a', 'm', 0, 502, 1, 7, 4, 5);",
         )
         .unwrap();
         migrate(&mut conn).unwrap();
@@ -67,6 +68,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         assert!(seen >= NAMES || owner == Some("alice"), "version {seen}: {owner:?}");
         let audit = all(&conn, "SELECT * FROM audit", [], search::record).unwrap().remove(0);
         assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
+        assert_eq!(audit.tokens, TokenCounts { input: Some(4), output: Some(5), ..TokenCounts::default() });
     }
 }
 
