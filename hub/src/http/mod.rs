@@ -27,8 +27,10 @@ mod status;
 mod stored;
 mod tokens;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use actix_web::web::{Data, ServiceConfig};
 
 use self::openapi::Routes;
@@ -65,11 +67,8 @@ fn add_routes(routes: &mut Routes<'_>) {
         .section("Document", openapi::register);
 }
 
-/// The method and the pattern of each route.
-#[cfg(test)]
-pub(crate) fn registered_routes() -> Vec<(String, String)> {
-    openapi::described_routes()
-        .iter()
-        .map(|route| (route.method.to_string(), route.path.to_string()))
-        .collect()
+/// The method and the pattern of each route, in the order in which they are tried.
+pub(crate) fn registered_routes() -> Vec<(Method, Cow<'static, str>)> {
+    let routes = openapi::described_routes();
+    routes.into_iter().map(|route| (route.method, route.path)).collect()
 }

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::http::{Answer, ask, is_stable};
 use super::publisher::{Publisher, pooled, private, provider};
 use super::support::{ADMIN, TestHub, hub_with};
-use crate::http::middleware::methods;
 use crate::options::PoolPolicy;
 
 /// Expected statuses: a stranger with a private resource, a stranger with a public resource, the owner, an admin.

@@ -1,91 +1,47 @@
 //! The hub's paths with their methods, and the canonical form of paths that clients spell differently. Pure.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
 
-/// Every path with its methods in the form of `Allow`. `{…}` matches one segment; the first match counts. A route whose path
-/// is missing here works without `Allow`, and fails the test `the_table_has_every_route_of_the_hub`.
-const PATHS: &[(&str, &str)] = &[
-    ("/", OPEN),
-    ("*", OPEN),
-    ("/healthz", OPEN),
-    ("/readyz", OPEN),
-    ("/favicon.ico", GET),
-    ("/openapi.json", GET),
-    ("/console/{file}", GET),
-    ("/metrics", GET),
-    ("/v1/chat/completions", "GET, HEAD, POST"),
-    ("/v1/completions", POST),
-    ("/v1/embeddings", POST),
-    ("/v1/responses", POST),
-    ("/v1/messages", POST),
-    ("/v1/rerank", POST),
-    ("/v1/messages/count_tokens", POST),
-    ("/v1/responses/input_tokens", POST),
-    ("/v1/chat/completions/{id}", "GET, HEAD, POST, DELETE"),
-    ("/v1/chat/completions/{id}/messages", GET),
-    ("/v1/responses/compact", POST),
-    ("/v1/responses/{id}", "GET, HEAD, DELETE"),
-    ("/v1/responses/{id}/cancel", POST),
-    ("/v1/responses/{id}/input_items", GET),
-    ("/v1/conversations", POST),
-    ("/v1/conversations/{id}", "GET, HEAD, POST, DELETE"),
-    ("/v1/conversations/{id}/items", "GET, HEAD, POST"),
-    ("/v1/conversations/{id}/items/{item}", "GET, HEAD, DELETE"),
-    ("/v1/files", "GET, HEAD, POST"),
-    ("/v1/files/{id}", "GET, HEAD, DELETE"),
-    ("/v1/files/{id}/content", GET),
-    ("/v1/batches", "GET, HEAD, POST"),
-    ("/v1/batches/{id}", GET),
-    ("/v1/batches/{id}/cancel", POST),
-    ("/v1/messages/batches", "GET, HEAD, POST"),
-    ("/v1/messages/batches/{id}", "GET, HEAD, DELETE"),
-    ("/v1/messages/batches/{id}/cancel", POST),
-    ("/v1/messages/batches/{id}/results", GET),
-    ("/v1/models", GET),
-    ("/v1/models/{id}", GET),
-    ("/api/v1/llms", "GET, HEAD, POST"),
-    ("/api/v1/llms/_provider-register", POST),
-    ("/api/v1/llms/_provider-stream", GET),
-    ("/api/v1/llms/_provider-echo", GET),
-    ("/api/v1/llms/_provider-heartbeat", POST),
-    ("/api/v1/llms/_provider-drain", POST),
-    ("/api/v1/llms/_provider-task/{id}/result", POST),
-    ("/api/v1/llms/{name}", "GET, HEAD, PUT, DELETE"),
-    ("/api/v1/llms/{name}/members", GET),
-    ("/api/v1/llms/{name}/tasks", GET),
-    ("/api/v1/llms/{name}/infer", POST),
-    ("/api/v1/agents", "GET, HEAD, POST"),
-    ("/api/v1/agents/{name}", "GET, HEAD, PUT, DELETE"),
-    ("/api/v1/agents/{name}/infer", POST),
-    ("/api/v1/pools", GET),
-    ("/api/v1/pools/{pool}", GET),
-    ("/api/v1/pools/{pool}/members/{llm}", "PUT, DELETE"),
-    ("/api/v1/names", GET),
-    ("/api/v1/names/{name}", "GET, HEAD, PUT, DELETE"),
-    ("/api/v1/aliases", GET),
-    ("/api/v1/aliases/{name}", "GET, HEAD, PUT, DELETE"),
-    ("/api/v1/inference-tasks", "GET, HEAD, POST"),
-    ("/api/v1/inference-tasks/{id}", "GET, HEAD, DELETE"),
-    ("/api/v1/inference-tasks/{id}/stream", GET),
-    ("/api/v1/tokens", "GET, HEAD, POST"),
-    ("/api/v1/tokens/{id}", "DELETE"),
-    ("/api/v1/sessions", GET),
-    ("/api/v1/whoami", GET),
-    ("/api/v1/audit", GET),
-    ("/api/v1/events", GET),
-];
+use crate::http;
 
-const GET: &str = "GET, HEAD";
-const POST: &str = "POST";
-/// The methods of health checks: that of `HAProxy` is `OPTIONS /` by default.
-const OPEN: &str = "GET, HEAD, OPTIONS";
+/// Every path with its methods in the form of `Allow`. `{…}` matches one segment; the first match counts, as in the router.
+static PATHS: LazyLock<Vec<(Cow<'static, str>, String)>> = LazyLock::new(|| {
+    let routes = http::registered_routes();
+    let mut paths: Vec<Cow<'static, str>> = CHECKED.iter().map(|path| (*path).into()).collect();
+    for (_, path) in &routes {
+        if !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
+    let methods = |path: &Cow<'static, str>| {
+        let has = |method: &&Method| match **method {
+            Method::HEAD => routes.contains(&(Method::GET, path.clone())),
+            Method::OPTIONS => CHECKED.contains(&&**path),
+            _ => routes.contains(&((*method).clone(), path.clone())),
+        };
+        METHODS.iter().filter(has).map(Method::as_str).collect::<Vec<_>>().join(", ")
+    };
+    paths.into_iter().map(|path| (path.clone(), methods(&path))).collect()
+});
+
+/// Methods in the order of `Allow`.
+const METHODS: &[Method] =
+    &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
+
+/// Paths of health checks, some of which ask with `OPTIONS`: that of `HAProxy` is `OPTIONS /` by default.
+const CHECKED: &[&str] = &["/", "/healthz", "/readyz"];
 
 /// The methods of a path in the form of `Allow`; `None` for an unknown path.
 pub(crate) fn methods(path: &str) -> Option<&'static str> {
-    PATHS.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, methods)| *methods)
+    // The whole server, which has no routes.
+    if path == "*" {
+        return methods("/");
+    }
+    PATHS.iter().find(|(pattern, _)| matches(pattern, path)).map(|(_, methods)| &**methods)
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -159,10 +115,16 @@ pub(super) fn canonical(path: &str) -> Option<Canonical> {
 mod tests {
     use super::*;
 
+    const GET: &str = "GET, HEAD";
+    const POST: &str = "POST";
+
     #[test]
     fn a_path_has_the_methods_of_the_first_pattern_that_matches() {
         for (path, expected) in [
-            ("/", Some(OPEN)),
+            ("/", Some("GET, HEAD, OPTIONS")),
+            ("*", Some("GET, HEAD, OPTIONS")),
+            ("/openapi.json", Some(GET)),
+            ("/v1/chat/completions", Some("GET, HEAD, POST")),
             ("/v1/models/a.b", Some(GET)),
             ("/v1/models/", None),
             ("/v1/responses/input_tokens", Some(POST)),

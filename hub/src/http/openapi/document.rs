@@ -254,12 +254,10 @@ fn security(path: &str, dialect: Dialect) -> Value {
     if is_open(path) {
         return json!([]);
     }
-    match dialect {
-        Dialect::Api => json!([{ "bearer": [] }]),
-        Dialect::OpenAi | Dialect::Anthropic => {
-            json!([{ "bearer": [] }, { "xApiKey": [] }, { "apiKey": [] }])
-        }
+    if dialect == Dialect::Api {
+        return json!([{ "bearer": [] }]);
     }
+    json!([{ "bearer": [] }, { "xApiKey": [] }, { "apiKey": [] }])
 }
 
 /// A name for generated clients, such as `get_api_v1_llms_name`.

@@ -45,7 +45,6 @@ async fn respond(document: Data<Document>) -> HttpResponse {
 }
 
 /// All routes, as the hub registers them.
-#[cfg(test)]
 pub(super) fn described_routes() -> Vec<Described> {
     let mut described = Vec::new();
     let _ = actix_web::App::new().configure(|config| {
