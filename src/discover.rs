@@ -6,7 +6,7 @@ use actors::{
     ProviderConfig, Secret,
     options::{BackendConfig, HttpBackend},
 };
-use backend::ListError;
+use backend::{ListError, ServerKind};
 use backend::http::{Client, SendError};
 use futures_util::future::join_all;
 use wire::{Abilities, WireName};
@@ -88,6 +88,8 @@ pub(crate) enum BackendState {
     /// Not asked, because a request costs money.
     Unknown,
     HasModel,
+    /// llama.cpp's server with one model, which it runs whatever name a request has. It lists it by its path.
+    AnyName,
     /// The backend has only these models.
     LacksModel(Vec<String>),
     /// The backend answers without a list of models.
@@ -107,6 +109,7 @@ pub(crate) async fn backend_state(provider: &ProviderConfig) -> Result<BackendSt
     let client = actors::backend::client_of(provider, &client::for_backend(url.reveal())?);
     Ok(match models(&client, url.reveal(), api_key.as_ref()).await {
         Ok(models) if models.is_empty() || models.contains(&provider.model) => BackendState::HasModel,
+        Ok(models) if models.len() == 1 && provider.server == ServerKind::LlamaCpp => BackendState::AnyName,
         Ok(models) => BackendState::LacksModel(models),
         Err(error @ ListError::Unanswered(_)) if provider.wake.is_some() => {
             BackendState::Asleep(reason(&error))

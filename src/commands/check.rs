@@ -190,6 +190,9 @@ async fn backend(provider: &ProviderConfig, printer: &mut Printer) -> Outcome {
         BackendState::HasModel => {
             Printer::ok(&format!("{name}: the backend at {url} answers and has {model}{known}"))
         }
+        BackendState::AnyName => Printer::ok(&format!(
+            "{name}: the backend at {url} answers and serves its one model by any name{known}"
+        )),
         BackendState::LacksModel(models) => {
             let models: Vec<_> = models.iter().map(|model| output::printable(model)).collect();
             let models = models.join(", ");

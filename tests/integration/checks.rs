@@ -82,6 +82,10 @@ async fn check_finds_each_mistake_of_a_configuration() {
         ),
         ("the backend has no such model", at_backend("other-model")),
         (
+            "llama.cpp lists its one model by a path",
+            json!({ "type": "llamacpp", "model": "other-model", "url": backend.url() }),
+        ),
+        (
             "the variable of a key is not set",
             json!({ "type": "openai", "model": "fake-model", "url": backend.url(), "apiKeyEnv": "NO_SUCH_KEY" }),
         ),

@@ -56,6 +56,7 @@ async fn check_backend(provider: &ProviderConfig) {
             BackendState::BuiltIn
             | BackendState::Unknown
             | BackendState::HasModel
+            | BackendState::AnyName
             | BackendState::Unlisted(_)
             | BackendState::Asleep(_),
         )
