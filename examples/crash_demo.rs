@@ -26,6 +26,7 @@ async fn main() -> anyhow::Result<()> {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         public_url: None,
         data: DataDir::Memory,
+        cluster: None,
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),

@@ -6,8 +6,8 @@ use actors::{
     ProviderConfig, Secret,
     options::{BackendConfig, HttpBackend},
 };
-use backend::{ListError, ServerKind};
 use backend::http::{Client, SendError};
+use backend::{ListError, ServerKind};
 use futures_util::future::join_all;
 use wire::{Abilities, WireName};
 

@@ -34,9 +34,12 @@ pub use address::Proxies;
 pub use auth::AdminToken;
 pub use hub::Hub;
 pub use model::Role;
-pub use options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
+pub use options::{
+    ClusterOptions, DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles,
+};
 pub use origins::Origins;
 pub use server::{HubError, HubHandle, Liveness};
+pub use store::{StoreError, Transferred, transfer};
 
 #[cfg(test)]
 mod tests;

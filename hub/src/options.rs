@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backend::Secret;
+
 use crate::address::Proxies;
 use crate::origins::Origins;
 
@@ -14,8 +16,10 @@ pub struct HubOptions {
     pub listen: SocketAddr,
     /// The hub's URL for others, without a trailing slash; `None` if unknown.
     pub public_url: Option<String>,
-    /// The place of the database.
+    /// The place of the database, or of the admin token alone if the hub belongs to a cluster.
     pub data: DataDir,
+    /// The cluster that the hub belongs to; `None` for a hub alone.
+    pub cluster: Option<ClusterOptions>,
     /// An admin token of 16 or more visible ASCII characters, which replaces the stored one (`VIRTUAL_LLM_ADMIN_TOKEN`).
     pub admin_token: Option<String>,
     /// Certificate and key; `None` for plain HTTP.
@@ -39,6 +43,17 @@ pub enum DataDir {
     Memory,
     /// In this directory, which one hub at a time may use.
     Path(PathBuf),
+}
+
+/// A hub's place in a cluster, whose records are in a PostgreSQL database (SPEC.md section 5, cluster).
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    /// The cluster's name, which its database has too.
+    pub cluster: String,
+    /// The hub's id, 1 to 16 of `a-z0-9`, unique in the cluster.
+    pub hub_id: String,
+    /// The address of the database, with its password.
+    pub database_url: Secret,
 }
 
 /// The resources of the machine that a hub may use.

@@ -14,10 +14,14 @@ use super::{duration, size};
   virtual-llm hub --public-url https://hub.example
   virtual-llm hub --in-memory --listen 127.0.0.1:0
   virtual-llm hub --cors-origin https://chat.example.com,http://localhost:3000
+  virtual-llm hub --cluster team --hub-id a --database-url-file /etc/virtual-llm/database
 
 Environment:
   VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set: 16 or more visible characters")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct HubArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<HubCommand>,
     /// The address and port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8787")]
     pub(crate) listen: String,
@@ -30,6 +34,15 @@ pub(crate) struct HubArgs {
     /// Store nothing on disk
     #[arg(long, conflicts_with = "data_dir")]
     pub(crate) in_memory: bool,
+    /// Keep the records of this cluster in a PostgreSQL database instead of the data directory
+    #[arg(long, value_name = "NAME", requires_all = ["hub_id", "database_url_file"], value_parser = cluster_name)]
+    pub(crate) cluster: Option<String>,
+    /// The hub's id in the cluster, such as a
+    #[arg(long, value_name = "ID", requires = "cluster", value_parser = hub_id)]
+    pub(crate) hub_id: Option<String>,
+    /// A file with the database's address, a URL with user and password
+    #[arg(long, value_name = "FILE", requires = "cluster", conflicts_with = "in_memory")]
+    pub(crate) database_url_file: Option<PathBuf>,
     /// Serve https with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -61,6 +74,27 @@ pub(crate) struct HubArgs {
     pub(crate) timings: HubTimings,
 }
 
+/// `hub …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Copy the records of a hub's data directory to the empty database of a cluster
+    #[command(after_help = "Example:
+  virtual-llm hub migrate-store --from /var/lib/virtual-llm --cluster team --database-url-file /etc/virtual-llm/database
+
+The hub of the directory must not run. Nothing is changed in the directory.")]
+    MigrateStore {
+        /// The data directory of the hub
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// The name of the cluster
+        #[arg(long, value_name = "NAME", value_parser = cluster_name)]
+        cluster: String,
+        /// A file with the database's address, a URL with user and password
+        #[arg(long, value_name = "FILE")]
+        database_url_file: PathBuf,
+    },
+}
+
 /// Parses a public URL: without user, query and fragment.
 pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let url = crate::config::url::http(text).map_err(str::to_owned)?;
@@ -68,6 +102,23 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
         return Err("expected an address without '?' or '#'".to_owned());
     }
     Ok(url)
+}
+
+/// Parses a hub's id.
+fn hub_id(text: &str) -> Result<String, String> {
+    word(text, 16, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        .ok_or_else(|| "expected 1 to 16 of a-z and 0-9".to_owned())
+}
+
+/// Parses the name of a cluster.
+fn cluster_name(text: &str) -> Result<String, String> {
+    word(text, 63, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        .ok_or_else(|| "expected 1 to 63 of a-z, 0-9 and -".to_owned())
+}
+
+fn word(text: &str, longest: usize, is_allowed: fn(u8) -> bool) -> Option<String> {
+    let is_word = (1..=longest).contains(&text.len()) && text.bytes().all(is_allowed);
+    is_word.then(|| text.to_owned())
 }
 
 /// Users whose LLMs can serve a named pool of another user.

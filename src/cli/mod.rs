@@ -15,7 +15,7 @@ mod use_llm;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use global::Global;
-pub(crate) use hub::{HubArgs, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
+pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Publish the configured providers to the hub, until SIGTERM or Ctrl-C
     Publish(PublishArgs),
     /// Run a hub
-    Hub(HubArgs),
+    Hub(Box<HubArgs>),
     /// Check a token against a hub and write the credentials file
     Login(LoginArgs),
     /// Find local backends and write them to the configuration

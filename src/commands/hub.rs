@@ -2,19 +2,21 @@
 
 use std::{
     env,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use actors::Secret;
 use hub::{
-    AdminToken, DataDir, Hub, HubError, HubOptions, HubTimings, Limits, MachineOptions, Origins, PoolPolicy,
-    Proxies, TlsFiles,
+    AdminToken, ClusterOptions, DataDir, Hub, HubError, HubOptions, HubTimings, Limits, MachineOptions,
+    Origins, PoolPolicy, Proxies, TlsFiles, Transferred,
 };
+use own_files::OwnFile;
 use tokio::net::TcpSocket;
 
 use crate::{
-    cli::{HubArgs, PoolsPolicy},
+    cli::{HubArgs, HubCommand, PoolsPolicy},
     exit::{Failure, Outcome},
     notify,
     signals::Signals,
@@ -23,8 +25,14 @@ use crate::{
 /// Environment variable with an admin token that replaces the stored one while it is set.
 const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 
+/// Longest file with the database's address, in bytes.
+const MAX_URL: u64 = 4096;
+
 /// Serves until a signal. A second signal ends running calls.
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
+    if let Some(HubCommand::MigrateStore { from, cluster, database_url_file }) = &args.command {
+        return migrate_store(from, cluster, database_url_file).await;
+    }
     let public = args.public_url.clone();
     let mut running = Hub::start(options(args)?).await.map_err(refused_start)?;
     announce(running.admin_token());
@@ -57,11 +65,33 @@ pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
     }
 }
 
+/// The id under which the records of another hub are written.
+const MIGRATING: &str = "migrate";
+
+/// Copies a hub's records to the database of a cluster.
+async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
+    let (cluster, hub_id) = (cluster.to_owned(), MIGRATING.to_owned());
+    let to = ClusterOptions { cluster, hub_id, database_url: database_url(file)? };
+    let Transferred { llms, agents, sessions, names, aliases, tokens, open_tasks, ended_tasks, audit_rows } =
+        hub::transfer(from, &to).await.map_err(Failure::failed)?;
+    crate::output::line(format_args!(
+        "moved {llms} LLMs, {agents} agents, {names} names, {aliases} aliases, {sessions} sessions, {tokens} tokens, \
+         {open_tasks} open tasks, {ended_tasks} ended tasks, {audit_rows} audit rows"
+    ))
+}
+
 fn options(args: HubArgs) -> Result<HubOptions, Failure> {
+    let cluster = match (args.cluster, args.hub_id, args.database_url_file) {
+        (Some(cluster), Some(hub_id), Some(file)) => {
+            Some(ClusterOptions { cluster, hub_id, database_url: database_url(&file)? })
+        }
+        _ => None,
+    };
     Ok(HubOptions {
         listen: listen(&args.listen)?,
         public_url: args.public_url,
         data: if args.in_memory { DataDir::Memory } else { DataDir::Path(data_dir(args.data_dir)?) },
+        cluster,
         admin_token: env::var_os(ADMIN_TOKEN).map(|token| token.to_string_lossy().into_owned()),
         tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| TlsFiles { cert, key }),
         pools: match args.pools {
@@ -98,6 +128,21 @@ fn listen(given: &str) -> Result<SocketAddr, Failure> {
     given.to_socket_addrs().ok().and_then(|mut found| found.next()).ok_or_else(|| {
         Failure::usage(format!("--listen {given}: expected an address and a port, such as 127.0.0.1:8787"))
     })
+}
+
+/// Reads the file with the database's address, which holds a password.
+fn database_url(path: &Path) -> Result<Secret, Failure> {
+    let unusable = |error: io::Error| {
+        Failure::usage(format!("--database-url-file {}: {}", path.display(), own_files::plain(&error)))
+    };
+    let file = OwnFile::open_given(path).and_then(OwnFile::trusted).map_err(unusable)?;
+    if file.metadata().is_file() && file.mode() & 0o004 != 0 {
+        log::warn!(
+            "everybody on this machine can read {0} with the database's password: run `chmod o-r {0}`",
+            path.display()
+        );
+    }
+    Ok(Secret::new(file.read_text(MAX_URL).map_err(unusable)?.trim().to_owned()))
 }
 
 fn cors_origins(given: &[String]) -> Result<Origins, Failure> {

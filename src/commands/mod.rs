@@ -42,7 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Launch(args) => launch::run(global, &args, signals).await,
         Command::ChatLlm(args) => chat_llm::run(global, &args, signals).await,
         Command::Get(args) => until_signal(signals, get::run(global, &args)).await,
-        Command::Hub(args) => hub::run(args, signals).await,
+        Command::Hub(args) => hub::run(*args, signals).await,
         Command::Status(args) => until_signal(signals, status::run(global, &args)).await,
         Command::Provider(args) => until_signal(signals, status::provider(global, &args)).await,
         Command::Pause(args) => until_signal(signals, status::pause(global, &args)).await,

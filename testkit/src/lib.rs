@@ -24,6 +24,7 @@ pub mod connection;
 pub mod golden;
 pub mod http;
 pub mod peer;
+pub mod postgres;
 pub mod prefix;
 pub mod process;
 pub mod procfs;

@@ -15,6 +15,7 @@ mod agents;
 mod canaries;
 mod checks;
 mod classic;
+mod cluster;
 mod company_proxy;
 mod completions;
 mod connections;

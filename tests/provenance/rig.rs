@@ -34,6 +34,7 @@ impl Rig {
             listen: "127.0.0.1:0".parse().unwrap(),
             public_url: None,
             data: DataDir::Memory,
+            cluster: None,
             admin_token: Some(ADMIN.into()),
             tls: None,
             pools: PoolPolicy::default(),

@@ -30,7 +30,7 @@ use crate::hub::{Hub, Phase};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
 use crate::registry::Registry;
-use crate::store::{HubDir, SqliteStore, Store, StoreError};
+use crate::store::{HubDir, PostgresStore, SqliteStore, Store, StoreError};
 use crate::tasks;
 use crate::telemetry::Watch;
 
@@ -54,10 +54,10 @@ impl Hub {
         // Checked before anything is created or locked.
         options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
         let folder = match &options.data {
-            DataDir::Memory => None,
-            DataDir::Path(path) => Some(path.clone()),
+            DataDir::Path(path) if options.cluster.is_none() => Some(path.clone()),
+            _ => None,
         };
-        let opened = open_store(&options.data)?;
+        let opened = open_store(&options).await?;
         Self::start_on(options, opened).await.map_err(|error| match (error, folder) {
             (HubError::Store(error), Some(folder)) => HubError::Store(error.at_start(&folder)),
             (error, _) => error,
@@ -85,14 +85,17 @@ impl Hub {
 /// The store and its directory.
 type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>);
 
-fn open_store(data: &DataDir) -> Result<Opened, StoreError> {
-    Ok(match data {
-        DataDir::Memory => (None, Arc::new(SqliteStore::in_memory()?)),
-        DataDir::Path(path) => {
-            let dir = Arc::new(HubDir::open(path)?);
-            (Some(dir.clone()), Arc::new(SqliteStore::open(dir)?))
-        }
-    })
+async fn open_store(options: &HubOptions) -> Result<Opened, StoreError> {
+    let dir = match &options.data {
+        DataDir::Memory => None,
+        DataDir::Path(path) => Some(Arc::new(HubDir::open(path)?)),
+    };
+    let store: Arc<dyn Store> = match (&options.cluster, &dir) {
+        (Some(cluster), _) => Arc::new(PostgresStore::open(cluster).await?),
+        (None, Some(dir)) => Arc::new(SqliteStore::open(dir.clone())?),
+        (None, None) => Arc::new(SqliteStore::in_memory()?),
+    };
+    Ok((dir, store))
 }
 
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
@@ -143,12 +146,18 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
         }
     });
     let watch = hub.watch.clone();
+    let lost = hub.store.lost();
     let tasks = vec![
         serving,
         tokio::spawn(maintenance::run(hub.clone())),
         actix_rt::spawn(tasks::run_scheduler(hub.clone())),
         tokio::spawn(dispatch::run_offers(hub.clone())),
         tokio::spawn(async move { watch.run().await }),
+        tokio::spawn(async move {
+            if let Err(error) = lost.await {
+                log::error!("{error}");
+            }
+        }),
     ];
     Ok(HubHandle { hub, addr, tls: is_tls, admin_token, server: handle, liveness, tasks })
 }

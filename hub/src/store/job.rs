@@ -3,8 +3,9 @@
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::apply::apply as apply_change;
 use super::reader::ReadFn;
-use super::{Change, RetentionLimits, StoreError, rows, tasks};
+use super::{Change, RetentionLimits, StoreError, tasks};
 use crate::model::{SessionRecord, Token};
 use crate::news::news;
 
@@ -71,36 +72,48 @@ impl Job {
     /// Bytes that the job writes, or overwrites because of `secure_delete`. Texts in parts are deleted later, by
     /// [`Cleanup`](super::cleanup::Cleanup), and are not counted.
     pub(super) fn weight(&self, conn: &Connection) -> u64 {
-        let deleted = |id: &str| tasks::text_bytes_in_row(conn, id).unwrap_or(UNKNOWN_SIZE);
-        let weigh = |change: &Change| match change {
-            Change::NewTask { task, .. } => tasks::size(task),
-            Change::PutTask(task) => tasks::size(task).saturating_add(deleted(&task.id)),
-            Change::DeleteTask(id) => deleted(id),
-            Change::PutLlm(llm) => llm.bytes() as u64,
-            Change::PutAgent(agent) => agent.bytes() as u64,
-            Change::PutName(record) => record.bytes() as u64,
-            Change::PutAlias(alias) => alias.bytes() as u64,
-            Change::Audit(record) => record.bytes() as u64,
-            Change::PutSession(SessionRecord { id, owner, .. })
-            | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
-            Change::DeleteLlm(_)
-            | Change::DeleteAgent(_)
-            | Change::DeleteSession(_)
-            | Change::DeleteName(_)
-            | Change::DeleteAlias { .. }
-            | Change::ClaimTask { .. }
-            | Change::UnclaimTask(_)
-            | Change::EnforceTaskQuota { .. } => 0,
+        let overwritten = |change: &Change| match change {
+            Change::PutTask(task) => deleted(conn, &task.id),
+            Change::DeleteTask(id) => deleted(conn, id),
+            _ => 0,
         };
         self.changes()
             .iter()
-            .map(|change| weigh(change).saturating_add(CHANGE_BYTES))
+            .map(|change| written_bytes(change).saturating_add(overwritten(change)))
             .fold(0, u64::saturating_add)
     }
 
     pub(super) fn is_write_behind(&self) -> bool {
         matches!(self, Self::Write(Write { is_write_behind: true, .. }))
     }
+}
+
+fn deleted(conn: &Connection, task: &str) -> u64 {
+    tasks::text_bytes_in_row(conn, task).unwrap_or(UNKNOWN_SIZE)
+}
+
+/// Bytes that a change writes.
+pub(super) fn written_bytes(change: &Change) -> u64 {
+    let texts = match change {
+        Change::PutTask(task) | Change::NewTask { task, .. } => tasks::size(task),
+        Change::PutLlm(llm) => llm.bytes() as u64,
+        Change::PutAgent(agent) => agent.bytes() as u64,
+        Change::PutName(record) => record.bytes() as u64,
+        Change::PutAlias(alias) => alias.bytes() as u64,
+        Change::Audit(record) => record.bytes() as u64,
+        Change::PutSession(SessionRecord { id, owner, .. })
+        | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
+        Change::DeleteLlm(_)
+        | Change::DeleteAgent(_)
+        | Change::DeleteSession(_)
+        | Change::DeleteName(_)
+        | Change::DeleteAlias { .. }
+        | Change::ClaimTask { .. }
+        | Change::UnclaimTask(_)
+        | Change::DeleteTask(_)
+        | Change::EnforceTaskQuota { .. } => 0,
+    };
+    texts.saturating_add(CHANGE_BYTES)
 }
 
 /// Writes `write_behind`, then `group`, and commits. Returns the result of each list of `group`; an error means that nothing
@@ -135,7 +148,7 @@ fn apply(tx: &mut Transaction<'_>, changes: &[Change]) -> Result<Result<(), Stor
             }
         }
     }
-    match changes.iter().try_for_each(|change| rows::apply(&savepoint, change)) {
+    match changes.iter().try_for_each(|change| apply_change(&savepoint, change)) {
         Ok(()) => {
             savepoint.commit()?;
             Ok(Ok(()))

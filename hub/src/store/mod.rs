@@ -1,4 +1,4 @@
-//! Persistence: the embedded `SQLite` store and its directory. The registry in memory is authoritative while the hub runs;
+//! Persistence: the embedded `SQLite` store and its directory, or a PostgreSQL database. The registry in memory is authoritative while the hub runs;
 //! it hands the store ordered lists of [`Change`]s. Register calls, tokens and durable tasks wait for their commit; the hot
 //! path never does.
 
@@ -12,24 +12,29 @@ use crate::model::{
     Agent, Alias, AliasScope, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId,
 };
 
+mod apply;
 mod cleanup;
 mod columns;
 mod dir;
 mod job;
 mod parts;
+mod postgres;
 mod reader;
 mod rows;
 mod schema;
 mod search;
 mod sqlite;
 mod tasks;
+mod transfer;
 mod vacuum;
 mod write_behind;
 mod writer;
 
 pub use dir::HubDir;
 pub(crate) use dir::plain;
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use transfer::{Transferred, transfer};
 
 /// A change of one record. A list of changes is one transaction; lists are applied in order. `Put…` inserts or replaces by
 /// id or name, `Delete…` deletes by id or name.
@@ -157,6 +162,9 @@ pub enum StoreError {
     /// Another hub holds the directory's lock.
     #[error("another hub already uses {dir}: stop it, or give this one its own --data-dir", dir = .0.display())]
     InUse(PathBuf),
+    /// The database of a cluster cannot be used at all.
+    #[error("cannot use the database: {0}")]
+    Database(String),
     /// A file or the directory cannot be created or read.
     #[error("cannot use {path}: {cause}", path = .path.display())]
     Unusable { path: PathBuf, cause: String },
@@ -213,7 +221,7 @@ impl ListCursor {
 /// The result of an operation, sent by a thread of the store.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// The operations of a store: those of [`SqliteStore`], which tests intercept.
+/// The operations of a store, which tests intercept.
 pub trait Store: Send + Sync {
     /// Reads all that a hub needs at its start.
     fn load(&self) -> StoreFuture<Snapshot>;
@@ -257,6 +265,11 @@ pub trait Store: Send + Sync {
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;
+
+    /// Resolves with the reason when another process has taken the store over. The hub then has to stop.
+    fn lost(&self) -> StoreFuture<()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 fn limit_of(limit: usize) -> i64 {

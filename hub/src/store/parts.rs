@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::columns::maybe_count;
+use super::columns::StoredRow;
 use super::tasks::STEP_BYTES;
 
 /// Size of a part in bytes. A longer text is stored in parts.
@@ -71,7 +71,7 @@ pub(super) fn delete_some(conn: &Connection) -> Result<bool> {
 /// Reads at max `max` bytes of a task's result from offset `at`. `None` without such a task or result.
 pub(super) fn result_part(conn: &Connection, id: &str, at: u64, max: usize) -> Result<Option<Vec<u8>>> {
     let sql = "SELECT seq, result_size FROM tasks WHERE id = ?1 AND result_status IS NOT NULL";
-    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, maybe_count(row, "result_size")?));
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.field::<Option<u64>>("result_size")?));
     let Some((seq, size)) = conn.prepare_cached(sql)?.query_row([id], read).optional()? else {
         return Ok(None);
     };

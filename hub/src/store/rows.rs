@@ -1,219 +1,219 @@
-//! Records to and from table rows, except durable tasks and audit records.
+//! Records to and from table rows, in either database, except durable tasks and audit records.
 
-use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
 use wire::abilities::{Abilities, Capabilities};
 use wire::row::{Kind, Status, Tier, Visibility};
 
-use super::columns::{Column, insert, maybe_json, maybe_parsed, maybe_time, millis, parsed, time};
-use super::{Change, search, tasks};
+use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
+use super::{Change, search};
 use crate::model::{
     Agent, Alias, AliasScope, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
 };
 
-pub(super) fn apply(conn: &Connection, change: &Change) -> Result<()> {
-    match change {
-        Change::PutLlm(llm) => put_llm(conn, llm),
-        Change::DeleteLlm(id) => delete(conn, "DELETE FROM llms WHERE id = ?1", id),
-        Change::PutAgent(agent) => put_agent(conn, agent),
-        Change::DeleteAgent(id) => delete(conn, "DELETE FROM agents WHERE id = ?1", id),
-        Change::PutSession(session) => put_session(conn, session),
-        Change::DeleteSession(id) => delete(conn, "DELETE FROM sessions WHERE id = ?1", id),
-        Change::PutName(record) => put_name(conn, record),
-        Change::DeleteName(name) => delete(conn, "DELETE FROM names WHERE name = ?1", name),
-        Change::PutAlias(alias) => put_alias(conn, alias),
-        Change::DeleteAlias { scope, name } => {
-            let sql = "DELETE FROM aliases WHERE user = ?1 AND name = ?2";
-            conn.prepare_cached(sql)?.execute([scope_text(scope), name]).map(drop)
+/// A statement, for a database whose numbered parameters begin with a `mark`.
+pub(super) struct Statement<'a> {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value<'a>>,
+}
+
+/// The statement that writes a change; `None` for one of a durable task, which each database does in its own way.
+pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
+    Some(match change {
+        Change::PutLlm(llm) => put("llms", llm_columns(llm), &["id"], mark),
+        Change::DeleteLlm(id) => delete("llms", "id", id, mark),
+        Change::PutAgent(agent) => put("agents", agent_columns(agent), &["id"], mark),
+        Change::DeleteAgent(id) => delete("agents", "id", id, mark),
+        Change::PutSession(session) => put("sessions", session_columns(session), &["id"], mark),
+        Change::DeleteSession(id) => delete("sessions", "id", id, mark),
+        Change::PutName(record) => put("names", name_columns(record), &["name"], mark),
+        Change::DeleteName(name) => delete("names", "name", name, mark),
+        Change::PutAlias(alias) => put("aliases", alias_columns(alias), &["user", "name"], mark),
+        Change::DeleteAlias { scope, name } => Statement {
+            sql: format!("DELETE FROM aliases WHERE \"user\" = {mark}1 AND name = {mark}2"),
+            values: vec![scope_text(scope).into(), name.into()],
+        },
+        Change::PutToken(token) => put("tokens", token_columns(token), &["id"], mark),
+        Change::Audit(record) => {
+            let columns = search::audit_columns(record);
+            Statement { sql: insert_sql("audit", &columns, mark, ""), values: values(columns) }
         }
-        Change::PutToken(token) => put_token(conn, token),
-        Change::PutTask(task) | Change::NewTask { task, .. } => tasks::put_task(conn, task),
-        Change::ClaimTask { id, llm, session } => tasks::claim(conn, id, llm.as_deref(), session.as_deref()),
-        Change::UnclaimTask(id) => delete(conn, "DELETE FROM claims WHERE task = ?1", id),
-        Change::DeleteTask(id) => delete(conn, "DELETE FROM tasks WHERE id = ?1", id),
-        Change::Audit(record) => search::put_audit(conn, record),
-        // `Cleanup` does it.
-        Change::EnforceTaskQuota { .. } => Ok(()),
-    }
+        Change::PutTask(_)
+        | Change::NewTask { .. }
+        | Change::ClaimTask { .. }
+        | Change::UnclaimTask(_)
+        | Change::DeleteTask(_)
+        | Change::EnforceTaskQuota { .. } => return None,
+    })
 }
 
-fn delete(conn: &Connection, sql: &str, id: &str) -> Result<()> {
-    conn.prepare_cached(sql)?.execute([id]).map(drop)
+fn put<'a>(table: &str, columns: Vec<Column<'a>>, key: &[&str], mark: char) -> Statement<'a> {
+    Statement { sql: upsert_sql(table, &columns, mark, key), values: values(columns) }
 }
 
-/// Inserts a row, or updates the one with the same key, which is the first of `columns`. Updating in place, unlike
-/// `INSERT OR REPLACE`, fails when another row has the same name.
-fn upsert(conn: &Connection, table: &str, columns: &[Column<'_>]) -> Result<()> {
-    let updates: Vec<_> =
-        columns.iter().zip(1..).skip(1).map(|((name, _), n)| format!("{name} = ?{n}")).collect();
-    let conflict = format!("ON CONFLICT ({}) DO UPDATE SET {}", columns[0].0, updates.join(", "));
-    insert(conn, table, columns, &conflict)
+fn delete<'a>(table: &str, key: &str, id: &'a str, mark: char) -> Statement<'a> {
+    Statement { sql: format!("DELETE FROM {table} WHERE {key} = {mark}1"), values: vec![id.into()] }
 }
 
-fn put_llm(conn: &Connection, llm: &Llm) -> Result<()> {
+fn llm_columns(llm: &Llm) -> Vec<Column<'_>> {
     let upstream = llm.upstream.as_ref();
-    let columns: &[Column<'_>] = &[
-        ("id", &llm.id),
-        ("name", &llm.name),
-        ("type", &llm.provider_type),
-        ("model", &llm.model),
-        ("tier", &llm.tier.map(Tier::as_str)),
-        ("description", &llm.description),
-        ("kind", &llm.kind.as_str()),
-        ("status", &llm.status.as_str()),
-        ("declared", &llm.declared.as_str()),
-        ("last_heartbeat_at", &millis(llm.last_heartbeat_at)),
-        ("inactive_since", &millis(llm.inactive_since)),
-        ("pool_name", &llm.pool_name),
-        ("visibility", &llm.visibility.as_str()),
-        ("owner", &llm.owner),
-        ("session", &llm.session),
-        ("registered", &llm.registered),
-        ("created_at", &llm.created_at.0),
-        ("updated_at", &llm.updated_at.0),
-        ("upstream_url", &upstream.map(|upstream| &upstream.url)),
-        ("upstream_key", &upstream.and_then(|upstream| upstream.api_key.as_ref())),
-        ("timeout_seconds", &llm.timeout_seconds),
-        ("allow_remote_urls", &llm.allow_remote_urls),
-        ("context_length", &llm.abilities.context_length),
-        ("max_output_tokens", &llm.abilities.max_output_tokens),
-        ("tools", &llm.abilities.capabilities.tools),
-        ("vision", &llm.abilities.capabilities.vision),
-        ("reasoning", &llm.abilities.capabilities.reasoning),
-        ("embeddings", &llm.abilities.capabilities.embeddings),
-    ];
-    upsert(conn, "llms", columns)
+    columns![
+        "id" => &llm.id,
+        "name" => &llm.name,
+        "type" => &llm.provider_type,
+        "model" => &llm.model,
+        "tier" => llm.tier.map(Tier::as_str),
+        "description" => &llm.description,
+        "kind" => llm.kind.as_str(),
+        "status" => llm.status.as_str(),
+        "declared" => llm.declared.as_str(),
+        "last_heartbeat_at" => llm.last_heartbeat_at,
+        "inactive_since" => llm.inactive_since,
+        "pool_name" => &llm.pool_name,
+        "visibility" => llm.visibility.as_str(),
+        "owner" => &llm.owner,
+        "session" => &llm.session,
+        "registered" => llm.registered,
+        "created_at" => llm.created_at,
+        "updated_at" => llm.updated_at,
+        "upstream_url" => upstream.map(|upstream| &upstream.url),
+        "upstream_key" => upstream.and_then(|upstream| upstream.api_key.as_ref()),
+        "timeout_seconds" => llm.timeout_seconds,
+        "allow_remote_urls" => llm.allow_remote_urls,
+        "context_length" => llm.abilities.context_length,
+        "max_output_tokens" => llm.abilities.max_output_tokens,
+        "tools" => llm.abilities.capabilities.tools,
+        "vision" => llm.abilities.capabilities.vision,
+        "reasoning" => llm.abilities.capabilities.reasoning,
+        "embeddings" => llm.abilities.capabilities.embeddings,
+    ]
 }
 
-pub(super) fn llm(row: &Row<'_>) -> Result<Llm> {
-    let url: Option<String> = row.get("upstream_url")?;
-    let api_key = row.get("upstream_key")?;
+pub(super) fn llm<R: StoredRow>(row: &R) -> Result<Llm, R::Error> {
+    let url: Option<String> = row.field("upstream_url")?;
+    let api_key = row.field("upstream_key")?;
     Ok(Llm {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        provider_type: row.get("type")?,
-        model: row.get("model")?,
-        tier: maybe_parsed(row, "tier", Tier::parse)?,
-        description: row.get("description")?,
-        kind: parsed(row, "kind", Kind::parse)?,
-        status: parsed(row, "status", Status::parse)?,
-        declared: parsed(row, "declared", Status::parse)?,
-        last_heartbeat_at: maybe_time(row, "last_heartbeat_at")?,
-        inactive_since: maybe_time(row, "inactive_since")?,
-        pool_name: row.get("pool_name")?,
-        visibility: parsed(row, "visibility", Visibility::parse)?,
-        owner: row.get("owner")?,
-        session: row.get("session")?,
-        registered: row.get("registered")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
+        id: row.field("id")?,
+        name: row.field("name")?,
+        provider_type: row.field("type")?,
+        model: row.field("model")?,
+        tier: row.maybe_parsed("tier", Tier::parse)?,
+        description: row.field("description")?,
+        kind: row.parsed("kind", Kind::parse)?,
+        status: row.parsed("status", Status::parse)?,
+        declared: row.parsed("declared", Status::parse)?,
+        last_heartbeat_at: row.field("last_heartbeat_at")?,
+        inactive_since: row.field("inactive_since")?,
+        pool_name: row.field("pool_name")?,
+        visibility: row.parsed("visibility", Visibility::parse)?,
+        owner: row.field("owner")?,
+        session: row.field("session")?,
+        registered: row.field("registered")?,
+        created_at: row.field("created_at")?,
+        updated_at: row.field("updated_at")?,
         upstream: url.map(|url| Upstream { url, api_key }),
-        timeout_seconds: row.get("timeout_seconds")?,
-        allow_remote_urls: row.get("allow_remote_urls")?,
+        timeout_seconds: row.field("timeout_seconds")?,
+        allow_remote_urls: row.field("allow_remote_urls")?,
         abilities: Abilities {
-            context_length: row.get("context_length")?,
-            max_output_tokens: row.get("max_output_tokens")?,
+            context_length: row.field("context_length")?,
+            max_output_tokens: row.field("max_output_tokens")?,
             capabilities: Capabilities {
-                tools: row.get("tools")?,
-                vision: row.get("vision")?,
-                reasoning: row.get("reasoning")?,
-                embeddings: row.get("embeddings")?,
+                tools: row.field("tools")?,
+                vision: row.field("vision")?,
+                reasoning: row.field("reasoning")?,
+                embeddings: row.field("embeddings")?,
             },
         },
     })
 }
 
-fn put_agent(conn: &Connection, agent: &Agent) -> Result<()> {
-    let columns: &[Column<'_>] = &[
-        ("id", &agent.id),
-        ("name", &agent.name),
-        ("llm_name", &agent.llm_name),
-        ("description", &agent.description),
-        ("system_prompt", &agent.system_prompt),
-        ("project", &agent.project),
-        ("default_params", &agent.default_params.as_deref().map(RawValue::get)),
-        ("extras", &agent.extras.as_deref().map(RawValue::get)),
-        ("kind", &agent.kind.as_str()),
-        ("status", &agent.status.as_str()),
-        ("last_heartbeat_at", &millis(agent.last_heartbeat_at)),
-        ("inactive_since", &millis(agent.inactive_since)),
-        ("visibility", &agent.visibility.as_str()),
-        ("owner", &agent.owner),
-        ("session", &agent.session),
-        ("registered", &agent.registered),
-        ("created_at", &agent.created_at.0),
-        ("updated_at", &agent.updated_at.0),
-    ];
-    upsert(conn, "agents", columns)
+fn agent_columns(agent: &Agent) -> Vec<Column<'_>> {
+    columns![
+        "id" => &agent.id,
+        "name" => &agent.name,
+        "llm_name" => &agent.llm_name,
+        "description" => &agent.description,
+        "system_prompt" => &agent.system_prompt,
+        "project" => &agent.project,
+        "default_params" => agent.default_params.as_deref().map(RawValue::get),
+        "extras" => agent.extras.as_deref().map(RawValue::get),
+        "kind" => agent.kind.as_str(),
+        "status" => agent.status.as_str(),
+        "last_heartbeat_at" => agent.last_heartbeat_at,
+        "inactive_since" => agent.inactive_since,
+        "visibility" => agent.visibility.as_str(),
+        "owner" => &agent.owner,
+        "session" => &agent.session,
+        "registered" => agent.registered,
+        "created_at" => agent.created_at,
+        "updated_at" => agent.updated_at,
+    ]
 }
 
-pub(super) fn agent(row: &Row<'_>) -> Result<Agent> {
+pub(super) fn agent<R: StoredRow>(row: &R) -> Result<Agent, R::Error> {
     Ok(Agent {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        llm_name: row.get("llm_name")?,
-        description: row.get("description")?,
-        system_prompt: row.get("system_prompt")?,
-        project: row.get("project")?,
-        default_params: maybe_json(row, "default_params")?,
-        extras: maybe_json(row, "extras")?,
-        kind: parsed(row, "kind", Kind::parse)?,
-        status: parsed(row, "status", Status::parse)?,
-        last_heartbeat_at: maybe_time(row, "last_heartbeat_at")?,
-        inactive_since: maybe_time(row, "inactive_since")?,
-        visibility: parsed(row, "visibility", Visibility::parse)?,
-        owner: row.get("owner")?,
-        session: row.get("session")?,
-        registered: row.get("registered")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
+        id: row.field("id")?,
+        name: row.field("name")?,
+        llm_name: row.field("llm_name")?,
+        description: row.field("description")?,
+        system_prompt: row.field("system_prompt")?,
+        project: row.field("project")?,
+        default_params: row.field("default_params")?,
+        extras: row.field("extras")?,
+        kind: row.parsed("kind", Kind::parse)?,
+        status: row.parsed("status", Status::parse)?,
+        last_heartbeat_at: row.field("last_heartbeat_at")?,
+        inactive_since: row.field("inactive_since")?,
+        visibility: row.parsed("visibility", Visibility::parse)?,
+        owner: row.field("owner")?,
+        session: row.field("session")?,
+        registered: row.field("registered")?,
+        created_at: row.field("created_at")?,
+        updated_at: row.field("updated_at")?,
     })
 }
 
-fn put_session(conn: &Connection, session: &SessionRecord) -> Result<()> {
-    let columns: &[Column<'_>] = &[
-        ("id", &session.id),
-        ("owner", &session.owner),
-        ("last_heartbeat_at", &session.last_heartbeat_at.0),
-        ("created_at", &session.created_at.0),
-    ];
-    upsert(conn, "sessions", columns)
+fn session_columns(session: &SessionRecord) -> Vec<Column<'_>> {
+    columns![
+        "id" => &session.id,
+        "owner" => &session.owner,
+        "last_heartbeat_at" => session.last_heartbeat_at,
+        "created_at" => session.created_at,
+    ]
 }
 
-pub(super) fn session(row: &Row<'_>) -> Result<SessionRecord> {
+pub(super) fn session<R: StoredRow>(row: &R) -> Result<SessionRecord, R::Error> {
     Ok(SessionRecord {
-        id: row.get("id")?,
-        owner: row.get("owner")?,
-        last_heartbeat_at: time(row, "last_heartbeat_at")?,
-        created_at: time(row, "created_at")?,
+        id: row.field("id")?,
+        owner: row.field("owner")?,
+        last_heartbeat_at: row.field("last_heartbeat_at")?,
+        created_at: row.field("created_at")?,
     })
 }
 
-fn put_name(conn: &Connection, record: &NameRecord) -> Result<()> {
+fn name_columns(record: &NameRecord) -> Vec<Column<'_>> {
     let (admitted, pinned) = (record.admitted.as_ref(), record.pinned.as_ref());
-    let columns: &[Column<'_>] = &[
-        ("name", &record.name),
-        ("owner", &record.owner),
-        ("pool", &record.pool),
-        ("shared", &record.shared),
-        ("left_at", &millis(record.left_at)),
-        ("admitted_pool", &admitted.map(|to| &to.pool)),
-        ("admitted_owner", &admitted.map(|to| &to.pool_owner)),
-        ("admitted_room", &admitted.and_then(|to| to.room)),
-        ("pinned_llm", &pinned.map(|of| &of.name)),
-        ("pinned_owner", &pinned.map(|of| &of.owner)),
-    ];
-    upsert(conn, "names", columns)
+    columns![
+        "name" => &record.name,
+        "owner" => &record.owner,
+        "pool" => record.pool,
+        "shared" => record.shared,
+        "left_at" => record.left_at,
+        "admitted_pool" => admitted.map(|to| &to.pool),
+        "admitted_owner" => admitted.map(|to| &to.pool_owner),
+        "admitted_room" => admitted.and_then(|to| to.room),
+        "pinned_llm" => pinned.map(|of| &of.name),
+        "pinned_owner" => pinned.map(|of| &of.owner),
+    ]
 }
 
-pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
-    let room = row.get("admitted_room")?;
+pub(super) fn name<R: StoredRow>(row: &R) -> Result<NameRecord, R::Error> {
+    let room = row.field("admitted_room")?;
     Ok(NameRecord {
-        name: row.get("name")?,
-        owner: row.get("owner")?,
-        pool: row.get("pool")?,
-        shared: row.get("shared")?,
-        left_at: maybe_time(row, "left_at")?,
+        name: row.field("name")?,
+        owner: row.field("owner")?,
+        pool: row.field("pool")?,
+        shared: row.field("shared")?,
+        left_at: row.field("left_at")?,
         admitted: name_of(row, "admitted_pool", "admitted_owner")?.map(|of| PoolAdmission {
             pool: of.name,
             pool_owner: of.owner,
@@ -223,22 +223,20 @@ pub(super) fn name(row: &Row<'_>) -> Result<NameRecord> {
     })
 }
 
-fn name_of(row: &Row<'_>, name: &str, owner: &str) -> Result<Option<OwnedName>> {
-    let (name, owner): (Option<String>, Option<String>) = (row.get(name)?, row.get(owner)?);
+fn name_of<R: StoredRow>(row: &R, name: &str, owner: &str) -> Result<Option<OwnedName>, R::Error> {
+    let (name, owner): (Option<String>, Option<String>) = (row.field(name)?, row.field(owner)?);
     Ok(name.zip(owner).map(|(name, owner)| OwnedName { name, owner }))
 }
 
-fn put_alias(conn: &Connection, alias: &Alias) -> Result<()> {
-    let columns: &[Column<'_>] = &[
-        ("user", &scope_text(&alias.scope)),
-        ("name", &alias.name),
-        ("target", &alias.target.name),
-        ("target_owner", &alias.target.owner),
-        ("created_at", &alias.created_at.0),
-        ("updated_at", &alias.updated_at.0),
-    ];
-    let conflict = "ON CONFLICT (user, name) DO UPDATE SET target = ?3, target_owner = ?4, updated_at = ?6";
-    insert(conn, "aliases", columns, conflict)
+fn alias_columns(alias: &Alias) -> Vec<Column<'_>> {
+    columns![
+        "user" => scope_text(&alias.scope),
+        "name" => &alias.name,
+        "target" => &alias.target.name,
+        "target_owner" => &alias.target.owner,
+        "created_at" => alias.created_at,
+        "updated_at" => alias.updated_at,
+    ]
 }
 
 /// The text of a scope: that of all users is empty, which no user name is.
@@ -246,38 +244,37 @@ fn scope_text(scope: &AliasScope) -> &str {
     scope.user().map_or("", String::as_str)
 }
 
-pub(super) fn alias(row: &Row<'_>) -> Result<Alias> {
-    let user: String = row.get("user")?;
+pub(super) fn alias<R: StoredRow>(row: &R) -> Result<Alias, R::Error> {
+    let user: String = row.field("user")?;
     Ok(Alias {
         scope: if user.is_empty() { AliasScope::All } else { AliasScope::User(user) },
-        name: row.get("name")?,
-        target: OwnedName { name: row.get("target")?, owner: row.get("target_owner")? },
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
+        name: row.field("name")?,
+        target: OwnedName { name: row.field("target")?, owner: row.field("target_owner")? },
+        created_at: row.field("created_at")?,
+        updated_at: row.field("updated_at")?,
     })
 }
 
-fn put_token(conn: &Connection, token: &Token) -> Result<()> {
-    let columns: &[Column<'_>] = &[
-        ("id", &token.id),
-        ("hash", &token.hash),
-        ("user", &token.user),
-        ("role", &token.role.as_str()),
-        ("created_at", &token.created_at.0),
-        ("expires_at", &millis(token.expires_at)),
-        ("revoked_at", &millis(token.revoked_at)),
-    ];
-    upsert(conn, "tokens", columns)
+fn token_columns(token: &Token) -> Vec<Column<'_>> {
+    columns![
+        "id" => &token.id,
+        "hash" => &token.hash[..],
+        "user" => &token.user,
+        "role" => token.role.as_str(),
+        "created_at" => token.created_at,
+        "expires_at" => token.expires_at,
+        "revoked_at" => token.revoked_at,
+    ]
 }
 
-pub(super) fn token(row: &Row<'_>) -> Result<Token> {
+pub(super) fn token<R: StoredRow>(row: &R) -> Result<Token, R::Error> {
     Ok(Token {
-        id: row.get("id")?,
-        hash: row.get("hash")?,
-        user: row.get("user")?,
-        role: parsed(row, "role", Role::parse)?,
-        created_at: time(row, "created_at")?,
-        expires_at: maybe_time(row, "expires_at")?,
-        revoked_at: maybe_time(row, "revoked_at")?,
+        id: row.field("id")?,
+        hash: row.field("hash")?,
+        user: row.field("user")?,
+        role: row.parsed("role", Role::parse)?,
+        created_at: row.field("created_at")?,
+        expires_at: row.field("expires_at")?,
+        revoked_at: row.field("revoked_at")?,
     })
 }

@@ -122,6 +122,14 @@ impl SqliteStore {
         self.send(Job::Read(read), result)
     }
 
+    /// Reads the `limit` oldest audit records behind the one with the sequence number `after`, with their own.
+    pub(super) fn audit_after(&self, after: i64, limit: usize) -> StoreFuture<Vec<(i64, AuditRecord)>> {
+        let sql = "SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        self.read(move |conn| {
+            all(conn, sql, params![after, limit_of(limit)], |row| Ok((row.get("seq")?, search::record(row)?)))
+        })
+    }
+
     /// Runs `with` on the writer thread.
     #[cfg(test)]
     pub(super) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> StoreFuture<()> {
@@ -147,13 +155,13 @@ impl Store for SqliteStore {
     fn load(&self) -> StoreFuture<Snapshot> {
         self.run(|conn| {
             Ok(Snapshot {
-                llms: all(conn, "SELECT * FROM llms", [], rows::llm)?,
-                agents: all(conn, "SELECT * FROM agents", [], rows::agent)?,
-                sessions: all(conn, "SELECT * FROM sessions", [], rows::session)?,
-                names: all(conn, "SELECT * FROM names", [], rows::name)?,
-                aliases: all(conn, "SELECT * FROM aliases", [], rows::alias)?,
-                tokens: all(conn, "SELECT * FROM tokens", [], rows::token)?,
-                tasks: all(conn, tasks::OPEN, [], tasks::task)?,
+                llms: all(conn, "SELECT * FROM llms", [], |row| rows::llm(row))?,
+                agents: all(conn, "SELECT * FROM agents", [], |row| rows::agent(row))?,
+                sessions: all(conn, "SELECT * FROM sessions", [], |row| rows::session(row))?,
+                names: all(conn, "SELECT * FROM names", [], |row| rows::name(row))?,
+                aliases: all(conn, "SELECT * FROM aliases", [], |row| rows::alias(row))?,
+                tokens: all(conn, "SELECT * FROM tokens", [], |row| rows::token(row))?,
+                tasks: all(conn, tasks::OPEN, [], |row| tasks::task(row))?,
             })
         })
     }
@@ -198,7 +206,7 @@ impl Store for SqliteStore {
 
     fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>> {
         let id = id.to_owned();
-        self.read(move |conn| Ok(all(conn, tasks::HEAD, [id], tasks::head)?.pop()))
+        self.read(move |conn| Ok(all(conn, tasks::HEAD, [id], |row| tasks::head(row))?.pop()))
     }
 
     fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>> {
@@ -216,8 +224,10 @@ impl Store for SqliteStore {
         self.read(move |conn| {
             let (at, id, limit) = (before.created_at.0, before.id, limit_of(limit));
             match owner {
-                Some(owner) => all(conn, tasks::ENDED_OF, params![at, id, limit, owner], tasks::task),
-                None => all(conn, tasks::ENDED, params![at, id, limit], tasks::task),
+                Some(owner) => {
+                    all(conn, tasks::ENDED_OF, params![at, id, limit, owner], |row| tasks::task(row))
+                }
+                None => all(conn, tasks::ENDED, params![at, id, limit], |row| tasks::task(row)),
             }
         })
     }

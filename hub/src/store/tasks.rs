@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use wire::row::Timestamp;
 
-use super::columns::{all, maybe_count, maybe_tokens, parsed, time, to_i64};
+use super::columns::{StoredRow, Value, all};
 use super::parts;
 use super::schema::{size_of_row, size_with_parts};
 use crate::model::{DurableTask, TaskStatus};
@@ -149,9 +149,9 @@ pub(super) fn put_task(conn: &Connection, task: &DurableTask) -> Result<()> {
         parts::size_of(large_request),
         parts::size_of(large_result),
         task.target_owner,
-        tokens.and_then(|tokens| tokens.input).map(to_i64),
-        tokens.and_then(|tokens| tokens.cached).map(to_i64),
-        tokens.and_then(|tokens| tokens.output).map(to_i64),
+        Value::from(tokens.and_then(|tokens| tokens.input)),
+        Value::from(tokens.and_then(|tokens| tokens.cached)),
+        Value::from(tokens.and_then(|tokens| tokens.output)),
         tokens.map(|tokens| tokens.is_counted),
     ];
     if conn.prepare_cached(sql)?.execute(values)? == 0 {
@@ -170,8 +170,8 @@ pub(super) fn text_bytes_in_row(conn: &Connection, id: &str) -> Result<u64> {
 /// Reads a task with all its texts.
 pub(super) fn whole(conn: &Connection, id: &str) -> Result<Option<DurableTask>> {
     let read = |row: &Row<'_>| {
-        let status: Option<u16> = row.get("result_status")?;
-        Ok((task(row)?, status, maybe_count(row, "request_size")?, maybe_count(row, "result_size")?))
+        let status: Option<u16> = row.field("result_status")?;
+        Ok((task(row)?, status, row.field("request_size")?, row.field("result_size")?))
     };
     let found = conn.prepare_cached("SELECT * FROM tasks WHERE id = ?1")?.query_row([id], read).optional()?;
     let Some((mut task, status, request, result)) = found else { return Ok(None) };
@@ -190,29 +190,29 @@ pub(super) fn claim(conn: &Connection, id: &str, llm: Option<&str>, session: Opt
     conn.prepare_cached(sql)?.execute(params![id, llm, session]).map(drop)
 }
 
-pub(super) fn task(row: &Row<'_>) -> Result<DurableTask> {
-    let status: Option<u16> = row.get("result_status")?;
-    let body: Option<String> = row.get("result_body")?;
+pub(super) fn task<R: StoredRow>(row: &R) -> Result<DurableTask, R::Error> {
+    let status: Option<u16> = row.field("result_status")?;
+    let body: Option<String> = row.field("result_body")?;
     Ok(DurableTask {
-        id: row.get("id")?,
-        owner: row.get("owner")?,
-        token: row.get("token")?,
-        target: row.get("target")?,
-        target_owner: row.get("target_owner")?,
-        state: parsed(row, "state", TaskStatus::parse)?,
-        request: row.get("request")?,
-        streaming: row.get("streaming")?,
-        llm: row.get("llm")?,
-        session: row.get("session")?,
+        id: row.field("id")?,
+        owner: row.field("owner")?,
+        token: row.field("token")?,
+        target: row.field("target")?,
+        target_owner: row.field("target_owner")?,
+        state: row.parsed("state", TaskStatus::parse)?,
+        request: row.field("request")?,
+        streaming: row.field("streaming")?,
+        llm: row.field("llm")?,
+        session: row.field("session")?,
         result: status.zip(body),
-        error: row.get("error")?,
-        code: row.get("code")?,
-        tokens: maybe_tokens(row)?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
+        error: row.field("error")?,
+        code: row.field("code")?,
+        tokens: row.tokens()?,
+        created_at: row.field("created_at")?,
+        updated_at: row.field("updated_at")?,
     })
 }
 
-pub(super) fn head(row: &Row<'_>) -> Result<(DurableTask, Option<u64>)> {
-    Ok((task(row)?, maybe_count(row, "result_size")?))
+pub(super) fn head<R: StoredRow>(row: &R) -> Result<(DurableTask, Option<u64>), R::Error> {
+    Ok((task(row)?, row.field("result_size")?))
 }

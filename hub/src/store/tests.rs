@@ -34,7 +34,7 @@ fn refusal(dir: &Path) -> StoreError {
     open(dir).err().unwrap()
 }
 
-fn alias(scope: AliasScope, name: &str) -> Alias {
+pub(super) fn alias(scope: AliasScope, name: &str) -> Alias {
     let target = OwnedName { name: "a".into(), owner: "alice".into() };
     Alias { scope, name: name.into(), target, created_at: Timestamp(1), updated_at: Timestamp(2) }
 }
@@ -123,7 +123,7 @@ pub(super) fn task(id: &str, state: TaskStatus) -> DurableTask {
     }
 }
 
-fn token(id: &str) -> Token {
+pub(super) fn token(id: &str) -> Token {
     Token {
         id: id.into(),
         hash: [id.len().try_into().unwrap(); 32],
@@ -135,7 +135,7 @@ fn token(id: &str) -> Token {
     }
 }
 
-fn audit(task: &str) -> AuditRecord {
+pub(super) fn audit(task: &str) -> AuditRecord {
     AuditRecord {
         address: Some([192, 0, 2, 7].into()),
         id: format!("inf-{task}"),
@@ -156,7 +156,7 @@ fn audit(task: &str) -> AuditRecord {
     }
 }
 
-fn session(id: &str) -> SessionRecord {
+pub(super) fn session(id: &str) -> SessionRecord {
     SessionRecord {
         id: id.into(),
         owner: "bob".into(),
@@ -165,7 +165,7 @@ fn session(id: &str) -> SessionRecord {
     }
 }
 
-fn name(text: &str) -> NameRecord {
+pub(super) fn name(text: &str) -> NameRecord {
     NameRecord {
         name: text.into(),
         owner: "alice".into(),
@@ -177,11 +177,11 @@ fn name(text: &str) -> NameRecord {
     }
 }
 
-fn put_llm(row: Llm) -> Change {
+pub(super) fn put_llm(row: Llm) -> Change {
     Change::PutLlm(Box::new(row))
 }
 
-fn put_task(task: DurableTask) -> Change {
+pub(super) fn put_task(task: DurableTask) -> Change {
     Change::PutTask(Box::new(task))
 }
 

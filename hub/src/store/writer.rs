@@ -24,7 +24,7 @@ pub(super) const GROUP: usize = 512;
 /// Number of changes after which no further job joins a commit: some 10 ms.
 pub(super) const GROUP_CHANGES: usize = 1024;
 /// Bytes after which no further job joins a commit.
-const GROUP_BYTES: u64 = 8 << 20;
+pub(super) const GROUP_BYTES: u64 = 8 << 20;
 /// Cleanup backlog, in bytes, above which a commit is followed by two steps instead of one. A job then waits for at most
 /// 16 MiB of cleanup.
 const LARGE_BACKLOG: u64 = 64 << 20;
@@ -32,13 +32,13 @@ const LARGE_BACKLOG: u64 = 64 << 20;
 /// stops growing.
 const MAX_BACKLOG: u64 = 512 << 20;
 /// Interval between attempts to write the write-behind changes while no other job comes.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Idle time after which the WAL is checkpointed and truncated, so that deleted data is gone from both files.
 const QUIET: Duration = Duration::from_millis(500);
 /// Longest time without a checkpoint on a store that is never idle.
 pub(super) const MAX_UNCHECKPOINTED: Duration = Duration::from_secs(5);
 /// Interval between the beginnings of two rounds of coalesced changes.
-const COALESCE_FOR: Duration = Duration::from_secs(1);
+pub(super) const COALESCE_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     conn: Connection,

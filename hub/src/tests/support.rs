@@ -33,6 +33,7 @@ pub(crate) fn options() -> HubOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         public_url: None,
         data: DataDir::Memory,
+        cluster: None,
         admin_token: Some(ADMIN.into()),
         tls: None,
         pools: PoolPolicy::Members,

@@ -54,6 +54,7 @@ fn options(port: u16, public_url: Option<String>) -> HubOptions {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         public_url,
         data: DataDir::Memory,
+        cluster: None,
         admin_token: None,
         tls: None,
         pools: PoolPolicy::default(),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::store::apply::apply;
 use crate::store::cleanup::Cleanup;
 use crate::store::schema::migrate;
 use crate::store::tasks;
@@ -134,10 +135,10 @@ fn a_step_deletes_at_most_8_mib_of_parts() {
     let mut conn = Connection::open_in_memory().unwrap();
     migrate(&mut conn).unwrap();
     let asked = DurableTask { request: Some("x".repeat(20 << 20)), ..task("t", TaskStatus::Pending) };
-    rows::apply(&conn, &put_task(asked)).unwrap();
+    apply(&conn, &put_task(asked)).unwrap();
     let left = || -> i64 { conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap() };
     assert!(!parts::delete_some(&conn).unwrap(), "parts of an existing task are deleted");
-    rows::apply(&conn, &put_task(task("t", TaskStatus::Cancelled))).unwrap();
+    apply(&conn, &put_task(task("t", TaskStatus::Cancelled))).unwrap();
     let steps: Vec<i64> = std::iter::from_fn(|| parts::delete_some(&conn).unwrap().then(left)).collect();
     assert_eq!(steps, [12, 4, 0]);
 }
@@ -154,7 +155,7 @@ fn a_step_deletes_at_most_8_mib_of_tasks() {
         let mut conn = Connection::open_in_memory().unwrap();
         migrate(&mut conn).unwrap();
         for n in 0..20 {
-            rows::apply(&conn, &ended(&n.to_string(), 1 << 20)).unwrap();
+            apply(&conn, &ended(&n.to_string(), 1 << 20)).unwrap();
         }
         let left = || -> i64 { conn.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap() };
         let steps: Vec<i64> = std::iter::from_fn(|| step(&conn).unwrap().then(left)).collect();
@@ -173,7 +174,7 @@ fn owners_over_their_quotas_have_steps_in_turn() {
         for n in 0..600 {
             let task =
                 DurableTask { owner: owner.into(), ..task(&format!("{owner}-{n}"), TaskStatus::Completed) };
-            rows::apply(&conn, &put_task(task)).unwrap();
+            apply(&conn, &put_task(task)).unwrap();
         }
         cleanup.expect(&[Change::EnforceTaskQuota { owner: owner.into(), max_bytes: 0 }]);
     }
@@ -207,8 +208,8 @@ fn steps_without_a_scheduled_vacuum_keep_free_pages() {
     let mut conn = Connection::open_in_memory().unwrap();
     vacuum::enable_on_empty(&conn).unwrap();
     migrate(&mut conn).unwrap();
-    rows::apply(&conn, &ended("t", 600 * KIB)).unwrap();
-    rows::apply(&conn, &Change::DeleteTask("t".into())).unwrap();
+    apply(&conn, &ended("t", 600 * KIB)).unwrap();
+    apply(&conn, &Change::DeleteTask("t".into())).unwrap();
     let free = |conn: &Connection| -> i64 {
         conn.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap()
     };

@@ -50,7 +50,7 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         )
         .unwrap();
         migrate(&mut conn).unwrap();
-        let names = all(&conn, "SELECT * FROM names ORDER BY name", [], rows::name).unwrap();
+        let names = all(&conn, "SELECT * FROM names ORDER BY name", [], |row| rows::name(row)).unwrap();
         let owners: Vec<_> = names.iter().map(|name| (name.name.as_str(), name.owner.as_str())).collect();
         // A pool belongs to the owner of its oldest row. If a row and an agent have one name, it belongs to the row's owner.
         let expected = [("a", "alice"), ("helper", "dora"), ("pool", "carol"), ("x", "bob"), ("y", "carol")];
@@ -59,14 +59,16 @@ fn a_file_of_an_older_version_is_migrated_with_its_records() {
         let pinned = OwnedName { name: "a".into(), owner: "alice".into() };
         assert!(seen >= NAMES || pins == [("helper", pinned)], "version {seen}: {pins:?}");
         assert!(seen >= NAMES || owners == expected, "version {seen}: {owners:?}");
-        let llm = all(&conn, "SELECT * FROM llms", [], rows::llm).unwrap().remove(0);
+        let llm = all(&conn, "SELECT * FROM llms", [], |row| rows::llm(row)).unwrap().remove(0);
         assert_eq!((llm.name.as_str(), llm.timeout_seconds), ("a", None), "version {seen}");
-        let [task, waiting] =
-            all(&conn, "SELECT * FROM tasks ORDER BY seq", [], tasks::task).unwrap().try_into().unwrap();
+        let [task, waiting] = all(&conn, "SELECT * FROM tasks ORDER BY seq", [], |row| tasks::task(row))
+            .unwrap()
+            .try_into()
+            .unwrap();
         assert_eq!((task.error.as_deref(), task.code, task.token), (Some("it broke"), None, None));
         let owner = waiting.target_owner.as_deref();
         assert!(seen >= NAMES || owner == Some("alice"), "version {seen}: {owner:?}");
-        let audit = all(&conn, "SELECT * FROM audit", [], search::record).unwrap().remove(0);
+        let audit = all(&conn, "SELECT * FROM audit", [], |row| search::record(row)).unwrap().remove(0);
         assert_eq!((audit.status, audit.code, audit.request_id), (502, None, None));
         assert_eq!(audit.tokens, TokenCounts { input: Some(4), output: Some(5), ..TokenCounts::default() });
     }

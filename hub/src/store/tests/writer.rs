@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::*;
+use crate::store::apply::apply;
 use crate::store::job::{Job, Write};
 use crate::store::schema::migrate;
 use crate::store::write_behind::Coalescer;
@@ -112,7 +113,7 @@ fn a_change_weighs_what_it_writes_and_deletes() {
     let mut conn = Connection::open_in_memory().unwrap();
     migrate(&mut conn).unwrap();
     let asked = DurableTask { request: Some("x".repeat(SIZE)), ..task("t", TaskStatus::Pending) };
-    rows::apply(&conn, &put_task(asked)).unwrap();
+    apply(&conn, &put_task(asked)).unwrap();
     let (mut row, mut wordy) = (llm("l", "a"), agent("g"));
     row.description = Some("x".repeat(SIZE));
     wordy.system_prompt = Some("x".repeat(SIZE));
@@ -194,7 +195,7 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
     migrate(&mut conn).unwrap();
     let done = DurableTask { result: Some((200, "x".repeat(LARGE))), ..task("t", TaskStatus::Completed) };
     let ended = task("t", TaskStatus::Error);
-    rows::apply(&conn, &put_task(ended)).unwrap();
+    apply(&conn, &put_task(ended)).unwrap();
     add_deleted_parts(&conn, PARTS);
     let (sender, queue) = mpsc::channel();
     let left = Arc::<parking_lot::Mutex<Vec<i64>>>::default();

@@ -1,0 +1,170 @@
+//! The schema as an ordered list of migrations. The table `cluster` counts those that a database has.
+
+use super::connection::{Failure, Session};
+use crate::store::StoreError;
+use crate::store::columns::StoredRow;
+
+/// Key of the advisory lock under which hubs migrate and take leases: "vllm" in ASCII.
+pub(super) const LOCK: i64 = 0x766c_6c6d;
+
+/// Oldest server: `xid8` came with it.
+const OLDEST_SERVER: i64 = 130_000;
+
+/// Never change a released migration: add the next one. Columns are those of the `SQLite` schema, times milliseconds since
+/// 1970.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE llms (
+        id text PRIMARY KEY, name text NOT NULL UNIQUE, type text NOT NULL, model text NOT NULL, tier text,
+        description text, kind text NOT NULL, status text NOT NULL, declared text NOT NULL, last_heartbeat_at bigint,
+        inactive_since bigint, pool_name text, visibility text NOT NULL, owner text NOT NULL, session text,
+        registered boolean NOT NULL, created_at bigint NOT NULL, updated_at bigint NOT NULL, upstream_url text,
+        upstream_key text, timeout_seconds bigint, allow_remote_urls boolean NOT NULL, context_length bigint,
+        max_output_tokens bigint, tools boolean, vision boolean, reasoning boolean, embeddings boolean
+    ) WITH (fillfactor = 85);
+    CREATE TABLE agents (
+        id text PRIMARY KEY, name text NOT NULL UNIQUE, llm_name text NOT NULL, description text, system_prompt text,
+        project text, default_params text, extras text, kind text NOT NULL, status text NOT NULL,
+        last_heartbeat_at bigint, inactive_since bigint, visibility text NOT NULL, owner text NOT NULL, session text,
+        registered boolean NOT NULL, created_at bigint NOT NULL, updated_at bigint NOT NULL
+    ) WITH (fillfactor = 85);
+    CREATE TABLE sessions (
+        id text PRIMARY KEY, owner text NOT NULL, last_heartbeat_at bigint NOT NULL, created_at bigint NOT NULL
+    ) WITH (fillfactor = 85);
+    CREATE TABLE names (
+        name text PRIMARY KEY, owner text NOT NULL, pool boolean NOT NULL, shared boolean NOT NULL, left_at bigint,
+        admitted_pool text, admitted_owner text, admitted_room bigint, pinned_llm text, pinned_owner text
+    );
+    -- The user is '' for aliases of all users.
+    CREATE TABLE aliases (
+        \"user\" text NOT NULL, name text NOT NULL, target text NOT NULL, target_owner text NOT NULL,
+        created_at bigint NOT NULL, updated_at bigint NOT NULL, PRIMARY KEY (\"user\", name)
+    );
+    CREATE TABLE tokens (
+        id text PRIMARY KEY, hash bytea NOT NULL UNIQUE, \"user\" text NOT NULL, role text NOT NULL,
+        created_at bigint NOT NULL, expires_at bigint, revoked_at bigint
+    );
+
+    -- seq is the order of creation. A claim is beside the row that ran the task before.
+    CREATE TABLE tasks (
+        seq bigserial PRIMARY KEY, id text COLLATE \"C\" NOT NULL UNIQUE, owner text NOT NULL, token text, target text NOT NULL,
+        target_owner text, state text NOT NULL, request bytea, streaming boolean NOT NULL, llm text, session text,
+        claimed boolean NOT NULL DEFAULT false, claim_llm text, claim_session text, result_status bigint,
+        result_body bytea, error text, code text, input_tokens bigint, cached_tokens bigint, output_tokens bigint,
+        counted boolean, created_at bigint NOT NULL, updated_at bigint NOT NULL,
+        ended boolean NOT NULL GENERATED ALWAYS AS (state IN ('completed', 'error', 'cancelled')) STORED,
+        bytes bigint NOT NULL GENERATED ALWAYS AS (512 + coalesce(octet_length(request), 0)
+            + coalesce(octet_length(result_body), 0) + coalesce(octet_length(error), 0)) STORED
+    );
+    -- Uncompressed, so that a part of a long text is read without the rest.
+    ALTER TABLE tasks ALTER COLUMN request SET STORAGE EXTERNAL, ALTER COLUMN result_body SET STORAGE EXTERNAL;
+    CREATE INDEX tasks_open ON tasks (seq) WHERE NOT ended;
+    CREATE INDEX tasks_listed ON tasks (created_at, id) WHERE ended;
+    CREATE INDEX tasks_listed_of ON tasks (owner, created_at, id) WHERE ended;
+    CREATE INDEX tasks_by_end ON tasks (updated_at) WHERE ended;
+    CREATE INDEX tasks_by_end_of ON tasks (owner, updated_at, seq) WHERE ended;
+
+    -- Bytes of each owner's tasks.
+    CREATE TABLE stored (owner text PRIMARY KEY, bytes bigint NOT NULL, ended bigint NOT NULL) WITH (fillfactor = 70);
+    CREATE FUNCTION virtual_llm_count_task() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN
+            UPDATE stored SET bytes = bytes - old.bytes, ended = ended - CASE WHEN old.ended THEN old.bytes ELSE 0 END
+                WHERE owner = old.owner;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            INSERT INTO stored VALUES (new.owner, new.bytes, CASE WHEN new.ended THEN new.bytes ELSE 0 END)
+                ON CONFLICT (owner) DO UPDATE
+                SET bytes = stored.bytes + excluded.bytes, ended = stored.ended + excluded.ended;
+        ELSE
+            DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER tasks_counted AFTER INSERT OR UPDATE OR DELETE ON tasks
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_count_task();
+
+    CREATE TABLE audit (
+        seq bigserial PRIMARY KEY, id text NOT NULL, task text NOT NULL, request_id text, \"user\" text NOT NULL,
+        llm text NOT NULL, through text, model text NOT NULL, publisher text, streaming boolean NOT NULL,
+        status bigint NOT NULL, code text, address text, created_at bigint NOT NULL, first_byte_ms bigint,
+        total_ms bigint NOT NULL, input_tokens bigint, cached_tokens bigint, output_tokens bigint, counted boolean NOT NULL
+    );
+    CREATE INDEX audit_of ON audit (\"user\", seq);
+    CREATE INDEX audit_of_llm ON audit (llm, seq);
+    CREATE INDEX audit_at ON audit (created_at);
+
+    CREATE TABLE hubs (
+        id text PRIMARY KEY, boot text NOT NULL, until timestamptz NOT NULL, version text NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT now()
+    );
+"];
+
+/// Oldest version of the program's schema that can work with a database of this one.
+const COMPATIBLE: i64 = 1;
+
+/// Brings the database of `cluster` to the newest schema, or makes it. Nothing is written to a database that is refused.
+pub(super) async fn migrate(session: &Session, cluster: &str) -> Result<(), StoreError> {
+    session
+        .batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
+        .await
+        .map_err(Failure::into_error)?;
+    let migrated = migrate_locked(session, cluster).await;
+    let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = session.batch(end).await.map_err(Failure::into_error);
+    migrated.and(ended)
+}
+
+async fn migrate_locked(session: &Session, cluster: &str) -> Result<(), StoreError> {
+    let query = async |sql: &str, values: &[_]| session.query(sql, values).await.map_err(Failure::into_error);
+    let server = query("SELECT current_setting('server_version_num')::bigint AS version", &[]).await?;
+    let server: i64 = server.first().map_or(Ok(0), |row| row.field("version"))?;
+    if server < OLDEST_SERVER {
+        let text = format!("its server is PostgreSQL {}; 13 or newer is needed", server / 10_000);
+        return Err(StoreError::Database(text));
+    }
+    let found = query(
+        "SELECT to_regclass('cluster') IS NOT NULL AS found, to_regclass('llms') IS NOT NULL AS foreign",
+        &[],
+    );
+    let found = found.await?;
+    let is = |column| found.first().map_or(Ok(false), |row| row.field::<bool>(column));
+    let run = async |sql: &str| session.batch(sql).await.map_err(Failure::into_error);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let mut applied = 0;
+    if is("found")? {
+        let rows = query("SELECT name, schema::bigint, compat::bigint FROM cluster", &[]).await?;
+        let Some(row) = rows.first() else {
+            return Err(StoreError::Database("its table `cluster` is not a hub's".into()));
+        };
+        let (name, schema, compat): (String, i64, i64) =
+            (row.field("name")?, row.field("schema")?, row.field("compat")?);
+        if name != cluster {
+            return Err(StoreError::Database(format!(
+                "it holds the cluster '{name}'; give --cluster {name}, or another database"
+            )));
+        }
+        if compat > known {
+            return Err(StoreError::Database(format!(
+                "a newer version has changed it: schema {schema} needs a program that knows {compat}, this one knows {known}"
+            )));
+        }
+        applied = schema;
+    } else if is("foreign")? {
+        return Err(StoreError::Database(
+            "it holds tables of another program: give an empty database".into(),
+        ));
+    } else {
+        run("CREATE TABLE cluster (
+            name text NOT NULL, id uuid NOT NULL DEFAULT gen_random_uuid(), schema int NOT NULL, compat int NOT NULL)")
+        .await?;
+        let sql = "INSERT INTO cluster (name, schema, compat) VALUES ($1, 0, 1)";
+        session.execute(sql, &[cluster.into()]).await.map_err(Failure::into_error)?;
+    }
+    if applied >= known {
+        return Ok(());
+    }
+    for sql in MIGRATIONS.iter().skip(usize::try_from(applied).unwrap_or(0)) {
+        run(sql).await?;
+    }
+    run(&format!("UPDATE cluster SET schema = {known}, compat = {COMPATIBLE}")).await
+}

@@ -1,0 +1,341 @@
+//! The store and its thread.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::connection::{Connection, Failure, Session};
+use super::lease::{Lease, RENEW_EVERY};
+use super::schema::migrate;
+use super::tls::Verified;
+use super::writer::{Job, Pending, SharedConnection, Writer};
+use super::{address, tasks};
+use crate::model::{AuditRecord, DurableTask};
+use crate::options::ClusterOptions;
+use crate::store::columns::{StoredRow, StoredValue, Value};
+use crate::store::job::{Probes, Reply, Write};
+use crate::store::sqlite::MAX_WAITING;
+use crate::store::write_behind::Coalescer;
+use crate::store::{
+    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture, limit_of,
+    rows, search, tasks as task_rows,
+};
+
+/// The store in a database, which this hub alone writes while it has the lease.
+pub struct PostgresStore {
+    /// `None` only while it is dropped.
+    jobs: Option<mpsc::UnboundedSender<Job>>,
+    /// Number of jobs in the queue.
+    waiting: Arc<AtomicUsize>,
+    coalescer: Arc<Mutex<Coalescer>>,
+    probes: Arc<Mutex<Probes>>,
+    thread: Option<JoinHandle<()>>,
+    /// Why the lease has ended, when it has.
+    lost: watch::Receiver<Option<StoreError>>,
+}
+
+impl PostgresStore {
+    /// Opens the database: brings it to the newest schema and takes the lease.
+    pub async fn open(options: &ClusterOptions) -> Result<Self, StoreError> {
+        let config = address::parse(options.database_url.reveal(), &options.hub_id)?;
+        let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
+        let connection = move || Connection::new(config.clone(), tls.clone());
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::<AtomicUsize>::default();
+        let coalescer = Arc::<Mutex<Coalescer>>::default();
+        let probes = Arc::<Mutex<Probes>>::default();
+        let (opened, is_open) = oneshot::channel();
+        let (losing, lost) = watch::channel(None);
+        let (cluster, hub) = (options.cluster.clone(), options.hub_id.clone());
+        let parts = (waiting.clone(), coalescer.clone(), probes.clone());
+        let run = async move || {
+            let mut upkeep = connection();
+            let lease = match open(&mut upkeep, &cluster, &hub).await {
+                Ok(lease) => lease,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            drop(opened.send(Ok(())));
+            let shared = |connection| Rc::new(AsyncMutex::new(connection));
+            let (upkeep, reads) = (shared(upkeep), shared(connection()));
+            let (waiting, coalescer, probes) = parts;
+            let renewing = keep(lease.clone(), shared(connection()), losing);
+            let pending = Pending::default();
+            let writer = Writer {
+                connection: connection(),
+                lease,
+                reads,
+                upkeep,
+                waiting,
+                coalescer,
+                probes,
+                pending,
+            };
+            tokio::select! {
+                () = writer.serve(queue) => (),
+                () = renewing => (),
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("hub-store".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                match runtime {
+                    Ok(runtime) => LocalSet::new().block_on(&runtime, run()),
+                    Err(error) => log::error!("store: no runtime: {error}"),
+                }
+            })
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        wait_for(is_open).await?;
+        Ok(Self { jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), lost })
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        job: Job,
+        result: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> StoreFuture<T> {
+        if !job.is_write_behind() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            return Box::pin(async { Err(StoreError::Unavailable("too many writes are waiting".into())) });
+        }
+        self.enqueue(&mut self.coalescer.lock(), job);
+        Box::pin(wait_for(result))
+    }
+
+    /// Enqueues a job. The caller holds the coalescer's lock, so that its count of jobs follows their order.
+    fn enqueue(&self, coalescer: &mut Coalescer, job: Job) {
+        coalescer.job_sent(job.changes());
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // A failed send drops the job and its reply, and the receiver reports that.
+        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+    }
+
+    /// Reads after the commit of all earlier jobs.
+    fn read<T, F>(&self, work: impl FnOnce(Rc<Session>) -> F + Send + 'static) -> StoreFuture<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        let job = Job::Read(Box::new(move |connection| Box::pin(respond(connection, work, reply))));
+        self.send(job, result)
+    }
+
+    /// Whether no hub has written a record yet.
+    pub(in crate::store) async fn is_empty(&self) -> Result<bool, StoreError> {
+        let tables = ["llms", "agents", "sessions", "names", "aliases", "tokens", "tasks", "audit"];
+        let conditions = tables.map(|table| format!("NOT EXISTS (SELECT FROM {table})"));
+        let sql = format!("SELECT {} AS empty", conditions.join(" AND "));
+        let found = self.select(sql, Vec::new(), |row| row.field::<bool>("empty")).await?;
+        Ok(found == [true])
+    }
+
+    /// Reads the rows that `sql` selects.
+    fn select<T: Send + 'static>(
+        &self,
+        sql: impl Into<String>,
+        values: Vec<StoredValue>,
+        record: fn(&tokio_postgres::Row) -> Result<T, StoreError>,
+    ) -> StoreFuture<Vec<T>> {
+        let sql = sql.into();
+        self.read(async move |session: Rc<Session>| all(&session, &sql, &values, record).await)
+    }
+}
+
+/// Opens the database and takes the lease.
+async fn open(connection: &mut Connection, cluster: &str, hub: &str) -> Result<Lease, StoreError> {
+    let session = connection.session().await?;
+    migrate(&session, cluster).await?;
+    Lease::take(&session, hub).await
+}
+
+/// Renews the lease until it has ended, and tells that. While the database is away it may end only by another hub.
+async fn keep(lease: Lease, connection: SharedConnection, losing: watch::Sender<Option<StoreError>>) {
+    let mut ticks = interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut connection = connection.lock().await;
+        let Ok(session) = connection.session().await else { continue };
+        match lease.renew(&session).await {
+            Ok(true) => {}
+            Ok(false) => {
+                losing.send_replace(Some(lease.lost()));
+                // The writer goes on: it refuses each write in words.
+                return std::future::pending().await;
+            }
+            Err(_) => connection.close(),
+        }
+    }
+}
+
+/// Does the work and sends its result, unless the receiver was dropped.
+async fn respond<T, F>(connection: SharedConnection, work: impl FnOnce(Rc<Session>) -> F, reply: Reply<T>)
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    if reply.is_closed() {
+        return;
+    }
+    let session = connection.lock().await.session().await;
+    let result = match session {
+        Ok(session) => work(session).await,
+        Err(error) => Err(Failure::Broken(error)),
+    };
+    if let Err(Failure::Broken(_)) = result {
+        connection.lock().await.close();
+    }
+    drop(reply.send(result.map_err(Failure::into_error)));
+}
+
+async fn all<T>(
+    session: &Session,
+    sql: &str,
+    values: &[StoredValue],
+    record: fn(&tokio_postgres::Row) -> Result<T, StoreError>,
+) -> Result<Vec<T>, Failure> {
+    let values: Vec<Value<'_>> = values.iter().map(StoredValue::as_value).collect();
+    let rows = session.query(sql, &values).await?;
+    rows.iter().map(record).collect::<Result<_, _>>().map_err(Failure::Refused)
+}
+
+impl Store for PostgresStore {
+    fn load(&self) -> StoreFuture<Snapshot> {
+        self.read(async |session: Rc<Session>| {
+            let session = &*session;
+            Ok(Snapshot {
+                llms: all(session, "SELECT * FROM llms ORDER BY id", &[], rows::llm).await?,
+                agents: all(session, "SELECT * FROM agents ORDER BY id", &[], rows::agent).await?,
+                sessions: all(session, "SELECT * FROM sessions ORDER BY id", &[], rows::session).await?,
+                names: all(session, "SELECT * FROM names ORDER BY name", &[], rows::name).await?,
+                aliases: all(session, "SELECT * FROM aliases ORDER BY \"user\", name", &[], rows::alias)
+                    .await?,
+                tokens: all(session, "SELECT * FROM tokens ORDER BY id", &[], rows::token).await?,
+                tasks: all(session, tasks::OPEN, &[], task_rows::task).await?,
+            })
+        })
+    }
+
+    fn write(&self, changes: Vec<Change>) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, is_write_behind: false }), result)
+    }
+
+    fn probe(&self) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        let is_scheduled = {
+            let mut probes = self.probes.lock();
+            probes.add(reply);
+            std::mem::replace(&mut probes.is_scheduled, true)
+        };
+        if !is_scheduled {
+            self.enqueue(&mut self.coalescer.lock(), Job::Probe);
+        }
+        Box::pin(wait_for(result))
+    }
+
+    fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, is_write_behind: true }), result)
+    }
+
+    fn write_coalesced(&self, changes: Vec<Change>) {
+        let mut coalescer = self.coalescer.lock();
+        for change in changes {
+            coalescer.add(change);
+        }
+        if !std::mem::replace(&mut coalescer.is_scheduled, true) {
+            self.enqueue(&mut coalescer, Job::WriteCoalesced);
+        }
+    }
+
+    fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>> {
+        let found = self.select(tasks::WHOLE, vec![StoredValue::Text(id.to_owned())], task_rows::task);
+        Box::pin(async { Ok(found.await?.pop()) })
+    }
+
+    fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>> {
+        let found = self.select(tasks::HEAD, vec![StoredValue::Text(id.to_owned())], task_rows::head);
+        Box::pin(async { Ok(found.await?.pop()) })
+    }
+
+    fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>> {
+        let at = i64::from(i32::try_from(at.saturating_add(1)).unwrap_or(i32::MAX));
+        let max = i64::from(i32::try_from(max).unwrap_or(i32::MAX)).min(i64::from(i32::MAX) - at);
+        let values =
+            vec![StoredValue::Text(id.to_owned()), StoredValue::Integer(at), StoredValue::Integer(max)];
+        let found = self.select(tasks::RESULT_PART, values, |row| {
+            Ok(match row.value("part")? {
+                StoredValue::Bytes(bytes) => Some(bytes),
+                _ => None,
+            })
+        });
+        Box::pin(async { Ok(found.await?.pop().flatten()) })
+    }
+
+    fn ended_tasks(
+        &self,
+        owner: Option<&str>,
+        before: &ListCursor,
+        limit: usize,
+    ) -> StoreFuture<Vec<DurableTask>> {
+        let mut values = vec![
+            StoredValue::Integer(before.created_at.0),
+            StoredValue::Text(before.id.clone()),
+            StoredValue::Integer(limit_of(limit)),
+        ];
+        values.extend(owner.map(|owner| StoredValue::Text(owner.to_owned())));
+        let sql = if owner.is_some() { tasks::ENDED_OF } else { tasks::ENDED };
+        self.select(sql, values, task_rows::task)
+    }
+
+    fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
+        let (sql, values) = search::select(query);
+        self.select(numbered(&sql), values, search::record)
+    }
+
+    fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Expire(limits, reply), result)
+    }
+
+    fn lost(&self) -> StoreFuture<()> {
+        let mut lost = self.lost.clone();
+        Box::pin(async move {
+            let why = lost.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+            Err(why.unwrap_or_else(stopped))
+        })
+    }
+}
+
+impl Drop for PostgresStore {
+    /// Waits until all earlier writes are done, and the lease is released.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // The panic hook has reported a panic in the thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// SQL whose parameters are numbered, of one with `?` for each.
+fn numbered(sql: &str) -> String {
+    let mut parts = sql.split('?');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.zip(1..).fold(first, |sql, (part, n)| format!("{sql}${n}{part}"))
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the store has stopped".into())
+}
+
+async fn wait_for<T>(result: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    result.await.unwrap_or_else(|_| Err(stopped()))
+}

@@ -1,0 +1,96 @@
+//! Statements for durable tasks.
+
+use crate::model::DurableTask;
+use crate::store::Change;
+use crate::store::columns::{columns, insert_sql, values};
+use crate::store::rows::Statement;
+
+/// Columns of a task without its request and result, for a list.
+macro_rules! listed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, owner, token, target, target_owner, CASE WHEN claimed AND NOT ended THEN 'claimed' ELSE state END AS state,
+            NULL::bytea AS request, streaming, CASE WHEN claimed AND NOT ended THEN coalesce(claim_llm, llm) ELSE llm END AS llm,
+            CASE WHEN claimed AND NOT ended THEN coalesce(claim_session, session) ELSE session END AS session, error, code, input_tokens, cached_tokens,
+            output_tokens, counted, created_at,
+            updated_at, ",
+            $rest
+        )
+    };
+}
+
+/// All open tasks, oldest first.
+pub(super) const OPEN: &str = listed!(
+    "NULL::bigint AS result_status, NULL::bytea AS result_body FROM tasks WHERE NOT ended ORDER BY seq"
+);
+/// A page of ended tasks, the newest of those created before `($1, $2)` first.
+pub(super) const ENDED: &str = listed!(
+    "result_status, NULL::bytea AS result_body FROM tasks WHERE ended AND (created_at, id) < ($1, $2)
+    ORDER BY created_at DESC, id DESC LIMIT $3"
+);
+/// A page of ended tasks of owner `$4`.
+pub(super) const ENDED_OF: &str = listed!(
+    "result_status, NULL::bytea AS result_body FROM tasks WHERE ended AND (created_at, id) < ($1, $2) AND owner = $4
+    ORDER BY created_at DESC, id DESC LIMIT $3"
+);
+/// One task without its texts, and the size of its result.
+pub(super) const HEAD: &str = "SELECT id, owner, token, target, target_owner, state, NULL::bytea AS request, streaming, llm,
+    session, result_status, CASE WHEN result_body IS NULL THEN NULL ELSE ''::bytea END AS result_body, error, code, input_tokens, cached_tokens,
+    output_tokens, counted, created_at, updated_at, octet_length(result_body)::bigint AS result_size FROM tasks WHERE id = $1";
+/// One task with its texts.
+pub(super) const WHOLE: &str = "SELECT * FROM tasks WHERE id = $1";
+/// At most `$3` bytes of a result from its byte `$2`, the first of which is 1.
+pub(super) const RESULT_PART: &str = "SELECT substring(result_body FROM $2 FOR $3) AS part FROM tasks WHERE id = $1 AND result_status IS NOT NULL";
+/// Bytes of an owner's open tasks.
+pub(super) const OPEN_BYTES: &str =
+    "SELECT coalesce(sum(bytes - ended), 0)::bigint AS bytes FROM stored WHERE owner = $1";
+
+/// The statement that writes a change of a task; `None` for other changes, and for quotas, which are enforced later.
+pub(super) fn statement(change: &Change) -> Option<Statement<'_>> {
+    Some(match change {
+        Change::PutTask(task) | Change::NewTask { task, .. } => put(task),
+        Change::ClaimTask { id, llm, session } => Statement {
+            sql: "UPDATE tasks SET claimed = true, claim_llm = $2, claim_session = $3 WHERE id = $1 AND NOT ended".into(),
+            values: vec![id.into(), llm.into(), session.into()],
+        },
+        Change::UnclaimTask(id) => Statement {
+            sql: "UPDATE tasks SET claimed = false WHERE id = $1 AND NOT ended".into(),
+            values: vec![id.into()],
+        },
+        Change::DeleteTask(id) => {
+            Statement { sql: "DELETE FROM tasks WHERE id = $1".into(), values: vec![id.into()] }
+        }
+        _ => return None,
+    })
+}
+
+/// Inserts or replaces a task. A task that has ended is not changed.
+fn put(task: &DurableTask) -> Statement<'_> {
+    let tokens = task.tokens;
+    let columns = columns![
+        "id" => &task.id,
+        "owner" => &task.owner,
+        "token" => &task.token,
+        "target" => &task.target,
+        "target_owner" => &task.target_owner,
+        "state" => task.state.as_str(),
+        "request" => task.request.as_deref().map(str::as_bytes),
+        "streaming" => task.streaming,
+        "llm" => &task.llm,
+        "session" => &task.session,
+        "result_status" => task.result.as_ref().map(|(status, _)| *status),
+        "result_body" => task.result.as_ref().map(|(_, body)| body.as_bytes()),
+        "error" => &task.error,
+        "code" => &task.code,
+        "input_tokens" => tokens.and_then(|tokens| tokens.input),
+        "cached_tokens" => tokens.and_then(|tokens| tokens.cached),
+        "output_tokens" => tokens.and_then(|tokens| tokens.output),
+        "counted" => tokens.map(|tokens| tokens.is_counted),
+        "created_at" => task.created_at,
+        "updated_at" => task.updated_at,
+    ];
+    let updates: Vec<_> =
+        columns.iter().skip(1).map(|(name, _)| format!("{name} = excluded.{name}")).collect();
+    let conflict = format!("ON CONFLICT (id) DO UPDATE SET {} WHERE NOT tasks.ended", updates.join(", "));
+    Statement { sql: insert_sql("tasks", &columns, '$', &conflict), values: values(columns) }
+}

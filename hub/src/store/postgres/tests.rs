@@ -1,0 +1,183 @@
+mod outage;
+mod same;
+
+use backend::Secret;
+use testkit::postgres::Database;
+use testkit::wait::{eventually, wait_for};
+
+use super::*;
+use crate::model::TaskStatus;
+use crate::options::ClusterOptions;
+use crate::store::tests::{audit, llm, put_llm, put_task, task, token};
+use crate::store::{AuditQuery, Change, ListCursor, RetentionLimits, Store, StoreError};
+
+fn options(database: &Database, hub: &str) -> ClusterOptions {
+    ClusterOptions { cluster: "team".into(), hub_id: hub.into(), database_url: Secret::new(database.url()) }
+}
+
+/// The store of the hub `a`.
+async fn store_of(database: &Database) -> PostgresStore {
+    PostgresStore::open(&options(database, "a")).await.unwrap()
+}
+
+fn refusal(opened: Result<PostgresStore, StoreError>) -> String {
+    opened.err().unwrap().to_string()
+}
+
+#[actix_rt::test]
+async fn records_are_there_after_a_restart() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let row = llm("1", "a\0b");
+    let changes =
+        vec![put_llm(row.clone()), Change::PutToken(token("t")), put_task(task("x", TaskStatus::Pending))];
+    store.write(changes).await.unwrap();
+    drop(store);
+    let found = store_of(&database).await.load().await.unwrap();
+    // A text in PostgreSQL has no NUL.
+    assert_eq!(found.llms, [crate::model::Llm { name: "a\u{fffd}b".into(), ..row }]);
+    assert_eq!((found.tokens, found.tasks.len()), (vec![token("t")], 1));
+}
+
+/// Statements of one list are sent without waiting for each other.
+#[actix_rt::test]
+async fn of_many_changes_of_one_record_the_last_one_stays() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let changes = (0..200).map(|n| put_llm(llm("1", &format!("n{n}")))).collect();
+    store.write(changes).await.unwrap();
+    assert_eq!(store.load().await.unwrap().llms, [llm("1", "n199")]);
+}
+
+#[actix_rt::test]
+async fn a_list_that_is_refused_takes_no_other_with_it() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    // All are in one commit: the first job keeps the writer busy while the others come.
+    let busy = store.write((0..500).map(|n| put_llm(llm(&n.to_string(), &format!("n{n}")))).collect());
+    let before = store.write(vec![Change::PutToken(token("t"))]);
+    let taken = store.write(vec![put_llm(llm("new", "n7")), Change::PutToken(token("never"))]);
+    let after = store.write(vec![put_llm(llm("last", "m"))]);
+    busy.await.unwrap();
+    before.await.unwrap();
+    let error = taken.await.unwrap_err().to_string();
+    assert!(error.contains("23505") && !error.contains("n7"), "{error}");
+    after.await.unwrap();
+    let found = store.load().await.unwrap();
+    assert_eq!((found.llms.len(), found.tokens), (501, vec![token("t")]));
+}
+
+#[actix_rt::test]
+async fn the_open_tasks_of_a_user_have_a_quota() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let new = |id: &str| {
+        let task = Box::new(task(id, TaskStatus::Pending));
+        store.write(vec![Change::NewTask { task, max_bytes: 1100 }])
+    };
+    new("1").await.unwrap();
+    new("2").await.unwrap();
+    assert!(matches!(new("3").await, Err(StoreError::OverQuota(1054))));
+    // Ended tasks give way to new ones, the one that ended last excepted.
+    store.write(vec![put_task(task("1", TaskStatus::Completed))]).await.unwrap();
+    store.write(vec![put_task(task("2", TaskStatus::Completed))]).await.unwrap();
+    new("3").await.unwrap();
+    eventually("the older one is deleted", async || store.task("1").await.unwrap().is_none()).await;
+    assert!(store.task("2").await.unwrap().is_some());
+}
+
+#[actix_rt::test]
+async fn what_is_past_its_retention_is_deleted() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let at = |id: &str, time| crate::model::DurableTask {
+        updated_at: wire::row::Timestamp(time),
+        ..task(id, TaskStatus::Completed)
+    };
+    let record = |user: &str, n: i64| crate::model::AuditRecord {
+        user: user.to_owned(),
+        created_at: wire::row::Timestamp(n),
+        ..audit(&format!("{user}{n}"))
+    };
+    let mut changes =
+        vec![put_task(at("old", 4)), put_task(at("new", 5)), put_task(task("open", TaskStatus::Pending))];
+    changes.extend((0..700).map(|n| Change::Audit(record("alice", n))));
+    changes.extend((0..9).map(|n| Change::Audit(record("bob", 695 + n))));
+    store.write(changes).await.unwrap();
+    let limits = RetentionLimits {
+        tasks_since: wire::row::Timestamp(5),
+        audit_since: wire::row::Timestamp(100),
+        audit_rows: 20,
+    };
+    store.expire(limits).await.unwrap();
+    let ended = store.ended_tasks(None, &ListCursor::end(), 9).await.unwrap();
+    assert_eq!(ended.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(store.load().await.unwrap().tasks.len(), 1);
+    let of = async |user| {
+        let records = store.audit(AuditQuery::of(user, None, 900)).await.unwrap();
+        records.into_iter().map(|record| record.created_at.0).collect::<Vec<_>>()
+    };
+    // The user with most records loses the oldest.
+    assert_eq!(of(Some("bob")).await, (695..704).rev().collect::<Vec<_>>());
+    assert_eq!(of(Some("alice")).await, (689..700).rev().collect::<Vec<_>>());
+}
+
+#[actix_rt::test]
+async fn one_hub_alone_has_the_lease() {
+    let Some(database) = Database::create().await else { return };
+    let first = store_of(&database).await;
+    let second = refusal(PostgresStore::open(&options(&database, "b")).await);
+    assert!(second.contains("hub 'a' of the cluster uses it"), "{second}");
+    // A newer process of the same hub takes over from an older one.
+    let newer = store_of(&database).await;
+    let refused = first.write(vec![Change::PutToken(token("t"))]).await.unwrap_err().to_string();
+    assert!(refused.contains("taken over"), "{refused}");
+    assert!(first.probe().await.is_err());
+    let lost = first.lost().await.unwrap_err().to_string();
+    assert!(lost.contains("taken over"), "{lost}");
+    newer.write(vec![Change::PutToken(token("t"))]).await.unwrap();
+    drop(first);
+    newer.probe().await.unwrap();
+    // Released at the end, also to another hub.
+    drop(newer);
+    PostgresStore::open(&options(&database, "b")).await.unwrap().probe().await.unwrap();
+}
+
+#[actix_rt::test]
+async fn the_lease_of_a_dead_hub_ends() {
+    let Some(database) = Database::create().await else { return };
+    drop(store_of(&database).await);
+    let insert = |until: &str| {
+        format!(
+            "DELETE FROM hubs; INSERT INTO hubs (id, boot, until, version) VALUES ('dead', 'x', {until}, '0')"
+        )
+    };
+    database.run(&insert("now() + interval '9 s'")).await;
+    let early = refusal(PostgresStore::open(&options(&database, "b")).await);
+    assert!(early.contains("hub 'dead'") && early.contains(" 9 s"), "{early}");
+    database.run(&insert("now() - interval '1 s'")).await;
+    PostgresStore::open(&options(&database, "b")).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn a_database_of_others_is_refused_and_unchanged() {
+    let Some(database) = Database::create().await else { return };
+    database.run("CREATE TABLE llms (id text)").await;
+    let foreign = refusal(PostgresStore::open(&options(&database, "a")).await);
+    assert!(foreign.contains("tables of another program"), "{foreign}");
+    database.run("DROP TABLE llms").await;
+    drop(store_of(&database).await);
+    let mut other = options(&database, "a");
+    other.cluster = "other".into();
+    let error = refusal(PostgresStore::open(&other).await);
+    assert!(error.contains("it holds the cluster 'team'; give --cluster team"), "{error}");
+    database.run("UPDATE cluster SET schema = 99, compat = 98").await;
+    let newer = refusal(PostgresStore::open(&options(&database, "a")).await);
+    assert!(newer.contains("schema 99 needs a program that knows 98"), "{newer}");
+    database.run("UPDATE cluster SET schema = 99, compat = 1").await;
+    store_of(&database).await.probe().await.unwrap();
+    let mut missing = options(&database, "a");
+    missing.database_url = Secret::new(database.missing_url());
+    let error = refusal(PostgresStore::open(&missing).await);
+    assert!(error.contains("\"vl_missing\" does not exist; create it"), "{error}");
+}

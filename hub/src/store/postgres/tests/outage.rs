@@ -1,0 +1,91 @@
+//! A database that goes away, and connections that break.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use testkit::proxy::{Network, Proxy};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+
+/// Options to reach the database through `proxy`.
+fn through(proxy: &Proxy, database: &Database) -> ClusterOptions {
+    ClusterOptions { database_url: Secret::new(database.url_at(proxy.port())), ..options(database, "a") }
+}
+
+#[actix_rt::test]
+async fn what_the_registry_has_applied_is_written_after_an_outage() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
+    store.write(vec![Change::PutToken(token("t"))]).await.unwrap();
+    proxy.set(Network::Resets);
+    let refused = store.write(vec![put_llm(llm("never", "never"))]).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    store.write_behind(Vec::new()).await.expect("nothing is left to write");
+    let start = Instant::now();
+    for n in 0..50 {
+        assert!(store.write_behind(vec![put_llm(llm("1", &format!("n{n}")))]).await.is_err());
+        assert!(store.probe().await.is_err());
+    }
+    // Between two attempts to connect, nothing waits.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(store.write_behind(Vec::new()).await.is_err(), "earlier changes are not written");
+    store.write_coalesced(vec![put_llm(llm("2", "two"))]);
+    assert!(store.task("x").await.is_err());
+    proxy.set(Network::Passes);
+    eventually("the database is back", async || store.probe().await.is_ok()).await;
+    let rows = async || store.load().await.map(|found| found.llms);
+    eventually("all is written", async || rows().await.is_ok_and(|rows| rows.len() == 2)).await;
+    assert_eq!(rows().await.unwrap(), [llm("1", "n49"), llm("2", "two")]);
+}
+
+/// A frozen network must not hold a caller for longer than a statement may take.
+#[actix_rt::test]
+async fn a_silent_database_ends_in_an_error_in_time() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
+    proxy.set(Network::BlackHole);
+    let write = timeout(Duration::from_secs(15), store.write(vec![Change::PutToken(token("t"))]));
+    assert!(write.await.unwrap().is_err());
+    let read = timeout(Duration::from_secs(15), store.task("x"));
+    assert!(read.await.unwrap().is_err());
+    proxy.set(Network::Resets);
+    proxy.set(Network::Passes);
+    eventually("the database answers again", async || store.probe().await.is_ok()).await;
+}
+
+/// Wherever a connection is cut, a caller is told what happened: a write that succeeded is there once, one that failed is not.
+#[actix_rt::test]
+async fn a_write_is_there_if_and_only_if_its_caller_was_told_so() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
+    let mut random = proptest::test_runner::TestRunner::deterministic();
+    let (mut told, mut failed) = (0, 0);
+    for case in 0..60 {
+        eventually("the database is back", async || store.probe().await.is_ok()).await;
+        let cut = (0_u64..900).new_tree(&mut random).unwrap().current();
+        let id = format!("case-{case}");
+        proxy.set(Network::CutsAfter(cut));
+        let mut write = store.write(vec![Change::Audit(audit(&id))]);
+        let early = timeout(Duration::from_millis(50), &mut write).await;
+        proxy.set(Network::Passes);
+        let result = match early {
+            Ok(result) => result,
+            Err(_) => write.await,
+        };
+        eventually("the database is back", async || store.probe().await.is_ok()).await;
+        let query = AuditQuery { id: Some(id), limit: 9, ..AuditQuery::default() };
+        let found =
+            wait_for("the database answers", async || store.audit(query.clone()).await.ok()).await.len();
+        assert_eq!(found, usize::from(result.is_ok()), "cut after {cut} bytes: {result:?}");
+        *if result.is_ok() { &mut told } else { &mut failed } += 1;
+    }
+    assert!(told > 5 && failed > 5, "{told} writes succeeded, {failed} failed");
+}

@@ -1,0 +1,123 @@
+//! The stores in PostgreSQL and in `SQLite` have the same records after the same changes.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use wire::row::Timestamp;
+
+use super::*;
+use crate::model::{AliasScope, AuditRecord, DurableTask, TokenCounts};
+use crate::store::SqliteStore;
+use crate::store::tests::{agent, alias, name, session};
+
+const STATES: [TaskStatus; 6] = [
+    TaskStatus::Pending,
+    TaskStatus::Claimed,
+    TaskStatus::Running,
+    TaskStatus::Completed,
+    TaskStatus::Error,
+    TaskStatus::Cancelled,
+];
+
+fn any_task() -> impl Strategy<Value = DurableTask> {
+    let texts = (prop::option::of("[a-zä\"\\\\]{0,40}"), prop::option::of("[a-zé]{0,3000}"));
+    (0..6_u8, 0..6_usize, 0..4_i64, any::<bool>(), texts).prop_map(
+        |(id, state, time, is_bobs, (error, body))| {
+            let task = task(&format!("t{id}"), STATES[state]);
+            let owner = if is_bobs { "bob" } else { "alice" };
+            let result = body.filter(|_| STATES[state].is_terminal()).map(|body| (200, body));
+            DurableTask { owner: owner.to_owned(), created_at: Timestamp(time), result, error, ..task }
+        },
+    )
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let id = || (0..5_u8).prop_map(|id| id.to_string());
+    let scope = || prop_oneof![Just(AliasScope::All), Just(AliasScope::User("alice".into()))];
+    prop_oneof![
+        1 => (id(), "[a-e]").prop_map(|(id, name)| put_llm(llm(&id, &name))),
+        1 => id().prop_map(Change::DeleteLlm),
+        1 => id().prop_map(|id| Change::PutAgent(Box::new(agent(&id)))),
+        1 => id().prop_map(Change::DeleteAgent),
+        1 => id().prop_map(|id| Change::PutSession(session(&id))),
+        1 => id().prop_map(Change::DeleteSession),
+        1 => id().prop_map(|id| Change::PutName(name(&id))),
+        1 => id().prop_map(Change::DeleteName),
+        1 => (scope(), id()).prop_map(|(scope, id)| Change::PutAlias(alias(scope, &id))),
+        1 => (scope(), id()).prop_map(|(scope, name)| Change::DeleteAlias { scope, name }),
+        1 => (1..5_usize).prop_map(|n| Change::PutToken(token(&"t".repeat(n)))),
+        5 => any_task().prop_map(put_task),
+        2 => any_task().prop_map(|task| Change::NewTask { task: Box::new(task), max_bytes: u64::MAX >> 1 }),
+        2 => (0..6_u8, prop::option::of("[a-c]"), prop::option::of("[a-c]"))
+            .prop_map(|(id, llm, session)| Change::ClaimTask { id: format!("t{id}"), llm, session }),
+        1 => (0..6_u8).prop_map(|id| Change::UnclaimTask(format!("t{id}"))),
+        1 => (0..6_u8).prop_map(|id| Change::DeleteTask(format!("t{id}"))),
+        2 => (any::<u8>(), any::<Option<u64>>()).prop_map(|(n, output)| {
+            let tokens = TokenCounts { output, ..audit("x").tokens };
+            Change::Audit(AuditRecord { tokens, created_at: Timestamp(n.into()), ..audit(&n.to_string()) })
+        }),
+    ]
+}
+
+/// All that can be read from a store.
+async fn contents(store: &dyn Store) -> String {
+    let mut found = store.load().await.unwrap();
+    found.llms.sort_by(|a, b| a.id.cmp(&b.id));
+    found.tokens.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut text = format!("{found:?}");
+    for id in 0..6 {
+        let id = format!("t{id}");
+        text += &format!("\n{:?}", store.task(&id).await.unwrap());
+        text += &format!("\n{:?}", store.task_head(&id).await.unwrap());
+        for (at, max) in [(0, 10), (3, 2000), (1500, 1 << 20), (9999, 7)] {
+            text += &format!("\n{:?}", store.result_part(&id, at, max).await.unwrap());
+        }
+    }
+    for owner in [None, Some("alice"), Some("bob")] {
+        let before = ListCursor { created_at: Timestamp(2), id: "t3".into() };
+        for before in [ListCursor::end(), before] {
+            text += &format!("\n{:?}", store.ended_tasks(owner, &before, 3).await.unwrap());
+        }
+    }
+    let queries = [
+        AuditQuery::of(None, None, 5),
+        AuditQuery::of(Some("alice"), Some("a"), 9),
+        AuditQuery::of(None, Some("a"), 9),
+        AuditQuery { since: Some(Timestamp(100)), limit: 9, ..AuditQuery::default() },
+        AuditQuery { since: Some(Timestamp(9)), id: Some("r".into()), limit: 9, ..AuditQuery::default() },
+        AuditQuery {
+            id: Some("inf-7".into()),
+            user: Some("alice".into()),
+            limit: 9,
+            ..AuditQuery::default()
+        },
+    ];
+    for query in queries {
+        text += &format!("\n{:?}", store.audit(query).await.unwrap());
+    }
+    text
+}
+
+#[test]
+fn both_databases_have_the_same_records_after_any_changes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let Some(database) = runtime.block_on(Database::create()) else { return };
+    let mut runner =
+        TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(testkit::cases() / 2) });
+    let lists = prop::collection::vec(prop::collection::vec(any_change(), 0..7), 1..12);
+    let outcome = runner.run(&lists, |lists| {
+        runtime.block_on(async {
+            let sqlite = SqliteStore::in_memory().unwrap();
+            let postgres = store_of(&database).await;
+            let tables = "llms, agents, sessions, names, aliases, tokens, tasks, stored, audit";
+            database.run(&format!("TRUNCATE {tables}")).await;
+            for list in lists {
+                let (expected, found) =
+                    (sqlite.write(list.clone()).await, postgres.write(list.clone()).await);
+                assert_eq!(expected.is_ok(), found.is_ok(), "{list:?}: {expected:?} {found:?}");
+            }
+            assert_eq!(contents(&sqlite).await, contents(&postgres).await);
+        });
+        Ok(())
+    });
+    outcome.unwrap();
+}
