@@ -60,7 +60,7 @@ pub(super) async fn enforce_quota(session: &Session, owner: &str, max_bytes: u64
                 row_number() OVER (ORDER BY updated_at DESC, seq DESC) AS place
             FROM (SELECT seq, bytes, updated_at FROM tasks WHERE owner = $1 AND ended) AS own)
         DELETE FROM tasks WHERE seq IN
-            (SELECT seq FROM listed WHERE earlier < $2 AND place > 1 ORDER BY earlier LIMIT $3)";
+            (SELECT seq FROM listed WHERE earlier < $2::bigint AND place > 1 ORDER BY earlier LIMIT $3)";
     loop {
         let rows = session.query(excess, &[owner.into(), max_bytes.into()]).await?;
         let Some(row) = rows.first() else { return Ok(()) };
