@@ -63,19 +63,19 @@ async fn contents(store: &dyn Store) -> String {
     let mut found = store.load().await.unwrap();
     found.llms.sort_by(|a, b| a.id.cmp(&b.id));
     found.tokens.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut text = format!("{found:?}");
+    let mut lines = vec![format!("{found:?}")];
     for id in 0..6 {
         let id = format!("t{id}");
-        text += &format!("\n{:?}", store.task(&id).await.unwrap());
-        text += &format!("\n{:?}", store.task_head(&id).await.unwrap());
+        lines.push(format!("{:?}", store.task(&id).await.unwrap()));
+        lines.push(format!("{:?}", store.task_head(&id).await.unwrap()));
         for (at, max) in [(0, 10), (3, 2000), (1500, 1 << 20), (9999, 7)] {
-            text += &format!("\n{:?}", store.result_part(&id, at, max).await.unwrap());
+            lines.push(format!("{:?}", store.result_part(&id, at, max).await.unwrap()));
         }
     }
     for owner in [None, Some("alice"), Some("bob")] {
         let before = ListCursor { created_at: Timestamp(2), id: "t3".into() };
         for before in [ListCursor::end(), before] {
-            text += &format!("\n{:?}", store.ended_tasks(owner, &before, 3).await.unwrap());
+            lines.push(format!("{:?}", store.ended_tasks(owner, &before, 3).await.unwrap()));
         }
     }
     let queries = [
@@ -92,9 +92,9 @@ async fn contents(store: &dyn Store) -> String {
         },
     ];
     for query in queries {
-        text += &format!("\n{:?}", store.audit(query).await.unwrap());
+        lines.push(format!("{:?}", store.audit(query).await.unwrap()));
     }
-    text
+    lines.join("\n")
 }
 
 #[test]
