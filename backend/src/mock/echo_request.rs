@@ -24,6 +24,8 @@ pub(super) struct EchoRequest {
     pub(super) include_usage: bool,
     /// The texts of an embeddings or rerank request.
     pub(super) texts: Vec<String>,
+    /// Whether embeddings are in base64, as OpenAI's SDKs request them.
+    pub(super) in_base64: bool,
     /// The query of a rerank request.
     pub(super) query: String,
 }
@@ -58,6 +60,7 @@ impl EchoRequest {
             cut: wanted > limit,
             prompt_tokens: texts.iter().map(|text| text.split_whitespace().count()).sum(),
             include_usage: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
+            in_base64: body["encoding_format"] == "base64",
             query: body["query"].as_str().unwrap_or_default().to_owned(),
             texts,
         })

@@ -1,5 +1,7 @@
 //! The mock's answers of responses, messages, embeddings and rerank.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::{EchoRequest, MockEvent};
@@ -127,12 +129,23 @@ pub(super) fn embeddings(echo: &EchoRequest) -> Value {
         .texts
         .iter()
         .enumerate()
-        .map(|(index, text)| json!({ "object": "embedding", "index": index, "embedding": embedding(text) }))
+        .map(|(index, text)| (index, embedding(text)))
+        .map(|(index, numbers)| {
+            let embedding = if echo.in_base64 { base64(&numbers).into() } else { json!(numbers) };
+            json!({ "object": "embedding", "index": index, "embedding": embedding })
+        })
         .collect();
     json!({
         "object": "list", "data": data, "model": echo.model,
         "usage": { "prompt_tokens": echo.prompt_tokens, "total_tokens": echo.prompt_tokens },
     })
+}
+
+/// 32-bit floats, little-endian, in base64.
+#[expect(clippy::cast_possible_truncation, reason = "the API has 32 bits for a number here")]
+fn base64(numbers: &[f64]) -> String {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect();
+    BASE64_STANDARD.encode(bytes)
 }
 
 pub(super) fn ranking(echo: &EchoRequest) -> Value {

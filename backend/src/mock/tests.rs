@@ -1,5 +1,7 @@
 //! The mock's answers at each endpoint, whole and in chunks.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::pause;
@@ -140,6 +142,21 @@ async fn usage_has_every_member_that_the_sdks_require() {
             }
         }
     }
+}
+
+/// OpenAI's SDKs ask for base64 unless their user asks for something else.
+#[actix_rt::test]
+async fn embeddings_in_base64_are_the_same_numbers() {
+    let mock = with(MockConfig::default());
+    let mut body = json!({ "model": "m", "input": ["one text"] });
+    let numbers = whole(&mock, Endpoint::Embeddings, &body).await;
+    body["encoding_format"] = json!("base64");
+    let encoded = whole(&mock, Endpoint::Embeddings, &body).await;
+    let bytes = BASE64_STANDARD.decode(encoded["data"][0]["embedding"].as_str().unwrap()).unwrap();
+    let read = bytes.chunks_exact(4).map(|four| f64::from(f32::from_le_bytes(four.try_into().unwrap())));
+    let sent = numbers["data"][0]["embedding"].as_array().unwrap();
+    assert_eq!(bytes.len(), 4 * sent.len());
+    assert!(read.zip(sent).all(|(read, sent)| (read - sent.as_f64().unwrap()).abs() < 1e-6));
 }
 
 #[actix_rt::test]
