@@ -39,6 +39,8 @@ pub(crate) struct RequestBody {
     stream: Option<Range<usize>>,
     /// The span of the last `stream_options` value.
     stream_options: Option<Range<usize>>,
+    /// The span of the last `thread` value.
+    thread: Option<Range<usize>>,
     /// Where the prompt is, and what names its conversation.
     prompt: PromptSpans,
     /// What the request asks of the backend besides a response: to fetch addresses, run tools or keep data.
@@ -80,8 +82,9 @@ impl RequestBody {
         if std::str::from_utf8(&text).is_err() {
             return Err(ApiError::bad_request("the request's body is not UTF-8"));
         }
-        let found = inspect_request(&mut text, ["model", "stream", "stream_options"]);
-        let ([models, mut streams, mut options], report, prompt) = found.map_err(ApiError::bad_json)?;
+        let found = inspect_request(&mut text, ["model", "stream", "stream_options", "thread"]);
+        let ([models, mut streams, mut options, mut threads], report, prompt) =
+            found.map_err(ApiError::bad_json)?;
         if models.len() > MAX_MODELS {
             let text = format!("the request's body has 'model' more than {MAX_MODELS} times");
             return Err(ApiError::bad_request(text).refused_by(Limit::RequestShape));
@@ -93,6 +96,7 @@ impl RequestBody {
             models,
             stream: streams.pop(),
             stream_options: options.pop(),
+            thread: threads.pop(),
             prompt,
             report,
             agent: None,
@@ -184,6 +188,7 @@ impl RequestBody {
             models: self.models.iter().filter_map(|span| edits.moved(span)).collect(),
             stream: self.stream.as_ref().and_then(|span| edits.moved(span)),
             stream_options: self.stream_options.as_ref().and_then(|span| edits.moved(span)),
+            thread: self.thread.as_ref().and_then(|span| edits.moved(span)),
             // A member was picked already.
             prompt: PromptSpans::default(),
             report: Arc::default(),
@@ -223,6 +228,13 @@ impl RequestBody {
             }
         };
         Ok(asked && endpoint.can_stream())
+    }
+
+    /// Whether the request has the new messages of a conversation alone, the rest of which Anthropic's API holds: its `thread`
+    /// is neither null nor the begin of a conversation, `{"type":"create"}`.
+    pub(crate) fn continues_thread(&self) -> bool {
+        let thread = self.thread.as_ref().and_then(|span| std::str::from_utf8(&self.text[span.clone()]).ok());
+        thread.is_some_and(|json| json != "null" && member(json, "type") != Some("\"create\""))
     }
 
     /// The JSON text of its `stream`; of duplicates the last.

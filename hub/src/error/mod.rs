@@ -34,6 +34,8 @@ pub struct ApiError {
     pub limit: Option<Limit>,
     /// The status of [`ErrorKind::Backend`].
     status: Option<StatusCode>,
+    /// The `details` of Anthropic's error object, as JSON: by its `error_code` the SDK tells what it can recover from.
+    details: Option<&'static str>,
 }
 
 impl ApiError {
@@ -45,6 +47,7 @@ impl ApiError {
             retry_after: None,
             limit: Limit::of(kind),
             status: None,
+            details: None,
         }
     }
 
@@ -63,6 +66,14 @@ impl ApiError {
             | JsonError::TooManyParts => refusal.refused_by(Limit::RequestShape),
             _ => refusal,
         }
+    }
+
+    /// The error for a call that continues a conversation which the hub would have to hold. Anthropic's SDK sends the whole
+    /// conversation then, if `details` says so (its `lib/threads`).
+    pub fn no_thread() -> Self {
+        let text = "'thread': this hub stores no conversation; send all of it with each call";
+        let details = Some(r#"{"error_code":"thread_not_found"}"#);
+        Self { details, ..Self::new(ErrorKind::NothingStored, text).about("thread") }
     }
 
     pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
@@ -158,7 +169,10 @@ impl ApiError {
     /// The error object of Anthropic's API. Its `code` is an extension: the official SDK passes unknown keys on.
     pub fn anthropic(&self) -> String {
         let (code, kind, message) = (self.kind.code(), self.types().1, json::quote(&self.message));
-        format!(r#"{{"type":"error","error":{{"type":"{kind}","message":{message},"code":"{code}"}}}}"#)
+        let details = self.details.map_or_else(String::new, |details| format!(r#","details":{details}"#));
+        format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":{message},"code":"{code}"{details}}}}}"#
+        )
     }
 
     /// The error object of `/api/v1`.

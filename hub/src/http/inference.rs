@@ -38,6 +38,9 @@ impl InferenceCall {
     ) -> Result<Self, ApiError> {
         let queue_timeout = parse_queue_timeout(req)?;
         let body = body::request(req, payload).await?;
+        if endpoint == Endpoint::Messages && body.continues_thread() {
+            return Err(ApiError::no_thread());
+        }
         Ok(Self {
             body,
             endpoint,

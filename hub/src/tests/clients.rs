@@ -111,6 +111,28 @@ async fn a_stored_object_is_refused_in_words_in_its_dialect() {
     hub.stop().await;
 }
 
+/// The tool runner of Anthropic's SDK sends the new messages of a turn alone, until it reads that the thread is unknown.
+#[actix_rt::test]
+async fn a_conversation_that_the_hub_would_hold_is_refused_as_an_unknown_thread() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("endpoints")).await;
+    let with = |thread: Value| {
+        let messages = json!([{ "role": "user", "content": "hi" }]);
+        let body = json!({ "model": "a", "max_tokens": 9, "messages": messages, "thread": thread });
+        hub.ask("POST", "/v1/messages").body(body.to_string())
+    };
+    for thread in [json!({ "type": "continue", "previous_message_id": "msg_1" }), json!("msg_1"), json!({})] {
+        let (status, body) = with(thread).json().await;
+        assert_eq!((status, &body["error"]["code"]), (404, &json!("nothing_stored")), "{body}");
+        assert_eq!(body["error"]["details"], json!({ "error_code": "thread_not_found" }));
+    }
+    for thread in [Value::Null, json!({ "type": "create" })] {
+        let call = with(thread);
+        publisher.serves(&hub, &call, "hello").await;
+    }
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn an_unknown_method_is_405_with_the_allowed_methods() {
     let hub = hub().await;
