@@ -2,19 +2,16 @@
 //! Sources: code.claude.com/docs/en/env-vars, developers.openai.com/codex/config-reference, opencode.ai/docs/config,
 //! qwenlm.github.io/qwen-code-docs, aider.chat/docs/config.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::plan::{Arg, Plan, Setting};
+use super::{
+    plan::{Arg, Plan, Setting},
+    target::Target,
+};
 use crate::{cli::CodingAgent, config};
 
-/// Context length in tokens below which an agent is of little use: its own prompt and tools take 10,000 to 20,000.
-const SMALL_CONTEXT: u64 = 32_000;
-/// Context length that Claude Code assumes for names that begin with `claude-`, whatever it is told.
-const CLAUDE_CONTEXT: u64 = 200_000;
-/// Most tokens of one answer: what Claude Code and opencode use for a model that they do not know.
-const MAX_OUTPUT: u64 = 32_000;
 /// Variable with the token, for agents that read the name of the variable from their configuration.
 const TOKEN: &str = "VIRTUAL_LLM_TOKEN";
 /// Name of the hub among the providers of an agent.
@@ -22,32 +19,6 @@ const PROVIDER: &str = "virtual-llm";
 
 /// The built-in agents of opencode, for each of which a file may name a model.
 const OPENCODE_AGENTS: [&str; 7] = ["build", "plan", "general", "explore", "title", "summary", "compaction"];
-
-/// The model and its hub.
-pub(super) struct Target {
-    /// URL of the hub, without `/v1`.
-    pub(super) hub: String,
-    pub(super) model: String,
-    /// Context length in tokens.
-    pub(super) context: Option<u64>,
-    pub(super) ca_file: Option<PathBuf>,
-    /// The user's own `OPENCODE_CONFIG_CONTENT`.
-    pub(super) opencode_config: Option<String>,
-    /// Whether an admin's settings of Qwen Code exist on this machine, which are not replaced.
-    pub(super) has_qwen_settings: bool,
-}
-
-impl Target {
-    fn base_url(&self) -> String {
-        format!("{}/v1", self.hub.trim_end_matches('/'))
-    }
-
-    /// Tokens for one answer: a quarter of the context. vLLM refuses a request whose prompt and answer together could be
-    /// longer than the context.
-    fn output(&self) -> Option<u64> {
-        self.context.map(|context| (context / 4).min(MAX_OUTPUT))
-    }
-}
 
 impl CodingAgent {
     /// Name of the program.
@@ -91,27 +62,6 @@ pub(super) fn has_qwen_settings() -> bool {
         || files.iter().any(|file| Path::new(file).exists())
 }
 
-/// What the user should know before the agent starts.
-pub(super) fn warnings(agent: CodingAgent, target: &Target) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let Some(context) = target.context else { return warnings };
-    if context < SMALL_CONTEXT {
-        warnings.push(format!(
-            "{} has a context of {context} tokens; coding agents need {SMALL_CONTEXT} or more, since their own prompt takes \
-             10,000 to 20,000",
-            target.model
-        ));
-    }
-    if agent == CodingAgent::Claude && target.model.starts_with("claude-") && context < CLAUDE_CONTEXT {
-        warnings.push(format!(
-            "Claude Code takes every model whose name begins with 'claude-' for one of {CLAUDE_CONTEXT} tokens, and {} has \
-             {context}: give the LLM's own name",
-            target.model
-        ));
-    }
-    warnings
-}
-
 pub(super) fn plan(agent: CodingAgent, target: &Target) -> Plan {
     match agent {
         CodingAgent::Claude => claude(target),
@@ -145,8 +95,10 @@ fn claude(target: &Target) -> Plan {
     plan.set("CLAUDE_CODE_ATTRIBUTION_HEADER", "0");
     // Telemetry, error reports and look-ups at Anthropic's servers, which are no part of this.
     plan.set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
-    if let (Some(context), Some(output)) = (target.context, target.output()) {
+    if let Some(context) = target.context() {
         plan.set("CLAUDE_CODE_MAX_CONTEXT_TOKENS", context.to_string());
+    }
+    if let Some(output) = target.output() {
         plan.set("CLAUDE_CODE_MAX_OUTPUT_TOKENS", output.to_string());
     }
     if let Some(file) = &target.ca_file {
@@ -187,7 +139,8 @@ fn codex(target: &Target) -> Plan {
     ] {
         option(&format!("model_providers.{PROVIDER}.{key}"), value.into());
     }
-    if let Some(context) = target.context {
+    // It has no setting for the length of an answer, and asks for none.
+    if let Some(context) = target.context() {
         option("model_context_window", context.into());
     }
     if let Some(file) = &target.ca_file {
@@ -202,7 +155,7 @@ fn opencode(target: &Target) -> Plan {
     plan.token(TOKEN);
     let model = format!("{PROVIDER}/{}", target.model);
     let mut limits = json!({ "name": target.model });
-    if let (Some(context), Some(output)) = (target.context, target.output()) {
+    if let (Some(context), Some(output)) = (target.context(), target.output()) {
         limits["limit"] = json!({ "context": context, "output": output });
     }
     let provider = json!({
@@ -255,8 +208,12 @@ fn qwen(target: &Target) -> Plan {
     plan.set("OPENAI_BASE_URL", target.base_url());
     plan.set("OPENAI_MODEL", &target.model);
     plan.args(["--auth-type", "openai", "--model", &target.model, "--openai-base-url", &target.base_url()]);
+    // Without it an answer has at most 8,000 tokens, and then 64,000, whatever the model can do.
+    if let Some(output) = target.output() {
+        plan.set("QWEN_CODE_MAX_OUTPUT_TOKENS", output.to_string());
+    }
     // No option has the context: the only settings over the user's are the system's.
-    if let Some(context) = target.context.filter(|_| !target.has_qwen_settings) {
+    if let Some(context) = target.context().filter(|_| !target.has_qwen_settings) {
         let settings = json!({ "model": { "generationConfig": { "contextWindowSize": context } } });
         let file = plan.file("settings.json", settings.to_string());
         plan.set.push(("QWEN_CODE_SYSTEM_SETTINGS_PATH", Setting::File(file)));
@@ -278,7 +235,7 @@ fn aider(target: &Target) -> Plan {
         plan.args([option, &model]);
     }
     plan.args(["--openai-api-base", &target.base_url()]);
-    if let (Some(context), Some(output)) = (target.context, target.output()) {
+    if let (Some(context), Some(output)) = (target.context(), target.output()) {
         let metadata = json!({ model: {
             "max_tokens": output, "max_input_tokens": context, "max_output_tokens": output,
             "input_cost_per_token": 0, "output_cost_per_token": 0, "litellm_provider": "openai", "mode": "chat",

@@ -9,10 +9,11 @@ mod model;
 mod network;
 mod plan;
 mod print;
+mod target;
 
 use actors::Credentials;
 
-use self::{agents::Target, plan::Plan};
+use self::{plan::Plan, target::Target};
 use crate::{
     cli::{Global, LaunchArgs},
     client::HubClient,
@@ -34,16 +35,16 @@ pub(crate) async fn run(global: &Global, args: &LaunchArgs, signals: Signals) ->
 
 /// Finds the model at the hub, prints what the user should know, and makes the plan.
 async fn prepare(credentials: &Credentials, args: &LaunchArgs) -> Result<Plan, Failure> {
-    let context = model::find(&HubClient::new(credentials.clone())?, &args.name).await?;
+    let abilities = model::find(&HubClient::new(credentials.clone())?, &args.name).await?;
     let target = Target {
         hub: credentials.hub_url.clone(),
         model: args.name.clone(),
-        context,
+        abilities,
         ca_file: credentials.ca_file.clone(),
         opencode_config: config::variable("OPENCODE_CONFIG_CONTENT"),
         has_qwen_settings: agents::has_qwen_settings(),
     };
-    for text in agents::warnings(args.agent, &target) {
+    for text in target::warnings(args.agent, &target) {
         output::note(format!("warning: {}", output::printable(&text)));
     }
     let mut plan = agents::plan(args.agent, &target);

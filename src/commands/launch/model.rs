@@ -8,11 +8,35 @@ use crate::{client::HubClient, config, exit::Failure};
 /// Most names that an error lists.
 const MAX_NAMES: usize = 10;
 
-/// Finds an LLM, a pool, an agent or an alias. Returns its context length in tokens, if the hub knows it.
-pub(super) async fn find(hub: &HubClient, name: &str) -> Result<Option<u64>, Failure> {
+/// What the hub knows about a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// Context length in tokens.
+    pub(super) context: Option<u64>,
+    /// Tokens of the longest answer.
+    pub(super) max_output: Option<u64>,
+    /// Whether it calls tools.
+    pub(super) tools: Option<bool>,
+}
+
+impl Abilities {
+    /// Reads a model of `/v1/models`.
+    fn of(model: &Value) -> Self {
+        let number =
+            |keys: &[&str]| keys.iter().find_map(|key| model[*key].as_u64()).filter(|tokens| *tokens > 0);
+        Self {
+            context: number(&["context_length", "max_model_len"]),
+            max_output: number(&["max_output_tokens"]),
+            tools: model["capabilities"]["tools"].as_bool(),
+        }
+    }
+}
+
+/// Finds an LLM, a pool, an agent or an alias.
+pub(super) async fn find(hub: &HubClient, name: &str) -> Result<Abilities, Failure> {
     let path = encode_uri_component(name);
     if let Some(model) = hub.find(&format!("/v1/models/{path}")).await? {
-        return Ok(context(&model));
+        return Ok(Abilities::of(&model));
     }
     let Some(list) = hub.find("/v1/models").await? else {
         return Err(Failure::failed(format!(
@@ -28,14 +52,6 @@ pub(super) async fn find(hub: &HubClient, name: &str) -> Result<Option<u64>, Fai
         }
     }
     Err(unknown(hub.url(), name, &list))
-}
-
-/// The context length that a model of `/v1/models` states, in tokens.
-fn context(model: &Value) -> Option<u64> {
-    ["context_length", "max_model_len"]
-        .iter()
-        .find_map(|key| model[*key].as_u64())
-        .filter(|tokens| *tokens > 0)
 }
 
 /// Error for a name that is not in the list of models.
@@ -62,7 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_answer_and_the_use_of_tools_are_read() {
+        let model = json!({ "max_output_tokens": 4096, "capabilities": { "tools": false } });
+        let expected = Abilities { context: None, max_output: Some(4096), tools: Some(false) };
+        assert_eq!(Abilities::of(&model), expected);
+        let odd = json!({ "max_output_tokens": 0, "capabilities": { "tools": null } });
+        assert_eq!(Abilities::of(&odd), Abilities::default());
+    }
+
+    #[test]
     fn the_context_length_is_read_from_either_key() {
+        let context = |model: &Value| Abilities::of(model).context;
         assert_eq!(context(&json!({ "id": "a", "context_length": 65536, "max_model_len": 1 })), Some(65536));
         assert_eq!(context(&json!({ "max_model_len": 8192 })), Some(8192));
         for none in [json!({}), json!({ "context_length": null }), json!({ "context_length": 0 }), json!([])]

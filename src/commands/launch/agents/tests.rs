@@ -1,10 +1,12 @@
+use super::super::model::Abilities;
+
 use super::*;
 
 fn target(model: &str, context: Option<u64>) -> Target {
     Target {
         hub: "https://h/".to_owned(),
         model: model.to_owned(),
-        context,
+        abilities: Abilities { context, ..Abilities::default() },
         ca_file: None,
         opencode_config: None,
         has_qwen_settings: false,
@@ -29,21 +31,6 @@ fn words(plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn a_small_context_is_a_warning() {
-    let warned = |model: &str, context| warnings(CodingAgent::Claude, &target(model, context));
-    assert!(warned("qwen", Some(31_999))[0].contains("qwen has a context of 31999 tokens"));
-    assert_eq!(warned("qwen", Some(32_000)), [""; 0]);
-    assert_eq!(warned("qwen", None), [""; 0]);
-}
-
-#[test]
-fn claude_code_is_not_told_the_context_of_a_name_that_it_knows() {
-    let target = target("claude-qwen", Some(65_536));
-    assert!(warnings(CodingAgent::Claude, &target)[0].contains("give the LLM's own name"));
-    assert_eq!(warnings(CodingAgent::Codex, &target), [""; 0]);
-}
-
-#[test]
 fn an_answer_has_at_most_a_quarter_of_the_context() {
     for (context, output) in [(32_768, "8192"), (1_000_000, "32000")] {
         let plan = claude(&target("qwen", Some(context)));
@@ -51,6 +38,28 @@ fn an_answer_has_at_most_a_quarter_of_the_context() {
         assert_eq!(setting(&plan, "CLAUDE_CODE_MAX_OUTPUT_TOKENS").unwrap(), output);
     }
     assert_eq!(setting(&claude(&target("qwen", None)), "CLAUDE_CODE_MAX_OUTPUT_TOKENS"), None);
+}
+
+#[test]
+fn an_answer_is_not_longer_than_the_model_allows() {
+    for (context, max_output, output) in [
+        (Some(65_536), Some(4_096), "4096"),
+        (Some(8_192), Some(4_096), "2048"),
+        (None, Some(4_096), "4096"),
+        (None, Some(200_000), "32000"),
+    ] {
+        let mut target = target("qwen", context);
+        target.abilities.max_output = max_output;
+        assert_eq!(setting(&claude(&target), "CLAUDE_CODE_MAX_OUTPUT_TOKENS").unwrap(), output);
+        assert_eq!(setting(&qwen(&target), "QWEN_CODE_MAX_OUTPUT_TOKENS").unwrap(), output);
+    }
+    let mut target = target("qwen", Some(65_536));
+    target.abilities.max_output = Some(4_096);
+    let config: Value =
+        serde_json::from_str(&setting(&opencode(&target), "OPENCODE_CONFIG_CONTENT").unwrap()).unwrap();
+    assert_eq!(config["provider"]["virtual-llm"]["models"]["qwen"]["limit"]["output"], 4_096);
+    let metadata: Value = serde_json::from_str(&aider(&target).files[0].text).unwrap();
+    assert_eq!(metadata["openai/qwen"]["max_output_tokens"], 4_096);
 }
 
 #[test]
