@@ -32,6 +32,7 @@ mod trace;
 
 pub use address::Proxies;
 pub use auth::AdminToken;
+pub use http::inference_path;
 pub use hub::Hub;
 pub use model::Role;
 pub use options::{

@@ -4,6 +4,7 @@ mod duration;
 mod global;
 mod hub;
 mod launch;
+mod local;
 mod manage;
 mod registrar;
 mod service;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use global::Global;
 pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
+pub(crate) use local::LocalArgs;
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
     DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     ChatLlm(ChatArgs),
     /// Start a coding agent (Claude Code, Codex, …) on a model of the hub
     Launch(LaunchArgs),
+    /// Offer the hub's models on this machine, for tools that cannot send a token
+    Local(LocalArgs),
     /// Create, list and revoke the hub's tokens
     #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
     Token(TokenCommand),

@@ -1,6 +1,7 @@
 //! Calls to a hub, and the client for backends.
 
 mod error;
+mod relay;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use crate::exit::Failure;
 
 pub(crate) use error::{CallError, reason};
+pub(crate) use relay::{HubBody, HubRelay, RequestBody};
 
 /// Time-out of one call, to the end of its answer (SPEC.md section 3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);

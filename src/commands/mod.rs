@@ -13,6 +13,7 @@ mod get;
 mod hub;
 mod hub_findings;
 mod launch;
+mod local;
 mod login;
 mod man;
 mod manage;
@@ -40,6 +41,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Up(args) => up::run(global, &args, signals).await,
         Command::Publish(args) => publish::run(global, &args, signals).await,
         Command::Launch(args) => launch::run(global, &args, signals).await,
+        Command::Local(args) => local::run(global, &args, signals).await,
         Command::ChatLlm(args) => chat_llm::run(global, &args, signals).await,
         Command::Get(args) => until_signal(signals, get::run(global, &args)).await,
         Command::Hub(args) => hub::run(*args, signals).await,

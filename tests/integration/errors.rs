@@ -147,6 +147,7 @@ async fn every_help_text_matches_its_golden_file_and_has_an_example() {
         "apply",
         "chat-llm",
         "launch",
+        "local",
         "token",
         "token create",
         "token list",

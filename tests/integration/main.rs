@@ -29,6 +29,7 @@ mod hub_options;
 mod launch;
 mod limits;
 mod link;
+mod local;
 mod machine;
 mod manage;
 mod openapi;

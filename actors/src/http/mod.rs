@@ -63,7 +63,7 @@ fn client_by(tcp: &TcpConnector, tls: Option<Arc<ClientConfig>>, proxy: Option<&
 }
 
 /// Connects to `host:port`, through `proxy` unless the host is loopback. `tls` is for an `https://` proxy.
-pub(crate) async fn connect(
+pub async fn connect(
     proxy: Option<&Proxy>,
     tls: Option<&Arc<ClientConfig>>,
     host: &str,
@@ -72,7 +72,7 @@ pub(crate) async fn connect(
     if let Some(proxy) = proxy.filter(|_| !proxy::is_exempt(host)) {
         return Ok(proxy.tunnel(tls, host, port).await?);
     }
-    let socket = TcpStream::connect((host, port)).await?;
+    let socket = TcpStream::connect((proxy::unbracketed(host), port)).await?;
     // Nagle's algorithm would delay each token until the delayed ACK of the peer, 40 ms.
     let _ = socket.set_nodelay(true);
     Ok(Stream::Tcp(socket))

@@ -36,6 +36,8 @@ use actix_web::web::{Data, ServiceConfig};
 use self::openapi::Routes;
 use crate::hub::Hub;
 
+pub use middleware::inference_path;
+
 /// Registers all routes of `hub`.
 pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + use<> {
     let hub = hub.clone();

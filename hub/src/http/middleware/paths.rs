@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::http;
 
 /// Every path with its methods in the form of `Allow`. `{…}` matches one segment; the first match counts, as in the router.
-static PATHS: LazyLock<Vec<(Cow<'static, str>, String)>> = LazyLock::new(|| {
+pub(super) static PATHS: LazyLock<Vec<(Cow<'static, str>, String)>> = LazyLock::new(|| {
     let routes = http::registered_routes();
     let mut paths: Vec<Cow<'static, str>> = CHECKED.iter().map(|path| (*path).into()).collect();
     for (_, path) in &routes {

@@ -1,0 +1,64 @@
+//! `local` between a caller and a scripted hub, both on raw TCP.
+
+mod bodies;
+mod edges;
+
+use std::path::PathBuf;
+
+use actors::{Credentials, Secret};
+use hub::Origins;
+use testkit::{client::Answer, connection::Connection, peer::Peer};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use super::{handler::Handler, listener::Listeners, outage::Outage, server::Server, token::Token};
+use crate::{cli::Global, client::HubRelay, config::Paths};
+
+/// A hub, and `local` before it.
+struct Scene {
+    port: u16,
+    server: Server,
+    hub: Peer,
+}
+
+impl Scene {
+    fn start(hub: impl AsyncFn(Connection) -> std::io::Result<()> + 'static) -> Self {
+        let hub = Peer::start(hub);
+        let credentials = Credentials::new(hub.url(), Secret::new("tok"));
+        let file = |name: &str| PathBuf::from("/nonexistent").join(name);
+        let paths = Paths {
+            home: file(""),
+            config: file("config.json"),
+            credentials: file("credentials"),
+            session_file: file("provider-session"),
+            socket: None,
+        };
+        let handler = Handler {
+            relay: HubRelay::new(&credentials).unwrap(),
+            token: Token::new(Global::default(), paths, &credentials),
+            origins: Origins::default(),
+            outage: Outage::default(),
+            serves_all_users: false,
+        };
+        let listeners = Listeners::bind(0).unwrap();
+        Self { port: listeners.port(), server: Server::start(listeners, handler), hub }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    /// Sends `head`, whose lines end with CRLF, and what follows it. The host is added.
+    async fn send(&self, head: &str, rest: &[u8]) -> TcpStream {
+        let mut socket = self.connect().await;
+        let (line, headers) = head.split_once("\r\n").unwrap();
+        let text = format!("{line}\r\nhost: localhost:{}\r\n{headers}\r\n", self.port);
+        socket.write_all(text.as_bytes()).await.unwrap();
+        // A refused request may end the connection.
+        let _ = socket.write_all(rest).await;
+        socket
+    }
+
+    async fn ask(&self, head: &str, rest: &[u8]) -> Answer {
+        Answer::read(self.send(head, rest).await).await.unwrap()
+    }
+}
