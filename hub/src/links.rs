@@ -18,14 +18,17 @@ use crate::quota::{ByteQuota, BytesPermit};
 /// Tasks with a piece to send, above which the channel's next event waits in its queue: there, callers take turns.
 const MAX_READY: usize = 8;
 
-/// Frames without a body that may wait while more is read. Each takes some 100 bytes.
-const MAX_CONTROL: usize = 4096;
+/// Memory in bytes of the frames without a body that may wait while more is read, or sent: some 150 of them.
+const MAX_CONTROL: usize = 16 << 10;
 
 /// HTTP status of an answer for which the hub has no memory now.
 const BUSY: u16 = 503;
 
-/// Smaller pieces are not counted: with their share of the credit, 64 of them wait for each answer.
+/// Smaller pieces are counted together, once they take so much memory.
 const UNCOUNTED: usize = 4 << 10;
+
+/// Memory in bytes of a small piece besides its own bytes: its place in the channel, and its allocation.
+const PIECE_OVERHEAD: usize = size_of::<CountedPiece>() + 48;
 
 /// Smaller pieces are copied. A piece shares the block in which it was read, and the rest of the block may be frames that
 /// cost no credit.
@@ -49,17 +52,40 @@ struct LinkState {
     /// Whether the link was removed from its session: no connection carries it again.
     is_removed: bool,
     /// Receivers of the answers that have begun. What waits there is bounded by the credit of each.
-    answers: HashMap<Arc<str>, mpsc::UnboundedSender<CountedPiece>>,
+    answers: HashMap<Arc<str>, AnswerSender>,
     /// Counts the tasks that were not taken yet.
     held: HashMap<Arc<str>, [BytesPermit; 2]>,
     /// The task of the connection that carries the link, which writes.
     writer: Option<Waker>,
 }
 
-/// A piece of an answer, and what counts it for its publisher until it is passed on.
+struct AnswerSender {
+    pieces: mpsc::UnboundedSender<CountedPiece>,
+    /// Memory in bytes of the last pieces that nothing counts.
+    uncounted: usize,
+}
+
+/// A piece of an answer, and what counts it for its publisher until it is passed on. The pieces are passed on in order, so
+/// one of them counts for the small ones before it, too.
 pub(crate) struct CountedPiece {
     pub(crate) piece: Piece,
     _held: BytesPermit,
+}
+
+/// The first frame of a connection.
+pub(crate) struct Greeting {
+    /// The hello.
+    pub(crate) frame: Bytes,
+    /// Number of tasks in it.
+    tasks: usize,
+}
+
+impl Greeting {
+    /// Longest frame in bytes that answers it. A resume names no task that the hello does not name, with two numbers that
+    /// may be 19 digits longer.
+    pub(crate) fn max_answer(&self) -> usize {
+        self.frame.len() + 40 * self.tasks + (1 << 10)
+    }
 }
 
 /// What the reader of a link has to do.
@@ -81,7 +107,7 @@ impl Links {
         session: &str,
         stream_id: &str,
         offered: &str,
-    ) -> (Arc<SessionLink>, u64, Bytes) {
+    ) -> (Arc<SessionLink>, u64, Greeting) {
         let mut links = self.of.lock();
         let link = links.entry(session.to_owned()).or_default();
         let (connection, hello) = link.connect(stream_id, offered);
@@ -152,11 +178,12 @@ fn events_of_old(offered: &str) -> Option<&'static str> {
 }
 
 impl SessionLink {
-    fn connect(&self, stream_id: &str, offered: &str) -> (u64, Bytes) {
+    fn connect(&self, stream_id: &str, offered: &str) -> (u64, Greeting) {
         let (connection, tasks) = self.0.lock().link.connect();
         let features = Features::ALL.names().chain(events_of_old(offered)).map(str::to_owned).collect();
+        let count = tasks.len();
         let hello = Hello { features, stream_id: stream_id.to_owned(), tasks };
-        (connection, Frame::Hello(hello.to_json()).encode())
+        (connection, Greeting { frame: Frame::Hello(hello.to_json()).encode(), tasks: count })
     }
 
     /// Ends the connection `connection`, once. Another one may carry the link.
@@ -211,9 +238,11 @@ impl SessionLink {
         }
     }
 
-    /// Whether so many frames wait to be written that nothing more is read: what is read can cause more of them.
-    pub(crate) fn has_backlog(&self) -> bool {
-        self.0.lock().link.waiting_control() >= MAX_CONTROL
+    /// Whether so many frames wait to be written on the connection `connection` that nothing more is read: what is read can
+    /// cause more of them.
+    pub(crate) fn has_backlog(&self, connection: u64) -> bool {
+        let state = self.0.lock();
+        state.link.is_carried_by(connection) && state.has_backlog()
     }
 
     /// Notes that a piece of an answer was passed on.
@@ -254,7 +283,10 @@ impl SessionLink {
     ) -> Poll<Option<Bytes>> {
         let mut state = self.0.lock();
         let mut has_left_out = false;
-        while !state.link.is_carried_by(connection) || state.link.ready() < MAX_READY {
+        // A task whose caller leaves ends with a frame that waits, too.
+        while !state.link.is_carried_by(connection)
+            || (state.link.ready() < MAX_READY && !state.has_backlog())
+        {
             let Poll::Ready(event) = next_event(cx) else { break };
             match event {
                 NextEvent::Superseded => return Poll::Ready(Some(Frame::Superseded.encode())),
@@ -285,6 +317,10 @@ impl SessionLink {
 }
 
 impl LinkState {
+    fn has_backlog(&self) -> bool {
+        self.link.waiting_control() >= MAX_CONTROL
+    }
+
     /// Sends a task, unless the registrar has it: a task may come again when its session is back.
     fn task(&mut self, task: Arc<str>, data: VecDeque<Bytes>, held: [BytesPermit; 2]) {
         if self.link.knows(&task) {
@@ -301,7 +337,10 @@ impl LinkState {
         self.held.remove(&task);
         let kind = piece.kind;
         let size = piece.bytes.len();
-        let held = if size < UNCOUNTED { Ok(BytesPermit::default()) } else { results.take(size) };
+        let answer = self.answers.get_mut(&task);
+        let uncounted = answer.as_ref().map_or(0, |answer| answer.uncounted) + size + PIECE_OVERHEAD;
+        let is_counted = uncounted >= UNCOUNTED;
+        let held = if is_counted { results.take(uncounted) } else { Ok(BytesPermit::default()) };
         let Ok(held) = held else {
             // Its receiver reads the end. The registrar may send a whole answer again.
             self.link.take(&task, BUSY);
@@ -311,14 +350,16 @@ impl LinkState {
         };
         let bytes = if size < COPIED { Bytes::copy_from_slice(&piece.bytes) } else { piece.bytes };
         let piece = CountedPiece { piece: Piece { bytes, ..piece }, _held: held };
-        if let Some(answer) = self.answers.get(&task) {
+        let uncounted = if is_counted { 0 } else { uncounted };
+        if let Some(answer) = answer {
+            answer.uncounted = uncounted;
             // A receiver that is gone has decided, and the registrar is being told.
-            let _ = answer.send(piece);
+            let _ = answer.pieces.send(piece);
             return Arrival::Nothing;
         }
         let (sender, pieces) = mpsc::unbounded_channel();
         let _ = sender.send(piece);
-        self.answers.insert(task.clone(), sender);
+        self.answers.insert(task.clone(), AnswerSender { pieces: sender, uncounted });
         Arrival::Answer { task, kind, pieces }
     }
 
@@ -340,6 +381,14 @@ impl LinkState {
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
+    }
+}
+
+#[cfg(test)]
+impl Links {
+    /// Memory in bytes of the frames of the session's link that wait to be written before credit and pieces.
+    pub(crate) fn waiting_control(&self, session: &str) -> usize {
+        self.of.lock()[session].0.lock().link.waiting_control()
     }
 }
 

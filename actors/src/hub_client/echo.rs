@@ -18,6 +18,8 @@ use super::{CALL_TIMEOUT, HubClient, HubError};
 use crate::tls_reason::connect_reason;
 
 const CALL: &str = "provider-echo";
+/// Longest header of a WebSocket frame (RFC 6455 section 5.2).
+const MAX_HEADER: usize = 14;
 
 /// What came of a request for an echo.
 pub(crate) enum Echo {
@@ -101,6 +103,10 @@ impl EchoChannel {
                     )));
                 }
                 Some(_) => (),
+                // The decoder looks at the length of a message when it has all of it.
+                None if self.input.len() > MAX_MESSAGE + MAX_HEADER => {
+                    return Err(io::Error::other("a message came that is too long"));
+                }
                 None => {
                     self.input.reserve(MAX_MESSAGE);
                     let reading = timeout(CALL_TIMEOUT, self.connection.read_buf(&mut self.input));
@@ -115,4 +121,27 @@ impl EchoChannel {
 
 fn silent() -> io::Error {
     io::Error::other(format!("nothing came through for {} s", CALL_TIMEOUT.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// A24: of a message that is too long no more is read than the longest one.
+    #[actix_rt::test]
+    async fn an_echo_that_is_too_long_is_refused_before_its_end() {
+        for declared in [MAX_MESSAGE as u64 + (1 << 20), u64::MAX >> 1] {
+            let (ours, mut theirs) = duplex(1 << 20);
+            let codec = ws::Codec::new().client_mode().max_size(MAX_MESSAGE);
+            let mut channel = EchoChannel { connection: Box::new(ours), input: BytesMut::new(), codec };
+            let mut head = vec![0x82, 127];
+            head.extend_from_slice(&declared.to_be_bytes());
+            theirs.write_all(&head).await.unwrap();
+            theirs.write_all(&vec![0; MAX_MESSAGE + 1024]).await.unwrap();
+            let error = channel.next().await.unwrap_err();
+            assert_eq!(error.to_string(), "a message came that is too long");
+        }
+    }
 }

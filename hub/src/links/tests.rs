@@ -160,3 +160,55 @@ fn a_small_piece_does_not_keep_the_block_in_which_it_came() {
     drop((shared, frame));
     assert!(matches!(arrival, Ok(Arrival::Answer { .. })) && block.is_unique());
 }
+
+/// A24: callers that leave make a frame each, which a registrar that reads slowly does not take.
+#[test]
+fn no_task_is_sent_while_too_many_frames_wait() {
+    let links = Links::default();
+    let (link, connection) = resumed(&links);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut sent = 0;
+    for _ in 0..1000 {
+        let first = sent;
+        let written = link.poll_frame(connection, &mut cx, |_| {
+            sent += 1;
+            Poll::Ready(task(sent, 10))
+        });
+        assert!(matches!(written, Poll::Ready(Some(_))));
+        for number in first + 1..=sent {
+            assert!(links.cancel("session", &format!("t{number}")));
+        }
+        let waiting = links.waiting_control("session");
+        assert!(waiting < MAX_CONTROL + (1 << 10), "{waiting}");
+    }
+    assert!(frames(&link, connection, []).len() > 100);
+    assert_eq!(frames(&link, connection, [task(0, 10)]).len(), 1, "it goes on");
+}
+
+/// A24: a piece takes memory besides its bytes, and tiny ones are cheap to send.
+#[test]
+fn small_pieces_that_wait_count_together() {
+    const MOST: usize = 64 << 10;
+    let links = Links::default();
+    let (link, connection) = resumed(&links);
+    let quota = ByteQuota::new(&Arc::<Quota>::default(), "user", MOST, "results");
+    let receive = |seq| {
+        let piece = Piece { seq, kind: BodyKind::Events, is_last: false, bytes: Bytes::from_static(b":") };
+        link.receive(connection, Frame::Piece { task: "t0", piece }, &quota).unwrap()
+    };
+    let Arrival::Answer { mut pieces, .. } = receive(0) else { panic!("no answer") };
+    for seq in 1..1000 {
+        assert!(matches!(receive(seq), Arrival::Nothing) && pieces.try_recv().is_ok());
+        link.consumed("t0", 1);
+    }
+    assert!(links.knows("session", "t0"), "pieces that were passed on count");
+    let mut waiting = 0;
+    while links.knows("session", "t0") {
+        receive(1000 + waiting);
+        waiting += 1;
+        assert!(waiting < 1000, "pieces that wait do not count");
+    }
+    assert!(waiting > 200, "{waiting}");
+    drop(pieces);
+    assert!(quota.take(MOST).is_ok(), "not all is returned");
+}

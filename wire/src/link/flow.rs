@@ -19,6 +19,9 @@ pub enum Violation {
     /// A piece behind the last one.
     #[error("a piece behind the end")]
     BehindEnd,
+    /// More credit than [`WINDOW`] behind the pieces that were taken.
+    #[error("credit beyond the window")]
+    BeyondWindow,
     /// A peer has taken pieces that were not sent, or misses pieces that it has taken.
     #[error("an acknowledgement of what was not sent")]
     NotSent,
@@ -51,6 +54,8 @@ pub(super) struct Outgoing {
     next_seq: u64,
     /// Cost of all pieces that were cut.
     sent: u64,
+    /// Cost of those that the peer has taken.
+    taken: u64,
     granted: u64,
     is_ended: bool,
 }
@@ -66,6 +71,7 @@ impl Default for Outgoing {
             unsent: 0,
             next_seq: 0,
             sent: 0,
+            taken: 0,
             granted: WINDOW,
             is_ended: false,
         }
@@ -160,22 +166,30 @@ impl Outgoing {
         if credit.taken > self.next_seq {
             return Err(Violation::NotSent);
         }
-        self.granted = self.granted.max(credit.granted);
         self.drop_taken(credit.taken);
+        if credit.granted > self.taken + WINDOW {
+            return Err(Violation::BeyondWindow);
+        }
+        self.granted = self.granted.max(credit.granted);
         Ok(())
     }
 
     fn drop_taken(&mut self, taken: u64) {
-        while self.kept.front().is_some_and(|piece| piece.seq < taken) {
-            self.kept.pop_front();
+        while let Some(piece) = self.kept.pop_front_if(|piece| piece.seq < taken) {
+            self.taken += cost(piece.bytes.len());
             self.unsent = self.unsent.saturating_sub(1);
         }
     }
 
-    /// Checks that the peer can have `received` pieces.
-    pub(super) fn check(&self, received: u64) -> Result<(), Violation> {
+    /// Checks that the peer can have `received` pieces, and have granted `granted` bytes.
+    pub(super) fn check(&self, received: u64, granted: u64) -> Result<(), Violation> {
         let oldest = self.kept.front().map_or(self.next_seq, |piece| piece.seq);
-        if received < oldest || received > self.next_seq { Err(Violation::NotSent) } else { Ok(()) }
+        if received < oldest || received > self.next_seq {
+            return Err(Violation::NotSent);
+        }
+        let received = self.kept.iter().take_while(|piece| piece.seq < received);
+        let base: u64 = received.map(|piece| cost(piece.bytes.len())).sum();
+        if granted > self.taken + base + WINDOW { Err(Violation::BeyondWindow) } else { Ok(()) }
     }
 
     /// Sends again on a new connection what the peer does not have: it has `received` pieces.
@@ -233,24 +247,28 @@ impl Incoming {
         Ok(true)
     }
 
-    /// Notes that the oldest received piece, of `length` bytes, was consumed. Returns what to tell the peer: nothing until
+    /// Notes that the oldest received piece, of `length` bytes, was consumed. Returns whether to tell the peer: not until
     /// there is news of a quarter of the window, or the whole of a large body.
-    pub(super) fn consume(&mut self, length: usize) -> Option<Credit> {
+    pub(super) fn consume(&mut self, length: usize) -> bool {
         self.taken += 1;
         self.consumed += cost(length);
         let granted = self.consumed + WINDOW;
         let is_whole = self.is_ended && self.taken == self.received && self.cost > WINDOW / 4;
         if !is_whole && (self.is_ended || granted - self.granted < WINDOW / 4) {
-            return None;
+            return false;
         }
         self.granted = granted;
-        Some(Credit { granted, taken: self.taken })
+        true
     }
 
-    /// The totals, if credit was granted since the start.
-    pub(super) fn grown(&self) -> Option<Credit> {
-        let credit = Credit { granted: self.granted, taken: self.taken };
-        (self.granted > WINDOW).then_some(credit)
+    /// The totals to tell the peer.
+    pub(super) fn credit(&self) -> Credit {
+        Credit { granted: self.granted, taken: self.taken }
+    }
+
+    /// Whether credit was granted since the start.
+    pub(super) fn has_grown(&self) -> bool {
+        self.granted > WINDOW
     }
 
     /// Number of pieces that were received, and the credit, for a new connection.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::MAX_ID;
+
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
@@ -149,7 +151,7 @@ pub enum InvalidFrame {
     /// Shorter than its kind requires, or with bytes left over.
     #[error("a frame of the wrong length")]
     Length,
-    /// A task id that is not UTF-8, or empty where a task is named.
+    /// A task id that is not UTF-8, or that is empty or longer than [`MAX_ID`] where a task is named.
     #[error("a frame without a valid task id")]
     Task,
     /// A flag that is not defined.
@@ -172,7 +174,7 @@ const LAST: u8 = 1;
 const EVENTS: u8 = 2;
 
 impl<'a> Frame<'a> {
-    /// Writes the frame. Task ids have at most 65,535 bytes; a longer one is an error of the caller and is cut.
+    /// Writes the frame. Task ids have at most [`MAX_ID`] bytes. A longer one is an error of the caller: the peer refuses it.
     pub fn encode(&self) -> Bytes {
         let (kind, task, payload) = match self {
             Self::Hello(json) => (HELLO, "", json.len()),
@@ -229,7 +231,7 @@ impl<'a> Frame<'a> {
         let length = usize::from(u16::from_be_bytes(*length));
         let (task, rest) = rest.split_at_checked(length).ok_or(InvalidFrame::Length)?;
         let task = std::str::from_utf8(task).map_err(|_| InvalidFrame::Task)?;
-        let named = || Some(task).filter(|task| !task.is_empty()).ok_or(InvalidFrame::Task);
+        let named = || Some(task).filter(|task| (1..=MAX_ID).contains(&task.len())).ok_or(InvalidFrame::Task);
         let empty = || if rest.is_empty() { Ok(()) } else { Err(InvalidFrame::Length) };
         Ok(Some(match kind {
             HELLO => Self::Hello(bytes.slice_ref(rest)),

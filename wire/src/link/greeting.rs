@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::MAX_TASKS;
 use super::state::Tables;
+use super::{MAX_ID, MAX_TASKS};
 use crate::Features;
 
 /// The hub's hello.
@@ -28,9 +28,9 @@ pub struct Resume {
 }
 
 impl Hello {
-    /// Parses a hello; `None` if it is not one, or has too many tasks.
+    /// Parses a hello; `None` if it is not one, or has too many tasks or one with too long an id.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok().filter(|hello: &Self| hello.tasks.len() <= MAX_TASKS)
+        serde_json::from_slice(json).ok().filter(|hello: &Self| are_valid(&hello.tasks))
     }
 
     /// Returns the named features as a set.
@@ -45,15 +45,19 @@ impl Hello {
 }
 
 impl Resume {
-    /// Parses a resume; `None` if it is not one, or has too many tasks.
+    /// Parses a resume; `None` if it is not one, or has too many tasks or one with too long an id.
     pub fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok().filter(|resume: &Self| resume.tasks.len() <= MAX_TASKS)
+        serde_json::from_slice(json).ok().filter(|resume: &Self| are_valid(&resume.tasks))
     }
 
     /// Formats the resume.
     pub fn to_json(&self) -> Bytes {
         json(self)
     }
+}
+
+fn are_valid(tasks: &Tables) -> bool {
+    tasks.len() <= MAX_TASKS && tasks.keys().all(|task| task.len() <= MAX_ID)
 }
 
 /// Strings and numbers always have a JSON form.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::flow::Violation;
 use super::frame::Frame;
-use super::state::{Link, Received, Tables};
+use super::received::Received;
+use super::state::{Link, Tables};
 
 /// A [`Link`] whose connections are numbered. A registrar may be back while the hub still holds its last connection: that
 /// one is given no frame of the link any more, and none of its frames counts.

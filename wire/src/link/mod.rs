@@ -4,10 +4,12 @@
 //! far as the peer has granted credit, keeps them until the peer has taken them, and goes on where it was when a new
 //! connection replaces a broken one. Not here: sockets, WebSocket framing, time.
 
+mod control;
 mod flow;
 mod frame;
 mod greeting;
 mod hub_end;
+mod received;
 mod state;
 
 #[cfg(test)]
@@ -17,7 +19,8 @@ pub use flow::Violation;
 pub use frame::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
 pub use greeting::{Hello, Resume};
 pub use hub_end::HubEnd;
-pub use state::{HeldTask, Link, Received, Tables};
+pub use received::Received;
+pub use state::{HeldTask, Link, Tables};
 
 /// WebSocket subprotocol by which both sides agree on the link.
 pub const SUBPROTOCOL: &str = "virtual-llm.link.1";
@@ -33,6 +36,9 @@ pub const WINDOW: u64 = 256 << 10;
 
 /// Tasks that a registrar may have open on a link, in part or as a whole.
 pub const MAX_TASKS: usize = 16_384;
+
+/// Longest task id in a frame, in bytes.
+pub const MAX_ID: usize = 256;
 
 /// Longest frame in bytes: a hello or a resume with [`MAX_TASKS`] tasks, of which each takes some 53 bytes.
 pub const MAX_FRAME: usize = 1 << 20;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::control::Control;
 use super::flow::{Incoming, Outgoing, Violation};
-use super::frame::{BodyKind, Credit, Frame, Going, Piece};
+use super::frame::{BodyKind, Credit, Frame, Piece};
+use super::received::Received;
 
 /// What one end has of a task's body that the other end sends: the number of received pieces, and the granted credit in
 /// bytes, both since the start of the body.
@@ -15,60 +17,16 @@ pub type HeldTask = [u64; 2];
 /// What one end has of all tasks, by id. Part of the hello and of the resume.
 pub type Tables = BTreeMap<String, HeldTask>;
 
-/// What a frame means to the owner of a [`Link`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// A new piece of a body. Its owner calls [`Link::consumed`] when it has used it.
-    Piece {
-        /// Task id.
-        task: Arc<str>,
-        /// Whether the link did not know the task.
-        is_new: bool,
-        /// The piece.
-        piece: Piece,
-    },
-    /// The peer granted credit to this task's body.
-    Credit(Arc<str>),
-    /// The hub has decided about the answer. The task has been removed.
-    Taken {
-        /// Task id.
-        task: Arc<str>,
-        /// HTTP status of the decision.
-        status: u16,
-    },
-    /// Nobody waits for the task. If the link knew it, it has been removed.
-    Cancelled(Arc<str>),
-    /// The hub's hello.
-    Hello(Bytes),
-    /// The registrar's resume.
-    Resume(Bytes),
-    /// Another registrar has opened the channel of this session.
-    Superseded,
-    /// The hub shuts down, and finishes its tasks on this link.
-    Going(Going),
-    /// A heartbeat: its number and its JSON.
-    Beat(u64, Bytes),
-    /// The answer to a heartbeat.
-    Beaten {
-        /// Number of the heartbeat.
-        number: u64,
-        /// HTTP status.
-        status: u16,
-        /// Body of the response.
-        body: Bytes,
-    },
-    /// Nothing that matters: a piece that came before, a task that has ended.
-    Nothing,
-}
-
 /// One end of a link. It outlives the connections that carry it.
 #[derive(Debug, Default)]
 pub struct Link {
     tasks: HashMap<Arc<str>, Task>,
     /// Tasks with a piece to send, each once.
     turn: VecDeque<Arc<str>>,
-    /// Frames that are sent before all pieces.
-    control: VecDeque<Bytes>,
+    /// Tasks with credit to tell the peer, each once: however long it does not read, its last totals are all that waits.
+    grants: VecDeque<Arc<str>>,
+    /// Frames that are sent before credit and pieces.
+    control: Control,
     is_attached: bool,
 }
 
@@ -78,6 +36,7 @@ struct Task {
     outgoing: Outgoing,
     incoming: Incoming,
     has_turn: bool,
+    has_grant: bool,
 }
 
 impl Link {
@@ -126,30 +85,30 @@ impl Link {
     /// Notes that the oldest piece of `task` that was received and not consumed, of `length` bytes, was consumed. Returns
     /// whether there is a frame to send now.
     pub fn consumed(&mut self, task: &str, length: usize) -> bool {
-        let credit = self.tasks.get_mut(task).and_then(|state| state.incoming.consume(length));
-        if let Some(credit) = credit {
-            self.control.push_back(Frame::Credit { task, credit }.encode());
+        let has_news = self.tasks.get_mut(task).is_some_and(|state| state.incoming.consume(length));
+        if has_news {
+            self.grant(task);
         }
-        credit.is_some()
+        has_news
     }
 
     /// Tells the registrar what the hub decided about an answer, and removes the task.
     pub fn take(&mut self, task: &str, status: u16) {
         if self.remove(task) {
-            self.control.push_back(Frame::Taken { task, status }.encode());
+            self.send_control(&Frame::Taken { task, status });
         }
     }
 
     /// Tells the registrar that nobody waits for `task`, and removes it.
     pub fn cancel(&mut self, task: &str) {
         if self.remove(task) {
-            self.control.push_back(Frame::Cancel { task }.encode());
+            self.send_control(&Frame::Cancel { task });
         }
     }
 
     /// Removes `task` without telling the peer.
     pub fn remove(&mut self, task: &str) -> bool {
-        self.tasks.remove(task).is_some()
+        self.forget(task).is_some()
     }
 
     /// Whether a connection carries the link, and both ends have greeted.
@@ -172,25 +131,30 @@ impl Link {
         self.tasks.get(task).is_none_or(|state| state.outgoing.is_taken())
     }
 
-    /// Number of frames that wait to be sent before all pieces.
+    /// Memory in bytes of the frames that wait to be sent before credit and pieces.
     pub fn waiting_control(&self) -> usize {
-        self.control.len()
+        self.control.bytes()
     }
 
-    /// Adds a frame that is sent before all pieces.
+    /// Adds a frame that is sent before credit and pieces.
     pub fn send_control(&mut self, frame: &Frame<'_>) {
-        self.control.push_back(frame.encode());
+        self.control.push(frame.encode());
     }
 
-    /// The next frame to send that is not a piece.
+    /// The next frame to send that is neither credit nor a piece.
     pub fn next_control(&mut self) -> Option<Bytes> {
-        self.control.pop_front()
+        self.control.pop()
     }
 
     /// The next frame to send; `None` until something changes.
     pub fn next_frame(&mut self) -> Option<Bytes> {
         if let Some(frame) = self.next_control() {
             return Some(frame);
+        }
+        while let Some(task) = self.grants.pop_front() {
+            let Some(state) = self.tasks.get_mut(&task) else { continue };
+            state.has_grant = false;
+            return Some(Frame::Credit { task: &task, credit: state.incoming.credit() }.encode());
         }
         loop {
             let task = self.turn.pop_front()?;
@@ -221,14 +185,12 @@ impl Link {
             Frame::Beaten { number, status, body } => Received::Beaten { number, status, body },
             Frame::Piece { task, piece } => self.piece(task, piece)?,
             Frame::Credit { task, credit } => self.credit(task, credit)?,
-            Frame::Taken { task, status } => match self.tasks.remove_entry(task) {
-                Some((task, _)) => Received::Taken { task, status },
+            Frame::Taken { task, status } => match self.forget(task) {
+                Some(task) => Received::Taken { task, status },
                 None => Received::Nothing,
             },
             // Also of a task that came on another channel.
-            Frame::Cancel { task } => Received::Cancelled(
-                self.tasks.remove_entry(task).map_or_else(|| task.into(), |(task, _)| task),
-            ),
+            Frame::Cancel { task } => Received::Cancelled(self.forget(task).unwrap_or_else(|| task.into())),
         })
     }
 
@@ -263,6 +225,29 @@ impl Link {
         }
     }
 
+    /// Has the next frames tell the peer the credit of `task`. Without a connection, the next tables tell it.
+    fn grant(&mut self, task: &str) {
+        let Some((name, _)) = self.tasks.get_key_value(task) else { return };
+        let name = name.clone();
+        let Some(state) = self.tasks.get_mut(task) else { return };
+        if self.is_attached && !state.has_grant {
+            state.has_grant = true;
+            self.grants.push_back(name);
+        }
+    }
+
+    /// Removes `task` with its places in the queues, and returns its name.
+    fn forget(&mut self, task: &str) -> Option<Arc<str>> {
+        let (name, state) = self.tasks.remove_entry(task)?;
+        if state.has_turn {
+            self.turn.retain(|other| **other != *task);
+        }
+        if state.has_grant {
+            self.grants.retain(|other| **other != *task);
+        }
+        Some(name)
+    }
+
     /// What this end has of all tasks.
     pub fn tables(&self) -> Tables {
         let held = |(task, state): (&Arc<str>, &Task)| {
@@ -278,13 +263,14 @@ impl Link {
         self.is_attached = false;
         self.control.clear();
         self.turn.clear();
-        self.tasks.values_mut().for_each(|state| state.has_turn = false);
+        self.grants.clear();
+        self.tasks.values_mut().for_each(|state| (state.has_turn, state.has_grant) = (false, false));
     }
 
     /// Checks that a peer can have `tables`.
     pub(super) fn check(&self, tables: &Tables) -> Result<(), Violation> {
         self.tasks.iter().try_for_each(|(task, state)| match tables.get(&**task) {
-            Some(&[received, _]) => state.outgoing.check(received),
+            Some(&[received, granted]) => state.outgoing.check(received, granted),
             None => Ok(()),
         })
     }
@@ -292,11 +278,11 @@ impl Link {
     /// Tells the peer, whose tables are `tables`, what it may have missed since the hello: ends of tasks, and credit.
     pub(super) fn tell(&mut self, tables: &Tables) {
         for task in tables.keys() {
-            let frame = match self.tasks.get(&**task) {
-                Some(state) => state.incoming.grown().map(|credit| Frame::Credit { task, credit }),
-                None => Some(Frame::Cancel { task }),
-            };
-            self.control.extend(frame.map(|frame| frame.encode()));
+            match self.tasks.get(&**task) {
+                Some(state) if state.incoming.has_grown() => self.grant(task),
+                Some(_) => (),
+                None => self.send_control(&Frame::Cancel { task }),
+            }
         }
     }
 
@@ -331,5 +317,10 @@ impl Link {
     /// Cost in credit of what is kept of each task for a new connection.
     pub(super) fn kept_costs(&self) -> impl Iterator<Item = u64> {
         self.tasks.values().map(|state| state.outgoing.kept_cost())
+    }
+
+    /// Number of tasks with credit to tell the peer.
+    pub(super) fn waiting_grants(&self) -> usize {
+        self.grants.len()
     }
 }

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
 use wire::Features;
 use wire::features::FEATURES_HEADER;
-use wire::link::{BodyKind, Frame, MAX_FRAME, MAX_PIECE, Resume, SUBPROTOCOL};
+use wire::link::{BodyKind, Frame, MAX_PIECE, Resume, SUBPROTOCOL};
 
 use answers::{Pieces, pass_on};
 use beats::Beat;
@@ -43,7 +43,7 @@ use crate::hub::Hub;
 use crate::links::{Arrival, CountedPiece, SessionLink};
 use crate::model::Caller;
 use crate::news::news;
-use crate::quota::ByteQuota;
+use crate::quota::{ByteQuota, BytesPermit};
 use crate::random;
 
 /// Time in which a registrar has to answer the hello.
@@ -52,6 +52,8 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_FROM_REGISTRAR: usize = MAX_PIECE + (2 << 10);
 /// Longest header of a WebSocket frame (RFC 6455 section 5.2).
 const MAX_HEADER: usize = 14;
+/// Shorter greetings, of some 30 tasks, are within what a connection is counted for.
+const UNCOUNTED: usize = 4 << 10;
 /// Bytes that are read, and written, before other connections have their turn.
 const BURST: usize = 64 << 10;
 
@@ -79,6 +81,7 @@ pub(super) fn accept(
     }
     let stream_id = random::id("stream");
     let (link, connection, hello) = hub.links.connect(session, &stream_id, features);
+    let max_resume = hello.max_answer();
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,7 +92,9 @@ pub(super) fn accept(
         payload,
         input: BytesMut::new(),
         output: BytesMut::new(),
-        codec: ws::Codec::new().max_size(MAX_FRAME),
+        codec: ws::Codec::new().max_size(max_resume),
+        max_input: max_resume,
+        greeting: BytesPermit::default(),
         answers: FuturesUnordered::new(),
         beat: Beat::Idle,
         draining: Some(hub.draining()),
@@ -105,7 +110,12 @@ pub(super) fn accept(
         caller: caller.clone(),
         hub: hub.clone(),
     };
-    link.write(ws::Message::Binary(hello));
+    // A registrar may open any number of connections, and neither read the hello nor answer it.
+    let greeting = hello.frame.len() + max_resume;
+    if greeting > UNCOUNTED {
+        link.greeting = link.results.take(greeting)?;
+    }
+    link.write(ws::Message::Binary(hello.frame));
     let link = Rc::new(RefCell::new(link));
     if let Some(connection) = req.conn_data::<Rc<Connection>>() {
         let link = Rc::downgrade(&link);
@@ -142,6 +152,10 @@ struct LinkConnection {
     input: BytesMut,
     output: BytesMut,
     codec: ws::Codec,
+    /// Longest message that is read, in bytes.
+    max_input: usize,
+    /// Counts the hello and the resume until that has come.
+    greeting: BytesPermit,
     /// The answers that are being passed on.
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     /// The heartbeat that was not answered yet.
@@ -181,15 +195,20 @@ impl LinkConnection {
         }
     }
 
-    /// Reads what there is, at most [`BURST`] bytes. `false` at the end of the connection.
+    /// Reads what there is, at most [`BURST`] bytes, as long as not too much waits to be written. `false` at the end of the
+    /// connection.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut read = 0;
-        loop {
+        while !self.has_backlog() {
             while let Some(frame) =
                 self.codec.decode(&mut self.input).map_err(|_| "a WebSocket frame is invalid")?
             {
                 match frame {
-                    ws::Frame::Binary(bytes) => self.frame(&bytes)?,
+                    ws::Frame::Binary(bytes) => {
+                        if self.frame(&bytes)? && self.has_backlog() {
+                            return Ok(true);
+                        }
+                    }
                     ws::Frame::Ping(bytes) if self.output.len() < BURST => {
                         self.write(ws::Message::Pong(bytes));
                     }
@@ -200,8 +219,7 @@ impl LinkConnection {
                 }
             }
             // The decoder looks at the length of a message when it has all of it.
-            let most = if self.channel.is_some() { MAX_FROM_REGISTRAR } else { MAX_FRAME };
-            if self.input.len() > most + MAX_HEADER {
+            if self.input.len() > self.max_input + MAX_HEADER {
                 return Err("a message is too long");
             }
             if read >= BURST {
@@ -217,27 +235,37 @@ impl LinkConnection {
                 Poll::Ready(Some(Err(_)) | None) => return Ok(false),
             }
         }
+        Ok(true)
     }
 
-    fn frame(&mut self, bytes: &Bytes) -> Result<(), Fault> {
-        let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(()) };
+    fn has_backlog(&self) -> bool {
+        self.link.has_backlog(self.connection)
+    }
+
+    /// Takes a frame. Returns whether an answer begins, which may be decided at once.
+    fn frame(&mut self, bytes: &Bytes) -> Result<bool, Fault> {
+        let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(false) };
         if self.channel.is_none() {
             let Frame::Resume(json) = frame else { return Err("the first frame is no resume") };
-            return self.resume(&Resume::parse(&json).ok_or("the resume is invalid")?);
+            self.resume(&Resume::parse(&json).ok_or("the resume is invalid")?)?;
+            return Ok(false);
         }
         match self
             .link
             .receive(self.connection, frame, &self.results)
             .map_err(|_| "a frame is against the rules")?
         {
-            Arrival::Answer { task, kind, pieces } => self.answer(task, kind, pieces),
+            Arrival::Answer { task, kind, pieces } => {
+                self.answer(task, kind, pieces);
+                return Ok(true);
+            }
             Arrival::Beat(number, body) => {
                 let held = self.results.take(body.len());
                 self.beat.begin(&self.hub, &self.caller, number, body, held)?;
             }
             Arrival::Nothing => (),
         }
-        Ok(())
+        Ok(false)
     }
 
     fn resume(&mut self, resume: &Resume) -> Result<(), Fault> {
@@ -245,6 +273,8 @@ impl LinkConnection {
             return Err("the session is gone");
         }
         self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
+        self.max_input = MAX_FROM_REGISTRAR;
+        self.greeting = BytesPermit::default();
         let opened = attach(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
         Ok(())
@@ -295,9 +325,7 @@ impl LinkConnection {
         if std::mem::take(&mut self.was_polled) || self.is_over {
             return;
         }
-        if !self.link.has_backlog() {
-            self.poll_read(cx);
-        }
+        self.poll_read(cx);
         self.poll_work(cx);
         if self.is_over {
             // The rest may never be written.

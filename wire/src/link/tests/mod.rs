@@ -1,5 +1,6 @@
-//! Vectors of each kind of frame, and a model of two ends and a network that breaks.
+//! Vectors of each kind of frame, a model of two ends and a network that breaks, and peers that are hostile.
 
+mod hostile;
 mod hub_end;
 mod model;
 mod vectors;

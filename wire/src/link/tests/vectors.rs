@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::link::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
+use crate::link::{BodyKind, Credit, Frame, Going, Hello, InvalidFrame, MAX_ID, Piece, Resume};
 
 fn piece(seq: u64, kind: BodyKind, is_last: bool, bytes: &'static str) -> Piece {
     Piece { seq, kind, is_last, bytes: Bytes::from_static(bytes.as_bytes()) }
@@ -77,6 +77,27 @@ fn a_frame_of_the_wrong_length_or_without_its_task_is_invalid() {
         (b"\x03\0\x02t1\x04\0\0\0\0\0\0\0\0", InvalidFrame::Flags),
     ] {
         assert_eq!(Frame::decode(&Bytes::from_static(bytes)), Err(invalid), "{bytes:?}");
+    }
+}
+
+/// A24: what an end keeps of a task that it cannot refuse, its id, is short.
+#[test]
+fn a_task_id_that_is_too_long_is_invalid() {
+    for (name, is_valid) in [("t".repeat(MAX_ID), true), ("\u{fc}".repeat(MAX_ID / 2 + 1), false)] {
+        let task = &*name;
+        let frames = [
+            Frame::Piece { task, piece: piece(0, BodyKind::Json, true, "{}") },
+            Frame::Credit { task, credit: Credit { granted: 1, taken: 0 } },
+            Frame::Taken { task, status: 200 },
+            Frame::Cancel { task },
+        ];
+        for frame in frames {
+            let bytes = frame.encode();
+            let expected = if is_valid { Ok(Some(frame)) } else { Err(InvalidFrame::Task) };
+            assert_eq!(Frame::decode(&bytes), expected);
+        }
+        let json = Resume { tasks: [(name.clone(), [0, 0])].into() }.to_json();
+        assert_eq!((Resume::parse(&json).is_some(), Hello::parse(&json).is_some()), (is_valid, is_valid));
     }
 }
 
