@@ -113,16 +113,19 @@ fn event(body: String) -> Said {
 fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Secret::new(format!("http://{}/v1", listener.local_addr().unwrap()));
-    let (streaming, length) = (said.streaming, request.len());
+    let streaming = said.streaming;
     let server = thread::spawn(move || {
         let (socket, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(&socket);
-        let mut line = String::new();
+        let (mut line, mut length) = (String::new(), 0);
         while line != "\r\n" {
             line.clear();
             reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
         }
-        io::copy(&mut reader.take(length as u64), &mut io::sink()).unwrap();
+        io::copy(&mut reader.take(length), &mut io::sink()).unwrap();
         for part in ["HTTP/1.1 200 OK\r\ncontent-type: ", said.head, &said.body, said.tail] {
             // The client may close the connection before the end.
             if (&socket).write_all(part.as_bytes()).is_err() {
@@ -140,6 +143,15 @@ fn answer(kind: Kind, endpoint: Endpoint, request: String, said: Said) {
         }
     });
     server.join().unwrap();
+}
+
+/// The large value of `body` thrice as the system text of a request, behind Claude Code's attribution line.
+fn attributed(body: &str) -> String {
+    let (_, value) = body.split_once(r#""system":"#).unwrap();
+    let value = value.strip_suffix('}').unwrap();
+    let value = value.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(value);
+    let line = r#"{"text":"x-anthropic-billing-header: a"}"#;
+    format!(r#"{{"model":"m","system":[{line},{value},{value},{value}]}}"#)
 }
 
 /// Constructor of a backend.
@@ -194,6 +206,9 @@ const READERS: &[Reader] = &[
     }),
     ("an event of a message", &["x", "message", "usage"], |body| {
         answer(anthropic, Endpoint::ChatCompletions, CHAT.to_owned(), event(body));
+    }),
+    ("a system text with an attribution line", &["system"], |body| {
+        answer(openai, Endpoint::Messages, attributed(&body), whole("{}".to_owned()));
     }),
     ("a task", &["x", "headers", "request"], |body| drop(Task::parse(&body))),
 ];

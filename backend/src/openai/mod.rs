@@ -129,7 +129,9 @@ impl Backend for OpenAiBackend {
     fn infer(&self, request: BackendRequest) -> LocalBoxFuture<'static, Result<Reply, BackendError>> {
         let this = self.clone();
         async move {
-            let request = if this.keeps_attribution { request } else { without_attribution(request).await? };
+            // Counts until the answer begins.
+            let (request, _copy) =
+                if this.keeps_attribution { (request, None) } else { without_attribution(request).await? };
             let ask = |request| this.infer_untranslated(request);
             this.inner.fallback.infer(request, &ask).await
         }

@@ -136,6 +136,25 @@ async fn what_is_held_of_an_answer_is_counted() {
     }
 }
 
+/// A24: a request that is edited counts until its answer begins: what counted its former text is gone with that.
+#[actix_rt::test]
+async fn the_copy_of_a_request_without_its_attribution_line_is_counted() {
+    const SIZE: usize = 1 << 20;
+    let elements = "[[]],".repeat(SIZE / 5);
+    let line = r#"{"text":"x-anthropic-billing-header: a=1;"}"#;
+    let body = format!(r#"{{"model":"m","max_tokens":1,"messages":[],"system":[{line},{elements}"B"]}}"#);
+    for (most, fits) in [(SIZE / 2, false), (4 * SIZE, true)] {
+        let server = Script::start(json_answer("200 OK", r#"{"type":"message","content":[]}"#));
+        let room = Bounded::new(most);
+        let budget = AnswerBudget::new(room.clone());
+        let body = Bytes::from(body.clone());
+        let request = BackendRequest { endpoint: Endpoint::Messages, budget, body, ..request(false) };
+        let answer = backend(&server.url, Duration::from_secs(5)).infer(request).await;
+        assert_eq!(answer.err(), (!fits).then_some(BackendError::BudgetExceeded), "{most}");
+        assert_eq!((room.held.get(), room.highest.get() >= SIZE), (0, fits));
+    }
+}
+
 /// A stream of which every choice has ended is whole, whatever its backend does with the connection; what comes in time is
 /// part of it.
 #[actix_rt::test]
