@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use tokio::time::timeout;
 use wire::features::Feature;
-use wire::json::Object;
+use wire::json::member;
 use wire::task::Endpoint;
 
 use super::call::ActiveCall;
@@ -15,7 +15,7 @@ use super::estimate::estimate;
 use super::piece::StartedResponse;
 use super::request::InferenceRequest;
 use crate::error::{ApiError, ErrorKind};
-use crate::offload::offload;
+use crate::offload::{INLINE_BYTES, offload};
 use crate::registry::Candidate;
 
 /// Longest wait for a backend's count. Counts take milliseconds; agents ask for one before each of their turns.
@@ -61,10 +61,10 @@ pub(super) fn checked(outcome: Result<StartedResponse, ApiError>) -> Result<Star
     if is_uncounted { Ok(StartedResponse::Uncounted) } else { outcome }
 }
 
-/// Whether an answer has what every SDK reads.
+/// Whether an answer has what every SDK reads. A count has some dozens of bytes; a large answer is none.
 fn is_count(answer: &str) -> bool {
-    let count = Object::parse(answer).ok().and_then(|answer| answer.get("input_tokens")?.parse::<u64>().ok());
-    count.is_some()
+    answer.len() <= INLINE_BYTES
+        && member(answer, "input_tokens").is_some_and(|count| count.parse::<u64>().is_ok())
 }
 
 /// Answers a count that no backend made, with an estimate.
@@ -97,5 +97,19 @@ mod tests {
         let began = Instant::now();
         assert!(matches!(limited(pending()).await, Ok(StartedResponse::Uncounted)));
         assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
+
+    /// A27: it would be parsed on the thread that serves all users.
+    #[test]
+    fn a_large_answer_is_no_count() {
+        let count = |more: &str| format!(r#"{{"object":"response.input_tokens",{more}"input_tokens":18}}"#);
+        assert!(is_count(&count("")));
+        let elements = "[],".repeat(1000);
+        assert!(is_count(&count(&format!(r#""details":[{elements}1],"#))));
+        let elements = elements.repeat(12);
+        assert!(!is_count(&count(&format!(r#""details":[{elements}1],"#))));
+        for other in [r#"{"input_tokens":"18"}"#, r#"{"input_tokens":-1}"#, "{}", "[18]", "18"] {
+            assert!(!is_count(other), "{other}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
-use wire::json::{Object, member};
+use wire::json::Object;
 use wire::task::Endpoint;
 
 use super::call::ActiveCall;
@@ -102,7 +102,7 @@ fn respond(
     let state = match response {
         StartedResponse::Whole { status, body, retry_after, .. } => {
             if request.is_chained
-                && let Some((id, row)) = member(body.get(), "id").zip(call.row())
+                && let Some((id, row)) = body.id().zip(call.row())
             {
                 let former = request.conversation.as_ref();
                 hub.name_response(&request.caller.user, &request.target, id, &row, former);

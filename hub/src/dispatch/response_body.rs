@@ -1,7 +1,9 @@
 //! A whole response, parsed once when it arrives; a large one on another thread.
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::value::RawValue;
+use wire::json::member;
 use wire::openai::{Usage, answer_usage};
 use wire::task::Endpoint;
 
@@ -11,6 +13,9 @@ use super::tally::Tally;
 use crate::error::ApiError;
 use crate::offload::offload;
 
+/// Longest id by which a caller can continue a response, in bytes. Those of OpenAI have 53 letters.
+const LONGEST_ID: usize = 512;
+
 /// Largest error body that is passed on, in bytes, as in registrars.
 const LARGEST_ERROR: usize = 256 << 10;
 
@@ -19,17 +24,23 @@ const LARGEST_ERROR: usize = 256 << 10;
 pub(crate) struct ResponseBody {
     json: Box<RawValue>,
     usage: Option<Usage>,
+    /// The id of a response of the responses API, as JSON.
+    id: Option<Box<str>>,
 }
 
 impl ResponseBody {
-    /// Reads the usage from `json`. Replaces an error larger than [`LARGEST_ERROR`] by a short one.
+    /// Reads the usage and the id from `json`, which may be large. Replaces an error larger than [`LARGEST_ERROR`] by a short one.
     pub(super) fn read(status: u16, json: Box<RawValue>) -> Self {
         let usage = answer_usage(json.get());
-        if status < 400 || json.get().len() <= LARGEST_ERROR {
-            return Self { json, usage };
+        if status < 400 {
+            let id = response_id(json.get()).map(Box::from);
+            return Self { json, usage, id };
+        }
+        if json.get().len() <= LARGEST_ERROR {
+            return Self { json, usage, id: None };
         }
         let short = ApiError::backend(status, "the backend failed").openai();
-        Self { json: RawValue::from_string(short).unwrap_or_default(), usage }
+        Self { json: RawValue::from_string(short).unwrap_or_default(), usage, id: None }
     }
 
     pub(crate) fn get(&self) -> &str {
@@ -39,6 +50,11 @@ impl ResponseBody {
     /// The token usage that the body reports.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// The id by which a caller can continue the response, as JSON.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// The body with its text changed; unchanged if the new text is not JSON.
@@ -57,6 +73,12 @@ impl ResponseBody {
     pub(super) fn into_bytes(self) -> Bytes {
         self.into_text().into()
     }
+}
+
+/// The id of a whole response of the responses API, which has an `output`.
+fn response_id(answer: &str) -> Option<&str> {
+    memmem::find(answer.as_bytes(), br#""output""#)?;
+    member(answer, "id").filter(|id| id.len() <= LONGEST_ID)
 }
 
 /// Turns a whole success into the events of a stream, and counts their bytes instead.
@@ -98,6 +120,23 @@ mod tests {
 
     use super::*;
     use crate::quota::{ByteQuota, Quota};
+
+    /// A27: it is read once, with the rest of a large answer away from the serving thread, and kept as a key.
+    #[test]
+    fn only_a_short_id_of_a_response_is_kept() {
+        let id = |status, answer: &str| {
+            ResponseBody::read(status, RawValue::from_string(answer.to_owned()).unwrap())
+                .id()
+                .map(str::to_owned)
+        };
+        let of = |id: &str| format!(r#"{{"output":[{{"id":"x"}}],"id":{id}}}"#);
+        let (short, long) = (format!("\"{}\"", "r".repeat(500)), format!("\"{}\"", "r".repeat(600)));
+        assert_eq!(id(200, &of(&short)), Some(short.clone()));
+        assert_eq!(id(200, &of(&long)), None);
+        assert_eq!(id(400, &of(&short)), None);
+        assert_eq!(id(200, r#"{"id":"chatcmpl-1","choices":[]}"#), None);
+        assert_eq!(id(200, r#"{"output":[{"id":"x"}]}"#), None);
+    }
 
     /// A27: all events that are made of a whole response count, and exceeding the quota is an error.
     #[actix_rt::test]

@@ -1,6 +1,7 @@
 //! The progress of a stream of the responses API. An incomplete stream ends with an event that needs it: clients refuse one
 //! without a sequence number and a `response`.
 
+use memchr::memmem;
 use wire::json::{Object, quote};
 use wire::sse::write_event;
 
@@ -8,6 +9,11 @@ use crate::error::{ApiError, ErrorKind};
 
 /// Largest `response` that is kept whole, in bytes. One is kept per call, and no quota counts it.
 const MAX_RESPONSE: usize = 16 << 10;
+/// Largest piece that is searched as a whole, and most bytes of one stream that are parsed in search of its `response`: some
+/// milliseconds on the serving thread.
+const MAX_SEARCHED: usize = 2 << 20;
+/// Bytes of each end of a larger piece that are searched for a number: an event has it before or behind its text.
+const ENDS: usize = 16 << 10;
 /// The members of a larger one that are kept, each up to 512 bytes.
 const KEPT: [&str; 3] = ["id", "created_at", "model"];
 
@@ -16,6 +22,8 @@ const KEPT: [&str; 3] = ["id", "created_at", "model"];
 pub(super) struct ResponsesProgress {
     /// The first `response` object: the final event repeats its id, its model and the rest.
     response: Option<String>,
+    /// Bytes that were parsed in search of it.
+    searched: usize,
     /// The sequence number of the next event.
     next: u64,
 }
@@ -23,20 +31,21 @@ pub(super) struct ResponsesProgress {
 impl ResponsesProgress {
     /// Reads whole events, as written by our encoder.
     pub(super) fn update(&mut self, events: &[u8]) {
-        const NUMBER: &[u8] = br#""sequence_number":"#;
-
-        // Within a string the quotes of such a key are escaped.
-        let number = memchr::memmem::rfind(events, NUMBER).and_then(|at| {
-            let digits = events[at + NUMBER.len()..].trim_ascii_start();
-            let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-            std::str::from_utf8(&digits[..end]).ok()?.parse::<u64>().ok()
-        });
+        let number = if events.len() <= MAX_SEARCHED {
+            last_number(events)
+        } else {
+            last_number(&events[events.len() - ENDS..]).or_else(|| last_number(&events[..ENDS]))
+        };
         self.next = match number {
             Some(number) => number.saturating_add(1),
             // The backend numbers no events.
-            None => self.next.saturating_add(memchr::memmem::find_iter(events, b"\n\n").count() as u64),
+            None => self.next.saturating_add(memmem::find_iter(events, b"\n\n").count() as u64),
         };
-        if self.response.is_none() && memchr::memmem::find(events, br#""response":"#).is_some() {
+        if self.response.is_none()
+            && events.len() <= MAX_SEARCHED - self.searched
+            && memmem::find(events, br#""response":"#).is_some()
+        {
+            self.searched += events.len();
             let data = std::str::from_utf8(events).unwrap_or_default().lines();
             let data = data.filter_map(|line| Object::parse(line.strip_prefix("data: ")?).ok());
             let mut found =
@@ -91,6 +100,17 @@ impl ResponsesProgress {
         write(&mut out, "response.failed", next, &response);
         out
     }
+}
+
+/// The last sequence number in `events`.
+fn last_number(events: &[u8]) -> Option<u64> {
+    const NUMBER: &[u8] = br#""sequence_number":"#;
+
+    // Within a string the quotes of such a key are escaped.
+    let at = memmem::rfind(events, NUMBER)?;
+    let digits = events[at + NUMBER.len()..].trim_ascii_start();
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 /// The part of a `response` that is kept.
@@ -184,6 +204,28 @@ mod tests {
         assert_eq!((&response["model"], &response["tools"]), (&"gpt".into(), &serde_json::json!([])));
         let events = after(&[&said(&large)], &ApiError::bad_gateway("no"));
         assert_eq!(events[0].1["response"]["id"], "resp_1");
+    }
+
+    /// A27: events are read on the thread that serves all users.
+    #[test]
+    fn of_large_events_a_bounded_part_is_read() {
+        let elements = "0,".repeat(MAX_SEARCHED / 4);
+        let event = |number: &str| format!("data: {{\"response\":5,\"x\":[{elements}0]{number}}}\n\n");
+        let mut progress = ResponsesProgress::default();
+        for _ in 0..8 {
+            progress.update(event("").as_bytes());
+        }
+        assert!((MAX_SEARCHED / 4..=MAX_SEARCHED).contains(&progress.searched), "{}", progress.searched);
+        progress.update(CREATED.as_bytes());
+        assert!(progress.has_response(), "a small one is looked at");
+        let large = elements.repeat(5);
+        let mut progress = ResponsesProgress::default();
+        progress.update(
+            format!("data: {{\"response\":{{\"id\":[{large}0]}},\"sequence_number\":41}}\n\n").as_bytes(),
+        );
+        assert_eq!((progress.searched, progress.next), (0, 42));
+        progress.update(format!("data: {{\"sequence_number\":43,\"delta\":[{large}0]}}\n\n").as_bytes());
+        assert_eq!(progress.next, 44);
     }
 
     #[test]
