@@ -32,6 +32,7 @@ mod link;
 mod local;
 mod machine;
 mod manage;
+mod ollama;
 mod openapi;
 mod pages;
 mod proxies;

@@ -39,6 +39,8 @@ pub(super) struct AnswerBuilder {
     current: usize,
     /// Whether block `current` is open.
     is_open: bool,
+    /// Number of blocks whose texts were freed.
+    discarded: usize,
     pub(super) finish_reason: Option<String>,
     /// The stop sequence that ended the answer, escaped.
     pub(super) stop_sequence: Option<String>,
@@ -49,19 +51,30 @@ impl AnswerBuilder {
     /// Parses a whole completion.
     pub(super) fn of_completion(text: &str) -> Result<Self, AnswerError> {
         let mut answer = Self::default();
-        answer.add(Chunk::of_completion(text)?)?;
+        answer.push(Chunk::of_completion(text)?)?;
         Ok(answer)
     }
 
-    /// Adds one chunk of a stream.
-    pub(super) fn push(&mut self, chunk: &str) -> Result<Vec<BlockEvent>, AnswerError> {
-        self.add(Chunk::of_stream(chunk)?)?;
-        Ok(self.events(false))
+    /// Returns the events of the chunks that were added since the last call.
+    pub(super) fn events(&mut self) -> Vec<BlockEvent> {
+        self.next_events(false)
     }
 
     /// Returns the events after the last chunk.
     pub(super) fn finish(&mut self) -> Vec<BlockEvent> {
-        self.events(true)
+        self.next_events(true)
+    }
+
+    /// Frees the texts that were in events, for a stream whose end does not repeat them. The arguments of calls are kept.
+    pub(super) fn discard_told(&mut self) {
+        for block in self.blocks.iter_mut().take(self.current + 1).skip(self.discarded) {
+            if !matches!(block.kind, BlockKind::Call { .. }) {
+                self.size -= block.emitted;
+                block.text.drain(..block.emitted);
+                block.emitted = 0;
+            }
+        }
+        self.discarded = self.current;
     }
 
     pub(super) fn size(&self) -> usize {
@@ -76,7 +89,8 @@ impl AnswerBuilder {
         self.blocks.iter().any(|block| matches!(block.kind, BlockKind::Refusal))
     }
 
-    fn add(&mut self, chunk: Chunk) -> Result<(), AnswerError> {
+    /// Adds one chunk of a stream, or a whole completion.
+    pub(super) fn push(&mut self, chunk: Chunk) -> Result<(), AnswerError> {
         for delta in chunk.deltas {
             self.size += delta.size();
             if self.size > MAX_TEXT {
@@ -141,7 +155,7 @@ impl AnswerBuilder {
         (!is_new).then_some(number)
     }
 
-    fn events(&mut self, is_finished: bool) -> Vec<BlockEvent> {
+    fn next_events(&mut self, is_finished: bool) -> Vec<BlockEvent> {
         let mut events = Vec::new();
         loop {
             let is_followed = self.current + 1 < self.blocks.len();

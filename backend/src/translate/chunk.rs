@@ -62,6 +62,8 @@ pub(super) struct Chunk {
     /// The stop sequence that ended the answer, escaped. vLLM sends it.
     pub(super) stop_sequence: Option<String>,
     pub(super) usage: Option<Usage>,
+    /// Log probabilities of tokens, each as JSON.
+    pub(super) logprobs: Vec<String>,
 }
 
 impl Chunk {
@@ -85,14 +87,29 @@ impl Chunk {
         Ok(Self::read(&completion, Some(choice), Some(message)))
     }
 
+    /// Parses a chunk of a text completion, or a whole one, which has the same shape.
+    pub(super) fn of_text(text: &str) -> Result<Self, AnswerError> {
+        let text = checked_answer(text)?;
+        let chunk = Some(Json::of_compact(&text)).filter(Json::is_object).ok_or(AnswerError::NotChat)?;
+        let choice = first_choice(&chunk);
+        let mut read = Self::read(&chunk, choice, None);
+        if let Some(choice) = choice {
+            push(&mut read.deltas, BlockKind::Text, choice.get_fragment("text"));
+        }
+        Ok(read)
+    }
+
     fn read(completion: &Json<'_>, choice: Option<&Json<'_>>, message: Option<&Json<'_>>) -> Self {
         let finish_reason = choice.and_then(|choice| choice.get_str("finish_reason"));
         let stop_sequence = choice.and_then(|choice| choice.get("stop_reason")).and_then(Json::fragment);
+        let logprobs = choice.and_then(|choice| choice.get("logprobs"));
+        let logprobs = logprobs.map(|logprobs| logprobs.get_items("content")).unwrap_or_default();
         Self {
             deltas: message.map(deltas).unwrap_or_default(),
             finish_reason: finish_reason.filter(|reason| !reason.is_empty()).map(Into::into),
             stop_sequence: stop_sequence.map(Into::into),
             usage: completion.get("usage").and_then(usage),
+            logprobs: logprobs.iter().map(Json::to_string).collect(),
         }
     }
 }

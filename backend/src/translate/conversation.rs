@@ -164,7 +164,7 @@ impl<'a> ContentPart<'a> {
         Self::Other(Json::object([("type", "image_url".into()), ("image_url", image)]))
     }
 
-    fn into_json(self) -> Json<'a> {
+    pub(super) fn into_json(self) -> Json<'a> {
         match self {
             Self::Text(text) => Json::object([("type", "text".into()), ("text", Json::from_fragment(&text))]),
             Self::Other(part) => part,

@@ -1,4 +1,4 @@
-//! Translates requests of the Messages and Responses APIs to chat completions, and the answers back. No I/O and no clock.
+//! Translates requests of the Messages and Responses APIs and of Ollama's to chat completions, and the answers back. No I/O and no clock.
 //!
 //! [`messages::to_chat`] and [`responses::to_chat`] translate a request; one that chat completions cannot express is refused.
 //! `from_chat` and [`StreamTranslator`] translate the answer. Both use the same blocks, so a stream and a whole answer are equal.
@@ -8,6 +8,7 @@ mod chunk;
 mod conversation;
 mod json;
 pub mod messages;
+pub mod ollama;
 pub mod responses;
 mod stream;
 #[cfg(test)]
@@ -44,6 +45,9 @@ pub enum AnswerError {
     /// The answer is neither a chat completion nor a chunk of one.
     #[error("backend's answer is not a chat completion")]
     NotChat,
+    /// The answer is not a list of embeddings.
+    #[error("backend's answer is not a list of embeddings")]
+    NotEmbeddings,
     /// The answer exceeds [`MAX_VALUES`].
     #[error("backend's answer has more than {MAX_VALUES} values")]
     TooManyValues,

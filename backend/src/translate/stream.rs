@@ -1,6 +1,7 @@
 //! Translates the chunks of a streamed chat completion to the events of another API.
 
 use super::blocks::{AnswerBuilder, BlockEvent};
+use super::chunk::Chunk;
 use super::{AnswerError, Context};
 
 /// The translator of one stream.
@@ -32,7 +33,8 @@ impl StreamTranslator {
 
     /// Translates `chunk`.
     pub fn push(&mut self, chunk: &str) -> Result<Vec<String>, AnswerError> {
-        let events = self.answer.push(chunk)?;
+        self.answer.push(Chunk::of_stream(chunk)?)?;
+        let events = self.answer.events();
         Ok(self.encode(events))
     }
 

@@ -144,7 +144,7 @@ fn secret(headers: &HeaderMap, allow_api_key: bool) -> Option<&str> {
 fn error_to_render(response: &ServiceResponse<BoxBody>, dialect: Dialect) -> Option<ApiError> {
     if let Some(error) = response.response().error() {
         return match error.as_error::<ApiError>() {
-            Some(_) if dialect == Dialect::Api => None,
+            Some(_) if matches!(dialect, Dialect::Api | Dialect::Ollama) => None,
             Some(error) => Some(error.clone()),
             None => Some(ApiError::of_status(response.status())),
         };

@@ -131,19 +131,24 @@ pub(super) fn end_mark(endpoint: Endpoint) -> &'static [u8] {
     if is_named(endpoint) { b"" } else { b"data: [DONE]\n\n" }
 }
 
-/// A keep-alive: an event for Anthropic's clients, a comment for all others.
+/// A keep-alive: an event for Anthropic's clients, a comment for all others. For Ollama's clients it is translated.
 pub(super) fn keepalive(dialect: Dialect) -> &'static [u8] {
     match dialect {
         Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-        Dialect::Api | Dialect::OpenAi => b": keepalive\n\n",
+        Dialect::Api | Dialect::OpenAi | Dialect::Ollama => KEEPALIVE,
     }
 }
 
-/// The event that ends an incomplete stream. For the responses API see [`super::responses_api`].
+/// The comment that keeps a connection open.
+pub(crate) const KEEPALIVE: &[u8] = b": keepalive\n\n";
+
+/// The event that ends an incomplete stream, for Ollama's clients the line. For the responses API see [`super::responses_api`].
 pub(super) fn failure(dialect: Dialect, error: &ApiError) -> Vec<u8> {
     let mut out = Vec::new();
-    if matches!(dialect, Dialect::Anthropic) {
-        out.extend_from_slice(b"event: error\n");
+    match dialect {
+        Dialect::Anthropic => out.extend_from_slice(b"event: error\n"),
+        Dialect::Ollama => return format!("{}\n", error.body(dialect)).into(),
+        Dialect::Api | Dialect::OpenAi => (),
     }
     write_data(&mut out, &error.body(dialect));
     out

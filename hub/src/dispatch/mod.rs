@@ -51,6 +51,7 @@ mod wake;
 pub(crate) use call::ActiveCall;
 pub(crate) use capacity::{Capacity, Reservation, run_offers};
 pub(crate) use commit::CommitNotifier;
+pub(crate) use encode::KEEPALIVE;
 pub(crate) use event_stream::accept_events;
 pub(crate) use failure::refusal;
 pub(crate) use handle::Dispatch;

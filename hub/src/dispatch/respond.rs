@@ -156,6 +156,9 @@ fn has_shape(dialect: Dialect, body: &str) -> bool {
     if dialect == Dialect::Api {
         return true;
     }
+    if dialect == Dialect::Ollama {
+        return object.get("error").is_some_and(|error| error.starts_with('"'));
+    }
     let error = object.get("error").is_some_and(|error| error.starts_with('{'));
     error && (dialect != Dialect::Anthropic || object.get("type") == Some("\"error\""))
 }

@@ -11,6 +11,8 @@ pub enum Dialect {
     OpenAi,
     /// `/v1/messages`: `{"type": "error", "error": {"type", "message", "code"}}`.
     Anthropic,
+    /// `/api` without `/api/v1`, which is Ollama's: `{"error": "…", "code": "…"}`.
+    Ollama,
 }
 
 impl Dialect {
@@ -20,6 +22,8 @@ impl Dialect {
             Self::Anthropic
         } else if path.starts_with("/v1/") || path == "/v1" {
             Self::OpenAi
+        } else if path.starts_with("/api/") && !path.starts_with("/api/v1/") && path != "/api/v1" {
+            Self::Ollama
         } else {
             Self::Api
         }

@@ -175,14 +175,14 @@ impl ApiError {
         )
     }
 
-    /// The error object of `/api/v1`.
+    /// The error object of `/api/v1`, and of Ollama's API, whose clients ignore the code.
     pub fn api(&self) -> String {
         format!(r#"{{"error":{},"code":"{}"}}"#, json::quote(&self.message), self.kind.code())
     }
 
     pub fn body(&self, dialect: Dialect) -> String {
         match dialect {
-            Dialect::Api => self.api(),
+            Dialect::Api | Dialect::Ollama => self.api(),
             Dialect::OpenAi => self.openai(),
             Dialect::Anthropic => self.anthropic(),
         }

@@ -36,16 +36,22 @@ impl InferenceCall {
         req: &HttpRequest,
         payload: Payload,
     ) -> Result<Self, ApiError> {
-        let queue_timeout = parse_queue_timeout(req)?;
+        // Before the body, which may be large.
+        parse_queue_timeout(req)?;
         let body = body::request(req, payload).await?;
         if endpoint == Endpoint::Messages && body.continues_thread() {
             return Err(ApiError::no_thread());
         }
+        Self::new(endpoint, req, body)
+    }
+
+    /// The call of `req`, with a body that was read.
+    pub(super) fn new(endpoint: Endpoint, req: &HttpRequest, body: RequestBody) -> Result<Self, ApiError> {
         Ok(Self {
             body,
             endpoint,
             headers: caller_headers(req),
-            queue_timeout,
+            queue_timeout: parse_queue_timeout(req)?,
             dialect: Dialect::of(req.path()),
         })
     }
@@ -178,13 +184,18 @@ fn of_endpoint(endpoint: Endpoint) -> Operation {
     describe(about(summary).takes(body), endpoint).refuses(&[ErrorKind::ModelNotFound])
 }
 
-fn describe(operation: Operation, endpoint: Endpoint) -> Operation {
-    let operation = operation
+/// Adds what all calls have that a member answers.
+pub(super) fn for_member(operation: Operation) -> Operation {
+    operation
         .header("x-queue-timeout", "Longest wait for a free member, in seconds", seconds)
         .returns_header("x-virtual-llm-row", "The row that answered, if the caller may see it")
         .returns_header("server-timing", "Times in milliseconds: queue, first, total")
         .passes_errors()
-        .refuses(UNANSWERED);
+        .refuses(UNANSWERED)
+}
+
+fn describe(operation: Operation, endpoint: Endpoint) -> Operation {
+    let operation = for_member(operation);
     match endpoint {
         Endpoint::CountTokens | Endpoint::InputTokens => operation
             .returns(200, token_count)
@@ -247,13 +258,22 @@ async fn infer(
         Some(PathModel(model)) => Some(model.clone()),
         None => call.body.model()?,
     };
-    call.serve(hub, &req, caller, true, |registry, caller| match &model {
-        Some(model) => {
-            resolve(registry, caller, model).unwrap_or_else(|| Err(unknown(registry, caller, model)))
-        }
-        None => resolve_default(registry, caller),
+    call.serve(hub, &req, caller, true, |registry, caller| {
+        let model = model.as_deref();
+        resolve_or_default(registry, caller, model.map(|model| (model, model)))
     })
     .await
+}
+
+/// The target of a call for a model, given as the name to look up and the name that an error says; without a model the
+/// default one.
+pub(super) fn resolve_or_default(
+    registry: &Registry,
+    caller: &Caller,
+    model: Option<(&str, &str)>,
+) -> Result<(Target, Option<Agent>), ApiError> {
+    let Some((name, asked)) = model else { return resolve_default(registry, caller) };
+    resolve(registry, caller, name).unwrap_or_else(|| Err(unknown(registry, caller, asked)))
 }
 
 /// The target of a call for `name`: a row, then a pool, then an agent, then what an alias stands for. `None` if there is none.

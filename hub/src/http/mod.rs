@@ -20,6 +20,7 @@ pub(crate) mod middleware;
 mod models;
 mod names;
 pub(crate) mod naming;
+mod ollama;
 mod openapi;
 mod pools;
 mod registrar;
@@ -63,6 +64,7 @@ fn add_routes(routes: &mut Routes<'_>) {
         .section("Names", names::register)
         .section("Aliases", aliases::register)
         .section("Models", models::register)
+        .section("Ollama", ollama::register)
         .section("Events", events::register)
         .section("Console", console::register)
         .section("Not stored", stored::register)

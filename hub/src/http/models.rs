@@ -56,21 +56,22 @@ struct ModelList {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Model {
-    id: String,
+pub(super) struct Model {
+    pub(super) id: String,
     object: &'static str,
-    created: i64,
+    /// In seconds since the epoch.
+    pub(super) created: i64,
     owned_by: String,
-    status: Status,
+    pub(super) status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
-    context_length: Option<u32>,
+    pub(super) context_length: Option<u32>,
     /// The same number under the name that vLLM gives it.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_model_len: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Capabilities::is_unknown")]
-    capabilities: Capabilities,
+    pub(super) capabilities: Capabilities,
 }
 
 impl Model {
@@ -92,7 +93,7 @@ impl Model {
 
 /// The offers of names that agents and aliases point to. Many may point to one large pool, which is then walked once.
 #[derive(Default)]
-struct Offers(HashMap<String, Option<Offer>>);
+pub(super) struct Offers(HashMap<String, Option<Offer>>);
 
 impl Offers {
     fn of(&mut self, registry: &Registry, caller: &Caller, name: &str, status: Status) -> Offer {
@@ -149,7 +150,12 @@ async fn one(hub: HubData, caller: Caller, req: HttpRequest, id: Path<String>) -
 }
 
 /// The model `id`, or that to which the caller's alias `id` points.
-fn model_or_alias(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
+pub(super) fn model_or_alias(
+    registry: &Registry,
+    caller: &Caller,
+    id: &str,
+    offers: &mut Offers,
+) -> Option<Model> {
     if let Some(model) = model(registry, caller, id, offers) {
         return Some(model);
     }
@@ -174,7 +180,7 @@ fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) ->
 /// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents, then aliases that are
 /// no patterns. The first of a name wins.
 #[derive(Default)]
-struct Walk {
+pub(super) struct Walk {
     /// The names of the last row, the last agent and the last alias that were visited.
     row: Option<String>,
     agent: Option<String>,
@@ -195,11 +201,11 @@ enum Stage {
 }
 
 impl Walk {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
 
-    fn page(&mut self, registry: &Registry, caller: &Caller) -> Vec<Model> {
+    pub(super) fn page(&mut self, registry: &Registry, caller: &Caller) -> Vec<Model> {
         let mut models = Vec::new();
         let mut left = PAGE;
         if self.stage == Stage::Rows {

@@ -94,6 +94,13 @@ impl Registry {
         matching.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
     }
 
+    /// Like [`alias_target`](Self::alias_target), without patterns.
+    pub fn exact_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
+        let scopes = [AliasScope::User(caller.user.clone()), AliasScope::All];
+        let mut exact = scopes.iter().filter_map(|scope| self.aliases.get(scope, name));
+        exact.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
+    }
+
     /// The target of the first alias for `name` that is not served because its target, which the caller sees, has another owner
     /// than when the alias was set.
     pub fn lapsed_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {

@@ -28,6 +28,9 @@ const MINE: Allowed = Allowed(404, 404, 200, 404);
 /// Users that see the LLM may call it; they get 503, because its publisher is disconnected.
 const CALL: Allowed = Allowed(404, 503, 503, 503);
 
+/// The hub does this for nobody.
+const REFUSED: Allowed = Allowed(400, 400, 400, 400);
+
 /// The hub stores nothing of this kind for anybody.
 const NONE: Allowed = Allowed(404, 404, 404, 404);
 
@@ -140,6 +143,23 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/v1/messages/batches/{task}/cancel", "", NONE),
     ("GET", "/v1/messages/batches/{task}/results", "", NONE),
     ("GET", "/api/v1/events", "", ALL),
+    ("POST", "/api/chat", r#"{"model":"{llm}","messages":[{"role":"user","content":"a"}]}"#, CALL),
+    ("POST", "/api/generate", r#"{"model":"{llm}","prompt":"a"}"#, CALL),
+    ("POST", "/api/embed", r#"{"model":"{llm}","input":"a"}"#, CALL),
+    ("POST", "/api/embeddings", r#"{"model":"{llm}","prompt":"a"}"#, CALL),
+    ("POST", "/api/show", r#"{"model":"{model}"}"#, SEEN),
+    ("GET", "/api/tags", "", ALL),
+    ("GET", "/api/ps", "", ALL),
+    ("GET", "/api/version", "", ALL),
+    ("POST", "/api/pull", r#"{"model":"{llm}"}"#, REFUSED),
+    ("POST", "/api/push", r#"{"model":"{llm}"}"#, REFUSED),
+    ("POST", "/api/create", r#"{"model":"{llm}"}"#, REFUSED),
+    ("POST", "/api/copy", r#"{"source":"{llm}"}"#, REFUSED),
+    ("DELETE", "/api/delete", r#"{"model":"{llm}"}"#, REFUSED),
+    ("POST", "/api/blobs/{task}", "", REFUSED),
+    ("GET", "/api/blobs/{task}", "", NONE),
+    ("POST", "/api/me", "", NONE),
+    ("POST", "/api/signout", "", NONE),
 ];
 
 /// Routes that need no token.

@@ -26,6 +26,7 @@ mod link;
 mod manage;
 mod memory;
 mod names;
+mod ollama;
 mod outage;
 mod pools;
 pub(crate) mod publisher;

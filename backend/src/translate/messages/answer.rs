@@ -63,7 +63,7 @@ pub(super) fn content_block(
 }
 
 /// Returns escaped arguments as an object. Invalid ones become a member, so that the caller's validation reports them to the model.
-pub(super) fn input(text: &str) -> Json<'static> {
+pub(in crate::translate) fn input(text: &str) -> Json<'static> {
     arguments(text).unwrap_or_else(|| Json::object([("raw_arguments", Json::from_fragment(text))]))
 }
 

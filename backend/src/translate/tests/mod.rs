@@ -2,6 +2,7 @@ mod collect;
 mod golden;
 mod json;
 mod messages;
+mod ollama;
 mod properties;
 mod responses;
 mod streams;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::json::{Json, escape, unescape};
+use super::super::ollama::{Durations, OllamaAnswer, OllamaApi, translate};
 use super::super::{messages, responses};
 use super::{chunk, collect, completion, context, last};
 
@@ -86,6 +87,33 @@ fn told(deltas: &[String]) -> (Vec<String>, Vec<String>) {
     (messages, responses)
 }
 
+fn ollama() -> OllamaAnswer {
+    translate(OllamaApi::Chat, br#"{"model":"m","messages":[{"role":"user"}]}"#).unwrap().answer
+}
+
+/// What the lines of a stream in Ollama's format tell together, as one whole answer.
+fn collected(deltas: &[String]) -> String {
+    let mut stream = ollama().stream();
+    let chunks = deltas.iter().map(|delta| chunk(delta)).chain(last("tool_calls"));
+    let mut lines: Vec<_> = chunks.flat_map(|chunk| stream.push(&chunk, "").unwrap()).collect();
+    lines.extend(stream.finish("", Durations::default()));
+    let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
+    let done = lines.pop().unwrap();
+    for line in &lines {
+        let line = Json::parse(line).unwrap();
+        assert!(!line.get_bool("done"));
+        let message = line.get("message").unwrap();
+        text.push_str(message.get_fragment("content"));
+        thinking.push_str(message.get_fragment("thinking"));
+        calls.extend(message.get_items("tool_calls").iter().map(Json::to_string));
+    }
+    let thinking = (!thinking.is_empty()).then(|| format!(r#","thinking":"{thinking}""#));
+    let calls = (!calls.is_empty()).then(|| format!(r#","tool_calls":[{}]"#, calls.join(",")));
+    let members =
+        [format!(r#""content":"{text}""#), thinking.unwrap_or_default(), calls.unwrap_or_default()].concat();
+    done.replace(r#""content":"""#, &members)
+}
+
 proptest! {
     #[test]
     fn a_stream_cut_in_any_way_is_the_whole_answer(
@@ -117,6 +145,7 @@ proptest! {
         let (messages, responses) = told(&deltas);
         prop_assert_eq!(collect::message(&messages), messages::from_chat(&whole, &context(&message)).unwrap());
         prop_assert_eq!(collect::response(&responses), responses::from_chat(&whole, &context(&response)).unwrap());
+        prop_assert_eq!(collected(&deltas), ollama().whole(&whole, "", Durations::default()).unwrap());
     }
 
     #[test]
@@ -129,8 +158,14 @@ proptest! {
             cut(&text, &cuts, |piece| format!(r#""content":"{piece}""#)),
         ];
         lists.extend(calls.iter().enumerate().map(|(n, call)| call_deltas(n, call, &cuts)));
-        let (messages, responses) = told(&merge(lists, &picks));
+        let merged = merge(lists, &picks);
+        let (messages, responses) = told(&merged);
         collect::response(&responses);
+        let lines = Json::parse(&collected(&merged)).unwrap();
+        let whole = lines.get("message").unwrap();
+        prop_assert_eq!(whole.get_fragment("content"), text.concat());
+        prop_assert_eq!(whole.get_fragment("thinking"), thought.concat());
+        prop_assert_eq!(whole.get_items("tool_calls").len(), calls.len());
         let message = Json::parse(&collect::message(&messages)).unwrap();
         let content = message.get("content").unwrap().items();
         let all = |key: &str| content.iter().map(|block| block.get_fragment(key)).collect::<String>();

@@ -25,7 +25,7 @@ const WITH_TOKEN: &[ErrorKind] = &[ErrorKind::Unauthorized, ErrorKind::Busy, Err
 /// A status at which a backend's own body is never passed on: these are answered before a backend is asked.
 const NEVER_PASSED: &[u16] = &[401, 414, 431];
 
-const ABOUT: &str = "A hub that lends LLMs: the APIs of OpenAI and Anthropic for callers, `/api/v1` for management, and the \
+const ABOUT: &str = "A hub that lends LLMs: the APIs of OpenAI, Anthropic and Ollama for callers, `/api/v1` for management, and the \
                      routes of registrars, which publish LLMs. Each `GET` also answers `HEAD`; a method that is not listed is 405 \
                      with `Allow`. All paths below `/v1` also work without `/v1`, with two of it and below `/openai`.";
 

@@ -8,7 +8,7 @@ use crate::error::{Dialect, ErrorKind};
 /// The name of the schema of a dialect's errors.
 pub(super) fn error_name(dialect: Dialect) -> &'static str {
     match dialect {
-        Dialect::Api => "ApiError",
+        Dialect::Api | Dialect::Ollama => "ApiError",
         Dialect::OpenAi => "OpenAiError",
         Dialect::Anthropic => "AnthropicError",
     }
@@ -19,7 +19,7 @@ pub(super) fn error(dialect: Dialect) -> Value {
     let text = json!({ "type": "string" });
     let code = json!({ "type": "string", "enum": codes(ErrorKind::ALL) });
     match dialect {
-        Dialect::Api => object(&json!({ "error": text, "code": code })),
+        Dialect::Api | Dialect::Ollama => object(&json!({ "error": text, "code": code })),
         Dialect::OpenAi => object(&json!({ "error": object(&json!({
             "message": text, "type": text, "param": { "type": ["string", "null"] }, "code": code,
         })) })),
@@ -34,7 +34,7 @@ pub(super) fn error(dialect: Dialect) -> Value {
 pub(super) fn error_of(dialect: Dialect, kinds: &[ErrorKind]) -> Value {
     let code = json!({ "properties": { "code": { "enum": codes(kinds) } } });
     let code = match dialect {
-        Dialect::Api => code,
+        Dialect::Api | Dialect::Ollama => code,
         Dialect::OpenAi | Dialect::Anthropic => json!({ "properties": { "error": code } }),
     };
     let name = error_name(dialect);

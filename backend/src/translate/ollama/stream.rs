@@ -1,0 +1,86 @@
+//! Translates the chunks of a stream to lines of JSON.
+
+use wire::task::Endpoint;
+
+use super::super::AnswerError;
+use super::super::blocks::{AnswerBuilder, BlockEvent};
+use super::super::chunk::{BlockKind, Chunk};
+use super::Durations;
+use super::answer::{End, OllamaAnswer, Told, call, reason};
+
+/// The translator of one stream. Each line is a JSON text without its line end. `created_at` is RFC 3339.
+pub struct OllamaStream {
+    format: OllamaAnswer,
+    answer: AnswerBuilder,
+    /// Log probabilities, as JSON, that are in no line yet.
+    logprobs: Vec<String>,
+    /// Number of tool calls in earlier lines.
+    calls: usize,
+}
+
+impl OllamaStream {
+    pub(super) fn new(format: OllamaAnswer) -> Self {
+        Self { format, answer: AnswerBuilder::default(), logprobs: Vec::new(), calls: 0 }
+    }
+
+    /// Translates `chunk`. A tool call becomes a line when it is complete.
+    pub fn push(&mut self, chunk: &str, created_at: &str) -> Result<Vec<String>, AnswerError> {
+        let mut chunk = match self.format.endpoint {
+            Endpoint::Completions => Chunk::of_text(chunk)?,
+            _ => Chunk::of_stream(chunk)?,
+        };
+        if self.format.has_logprobs {
+            self.logprobs.append(&mut chunk.logprobs);
+        }
+        self.answer.push(chunk)?;
+        let events = self.answer.events();
+        Ok(self.lines(events, created_at))
+    }
+
+    /// Returns the lines after the last chunk.
+    pub fn finish(&mut self, created_at: &str, durations: Durations) -> Vec<String> {
+        let events = self.answer.finish();
+        let mut lines = self.lines(events, created_at);
+        let told = Told { logprobs: std::mem::take(&mut self.logprobs), ..Told::default() };
+        let end = End { reason: reason(&self.answer), numbers: Some((self.answer.usage, durations)) };
+        lines.push(self.format.object(told, created_at, Some(&end)));
+        lines
+    }
+
+    /// Returns a line that says nothing, for a connection that must not be silent.
+    pub fn keepalive(&self, created_at: &str) -> String {
+        self.format.object(Told::default(), created_at, None)
+    }
+
+    /// Returns the size in bytes of what is kept of the answer.
+    pub fn size(&self) -> usize {
+        self.answer.size()
+    }
+
+    fn lines(&mut self, events: Vec<BlockEvent>, created_at: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for event in events {
+            let mut told = Told::default();
+            match event {
+                BlockEvent::Add(number, text) => match self.answer.blocks[number].kind {
+                    BlockKind::Reasoning(_) => told.thinking = text,
+                    BlockKind::Text | BlockKind::Refusal => told.text = text,
+                    BlockKind::Call { .. } => continue,
+                },
+                BlockEvent::Close(number) => {
+                    let block = &self.answer.blocks[number];
+                    if !matches!(block.kind, BlockKind::Call { .. }) {
+                        continue;
+                    }
+                    told.calls.push(call(block, self.calls));
+                    self.calls += 1;
+                }
+                BlockEvent::Open(_) => continue,
+            }
+            told.logprobs = std::mem::take(&mut self.logprobs);
+            lines.push(self.format.object(told, created_at, None));
+        }
+        self.answer.discard_told();
+        lines
+    }
+}
