@@ -24,6 +24,7 @@ mod ollama;
 mod openapi;
 mod pools;
 mod registrar;
+mod resolve;
 mod status;
 mod stored;
 mod tokens;

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body::{INFERENCE, read};
-use crate::http::inference::{InferenceCall, for_member, resolve_or_default};
+use crate::http::inference::{InferenceCall, for_member, parse_queue_timeout, resolve_or_default};
 use crate::http::openapi::shapes::any_object;
 use crate::http::openapi::{Routes, Shape, about};
 use crate::hub::HubData;
@@ -97,6 +97,8 @@ async fn infer(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let start = Instant::now();
+    // Before the body, and also for a request that no member answers.
+    parse_queue_timeout(&req)?;
     let (text, permit) = read(&req, payload, INFERENCE).await?;
     let size = text.len();
     let work = move || {
