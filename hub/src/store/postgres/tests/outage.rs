@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-use proptest::strategy::ValueTree;
 use testkit::proxy::{Network, Proxy};
 use tokio::time::{Instant, timeout};
 
@@ -59,32 +57,37 @@ async fn a_silent_database_ends_in_an_error_in_time() {
     eventually("the database answers again", async || store.probe().await.is_ok()).await;
 }
 
-/// Wherever a connection is cut, a caller is told what happened: a write that succeeded is there once, one that failed is not.
+/// Wherever and whenever a connection is cut, a caller is told what happened: a write that succeeded is there once, one that
+/// failed is not.
 #[actix_rt::test]
 async fn a_write_is_there_if_and_only_if_its_caller_was_told_so() {
     let Some(database) = Database::create().await else { return };
     let Some(port) = database.port() else { return };
     let proxy = Proxy::to(port).await;
     let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
-    let mut random = proptest::test_runner::TestRunner::deterministic();
+    let lag = Duration::from_millis(20);
+    // A transaction sends some 350 bytes. With a lag, the answer to its commit is on its way from 100 to 120 ms.
+    let cuts = (0..400).step_by(10).map(|bytes| (Network::CutsAfter(bytes), Duration::from_millis(50)));
+    let times = (50..150).step_by(3).map(|after| (Network::Lags(lag), Duration::from_millis(after)));
     let (mut told, mut failed) = (0, 0);
-    for case in 0..60 {
-        eventually("the database is back", async || store.probe().await.is_ok()).await;
-        let cut = (0_u64..900).new_tree(&mut random).unwrap().current();
-        let id = format!("case-{case}");
-        proxy.set(Network::CutsAfter(cut));
+    for (fault, after) in cuts.chain(times) {
+        // With its statements prepared, each write sends the same bytes.
+        let prepare = async || store.write(vec![Change::Audit(audit("before"))]).await.is_ok();
+        eventually("the database is back", prepare).await;
+        let id = format!("case-{told}-{failed}");
+        proxy.set(fault);
         let mut write = store.write(vec![Change::Audit(audit(&id))]);
-        let early = timeout(Duration::from_millis(50), &mut write).await;
+        let early = timeout(after, &mut write).await;
+        proxy.set(Network::Resets);
+        tokio::task::yield_now().await;
         proxy.set(Network::Passes);
         let result = match early {
             Ok(result) => result,
             Err(_) => write.await,
         };
-        eventually("the database is back", async || store.probe().await.is_ok()).await;
-        let query = AuditQuery { id: Some(id), limit: 9, ..AuditQuery::default() };
-        let found =
-            wait_for("the database answers", async || store.audit(query.clone()).await.ok()).await.len();
-        assert_eq!(found, usize::from(result.is_ok()), "cut after {cut} bytes: {result:?}");
+        let query = AuditQuery { id: Some(format!("inf-{id}")), limit: 9, ..AuditQuery::default() };
+        let found = wait_for("the database answers", async || store.audit(query.clone()).await.ok()).await;
+        assert_eq!(found.len(), usize::from(result.is_ok()), "{fault:?}, reset after {after:?}: {result:?}");
         *if result.is_ok() { &mut told } else { &mut failed } += 1;
     }
     assert!(told > 5 && failed > 5, "{told} writes succeeded, {failed} failed");
