@@ -21,9 +21,24 @@ const HEAD_TIMEOUT: Duration = Duration::from_hours(24);
 /// reasons, for at most 10 min.
 const MAX_SILENCE: Duration = Duration::from_mins(15);
 
-/// Path that runs inferences of an LLM or a pool.
-pub(crate) fn llm_path(name: &str) -> String {
-    format!("/api/v1/llms/{}/infer", encode_uri_component(name))
+/// Where chat requests for a name go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    path: String,
+    /// The `model` of the request. `None` if the path names the LLM or the agent.
+    model: Option<String>,
+}
+
+impl Route {
+    /// The route to an LLM or a pool of exactly that name.
+    pub(crate) fn to_llm(name: &str) -> Self {
+        Self { path: format!("/api/v1/llms/{}/infer", encode_uri_component(name)), model: None }
+    }
+
+    /// The route on which the hub finds the name, which may be an alias.
+    fn by_model(name: &str) -> Self {
+        Self { path: "/v1/chat/completions".to_owned(), model: Some(name.to_owned()) }
+    }
 }
 
 /// Options of a chat request.
@@ -140,16 +155,21 @@ pub(crate) enum Delta<'a> {
     Refusal(&'a str),
 }
 
-/// Path that runs inferences of `name`: an LLM, a pool, an agent or an alias of one. Sends no inference.
-pub(crate) async fn find_path(hub: &HubClient, name: &str) -> Result<String, Failure> {
-    if let Some(path) = path_of(hub, name).await? {
-        return Ok(path);
+/// Finds the route to `name`: an LLM, a pool, an agent or an alias of one. Sends no inference.
+///
+/// A hub with the OpenAI-compatible API finds the name itself: an alias comes before what other users have by its name.
+pub(crate) async fn find_route(hub: &HubClient, name: &str) -> Result<Route, Failure> {
+    let encoded = encode_uri_component(name);
+    if hub.find(&format!("/v1/models/{encoded}")).await?.is_some() {
+        return Ok(Route::by_model(name));
     }
-    let alias = hub.find(&format!("/api/v1/aliases/{}", encode_uri_component(name))).await?;
-    if let Some(target) = alias.as_ref().and_then(|alias| alias["target"].as_str())
-        && let Some(path) = path_of(hub, target).await?
-    {
-        return Ok(path);
+    // A name that is away, or a classic hub.
+    if let Some(path) = path_of(hub, &encoded).await? {
+        let finds_names = hub.find("/v1/models").await?.is_some();
+        return Ok(if finds_names { Route::by_model(name) } else { Route { path, model: None } });
+    }
+    if hub.find(&format!("/api/v1/aliases/{encoded}")).await?.is_some() {
+        return Ok(Route::by_model(name));
     }
     Err(Failure::failed(format!(
         "there is no LLM, pool or agent '{name}' at {}; `virtual-llm get llm` lists them",
@@ -157,9 +177,8 @@ pub(crate) async fn find_path(hub: &HubClient, name: &str) -> Result<String, Fai
     )))
 }
 
-async fn path_of(hub: &HubClient, name: &str) -> Result<Option<String>, Failure> {
-    let agent = format!("/api/v1/agents/{}", encode_uri_component(name));
-    let llm = format!("/api/v1/llms/{}", encode_uri_component(name));
+async fn path_of(hub: &HubClient, encoded: &str) -> Result<Option<String>, Failure> {
+    let (agent, llm) = (format!("/api/v1/agents/{encoded}"), format!("/api/v1/llms/{encoded}"));
     let members = format!("{llm}/members");
     for (path, target) in [(&llm, &llm), (&agent, &agent), (&members, &llm)] {
         if hub.find(path).await?.is_some() {
@@ -169,15 +188,21 @@ async fn path_of(hub: &HubClient, name: &str) -> Result<Option<String>, Failure>
     Ok(None)
 }
 
-/// Sends a chat request to `path`, and calls `on_delta` with each piece of the answer.
+/// Sends a chat request on `route`, and calls `on_delta` with each piece of the answer.
 pub(crate) async fn ask(
     hub: &HubClient,
-    path: &str,
+    route: &Route,
     request: &Value,
     mut on_delta: impl FnMut(Delta<'_>) -> Result<(), Failure>,
 ) -> Result<Answer, Failure> {
     let asked = Instant::now();
-    let mut response = hub.send(Method::POST, path, Some(request), HEAD_TIMEOUT).await?;
+    let named = route.model.as_ref().map(|model| {
+        let mut request = request.clone();
+        request["model"] = json!(model);
+        request
+    });
+    let request = named.as_ref().unwrap_or(request);
+    let mut response = hub.send(Method::POST, &route.path, Some(request), HEAD_TIMEOUT).await?;
     let mut answer = Answer::default();
     let mut first = None;
     let mut add = |chunk: Chunk, answer: &mut Answer| -> Result<(), Failure> {

@@ -140,7 +140,7 @@ async fn all(
 }
 
 async fn one(hub: HubData, caller: Caller, req: HttpRequest, id: Path<String>) -> HttpResponse {
-    let found = model_or_alias(&hub.registry.lock(), &caller, &id, &mut Offers::default());
+    let found = called_model(&hub.registry.lock(), &caller, &id, &mut Offers::default());
     match found.ok_or_else(|| ApiError::model_not_found(&id)) {
         Ok(model) if anthropic::speaks(req.headers()) => HttpResponse::Ok().json(anthropic::info(model)),
         Ok(model) => HttpResponse::Ok().json(model),
@@ -149,17 +149,9 @@ async fn one(hub: HubData, caller: Caller, req: HttpRequest, id: Path<String>) -
     }
 }
 
-/// The model `id`, or that to which the caller's alias `id` points.
-pub(super) fn model_or_alias(
-    registry: &Registry,
-    caller: &Caller,
-    id: &str,
-    offers: &mut Offers,
-) -> Option<Model> {
-    if let Some(model) = model(registry, caller, id, offers) {
-        return Some(model);
-    }
-    let target = model(registry, caller, registry.alias_target(caller, id)?, offers)?;
+/// The model to which a call of `caller` for `id` goes.
+pub(super) fn called_model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
+    let target = model(registry, caller, registry.called_name(caller, id)?, offers)?;
     Some(Model { id: id.to_owned(), ..target })
 }
 
@@ -177,8 +169,8 @@ fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) ->
     Some(Model::of(id, agent.created_at, &agent.owner, offers.of_agent(registry, caller, agent)))
 }
 
-/// A walk over all models in the order in which `model` is resolved: rows and their pools, then agents, then aliases that are
-/// no patterns. The first of a name wins.
+/// A walk over all models: rows and their pools, then agents, then aliases that are no patterns. The first of a name wins. A
+/// name whose calls go to what an alias stands for is listed as that alias.
 #[derive(Default)]
 pub(super) struct Walk {
     /// The names of the last row, the last agent and the last alias that were visited.
@@ -230,12 +222,14 @@ impl Walk {
                 continue;
             }
             let offer = |name: &str| registry.offer(caller, name).unwrap_or(Offer::unknown(llm.status));
-            models.push(Model::of(&llm.name, llm.created_at, &llm.owner, offer(&llm.name)));
+            if is_called(registry, caller, &llm.name) {
+                models.push(Model::of(&llm.name, llm.created_at, &llm.owner, offer(&llm.name)));
+            }
             let Some(pool) = registry.pool_of(llm).filter(|pool| !self.pools.contains(*pool)) else {
                 continue;
             };
             self.pools.insert(pool.to_owned());
-            if active_llm(registry, caller, pool).is_none() {
+            if active_llm(registry, caller, pool).is_none() && is_called(registry, caller, pool) {
                 models.push(Model::of(pool, llm.created_at, &llm.owner, offer(pool)));
             }
         }
@@ -260,7 +254,7 @@ impl Walk {
             last = Some(agent.name.clone());
             let is_taken =
                 active_llm(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);
-            if agent.status != Status::Inactive && !is_taken {
+            if agent.status != Status::Inactive && !is_taken && is_called(registry, caller, &agent.name) {
                 let offer = self.offers.of_agent(registry, caller, agent);
                 models.push(Model::of(&agent.name, agent.created_at, &agent.owner, offer));
             }
@@ -275,10 +269,10 @@ impl Walk {
     fn aliases(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
         let after = self.alias.take();
         let mut visited = 0;
-        for (name, target) in registry.served_aliases_after(caller, after.as_deref()).take(most) {
+        for (name, target) in registry.alias_names_after(caller, after.as_deref()).take(most) {
             visited += 1;
             self.alias = Some(name.to_owned());
-            let target = model(registry, caller, target, &mut self.offers);
+            let target = target.and_then(|target| model(registry, caller, target, &mut self.offers));
             models.extend(target.map(|target| Model { id: name.to_owned(), ..target }));
         }
         if visited < most {
@@ -290,4 +284,9 @@ impl Walk {
 /// The row `name`, if the caller sees it and it is not inactive.
 fn active_llm<'a>(registry: &'a Registry, caller: &Caller, name: &str) -> Option<&'a Llm> {
     registry.llm(caller, name).filter(|llm| llm.status != Status::Inactive)
+}
+
+/// Whether calls of `caller` for `name` go to what has the name.
+fn is_called(registry: &Registry, caller: &Caller, name: &str) -> bool {
+    registry.called_name(caller, name) == Some(name)
 }

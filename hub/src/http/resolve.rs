@@ -5,8 +5,6 @@ use crate::error::ApiError;
 use crate::model::{Agent, Caller};
 use crate::registry::{Registry, Target};
 
-/// The name that serves calls without a model.
-const DEFAULT: &str = "default";
 /// Most names in the error for a call without a model.
 const MAX_NAMED: usize = 5;
 
@@ -18,37 +16,43 @@ pub(super) fn resolve_or_default(
     model: Option<(&str, &str)>,
 ) -> Result<(Target, Option<Agent>), ApiError> {
     let Some((name, asked)) = model else { return resolve_default(registry, caller) };
-    resolve(registry, caller, name).unwrap_or_else(|| Err(unknown(registry, caller, asked)))
+    registry
+        .called_name(caller, name)
+        .and_then(|name| resolve(registry, caller, name))
+        .unwrap_or_else(|| Err(unknown(registry, caller, asked)))
 }
 
-/// The target of a call for `name`: a row, then a pool, then an agent, then what an alias stands for. `None` if there is none.
+/// The target of a call that goes to the row, the pool or the agent `name`. `None` if there is none.
 fn resolve(
     registry: &Registry,
     caller: &Caller,
     name: &str,
 ) -> Option<Result<(Target, Option<Agent>), ApiError>> {
-    let resolve = |name: &str| {
-        if let Some(target) = registry.target(caller, name) {
-            return Some(Ok((target, None)));
-        }
-        let agent = registry.agent(caller, name)?;
-        Some(agents::resolve_target(registry, caller, agent).map(|target| (target, Some(agent.clone()))))
-    };
-    resolve(name).or_else(|| resolve(registry.alias_target(caller, name)?))
+    if let Some(target) = registry.target(caller, name) {
+        return Some(Ok((target, None)));
+    }
+    let agent = registry.agent(caller, name)?;
+    Some(agents::resolve_target(registry, caller, agent).map(|target| (target, Some(agent.clone()))))
 }
 
 /// The error for a call for `model`, which has no target.
 fn unknown(registry: &Registry, caller: &Caller, model: &str) -> ApiError {
     let error = ApiError::model_not_found(model);
-    let Some(target) = registry.lapsed_alias_target(caller, model) else { return error };
-    error.reword(|text| {
-        format!("{text}: it was an alias of '{target}', which has another owner now: set it again")
-    })
+    if let Some(target) = registry.lapsed_alias_target(caller, model) {
+        return error.reword(|text| {
+            format!("{text}: it was an alias of '{target}', which has another owner now: set it again")
+        });
+    }
+    match registry.own_alias_target(caller, model) {
+        Some(target) => error
+            .reword(|text| format!("{text}: it is your alias of '{target}', which nothing has that you see")),
+        None => error,
+    }
 }
 
 /// The target of a call that names no model: what `default` stands for, else the only LLM that the caller sees.
 fn resolve_default(registry: &Registry, caller: &Caller) -> Result<(Target, Option<Agent>), ApiError> {
-    if let Some(found) = resolve(registry, caller, DEFAULT) {
+    if let Some(found) = registry.default_name(caller).and_then(|name| resolve(registry, caller, name)) {
         return found;
     }
     let seen: Vec<&str> =

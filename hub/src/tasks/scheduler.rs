@@ -286,11 +286,7 @@ impl Hub {
     /// The row, pool or agent that a task of `caller` for `name` is for, and the owner of its name.
     pub(crate) fn owned_target(&self, caller: &Caller, name: &str) -> Option<(String, UserId)> {
         let registry = self.registry.lock();
-        let target = if registry.is_callable_name(caller, name) {
-            name
-        } else {
-            registry.alias_target(caller, name)?
-        };
+        let target = registry.called_name(caller, name)?;
         Some((target.to_owned(), registry.name_owner(target)?.clone()))
     }
 }

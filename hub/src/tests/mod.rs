@@ -3,6 +3,7 @@
 mod abilities;
 mod access;
 mod affinity;
+mod alias_order;
 mod aliases;
 mod bodies;
 mod browser;

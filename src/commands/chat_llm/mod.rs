@@ -36,9 +36,9 @@ const MAX_INPUT: u64 = 32 << 20;
 pub(crate) async fn run(global: &Global, args: &ChatArgs, signals: Signals) -> Outcome {
     let hub = super::hub_client(global)?;
     let Some(message) = &args.message else {
-        let path = chat::find_path(&hub, &args.name).await?;
+        let route = chat::find_route(&hub, &args.name).await?;
         let prompt = Prompt::start(history(global, args)?);
-        let mut conversation = Conversation::new(&hub, path, &args.name, options(args), args.system.clone());
+        let mut conversation = Conversation::new(&hub, route, &args.name, options(args), args.system.clone());
         return conversation.run(prompt, signals).await;
     };
     super::until_signal(signals, once(&hub, args, message)).await
@@ -81,10 +81,10 @@ fn options(args: &ChatArgs) -> ChatOptions {
 }
 
 async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
-    let path = chat::find_path(hub, &args.name).await?;
+    let route = chat::find_route(hub, &args.name).await?;
     let request = options(args).request(messages);
     let mut screen = Screen::start();
-    let outcome = chat::ask(hub, &path, &request, |delta| screen.show(delta)).await;
+    let outcome = chat::ask(hub, &route, &request, |delta| screen.show(delta)).await;
     // Ends the line after a failure too: the shell's prompt would follow on it.
     screen.end(outcome.as_ref().ok())?;
     let answer = outcome?;

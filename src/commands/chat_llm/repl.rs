@@ -15,7 +15,7 @@ use super::{
     screen::Screen,
 };
 use crate::{
-    chat::{self, Answer, ChatOptions, Delta},
+    chat::{self, Answer, ChatOptions, Delta, Route},
     client::HubClient,
     config::plain,
     exit::{Code, Failure, Outcome},
@@ -31,7 +31,7 @@ Ctrl-C stops an answer. End a line with \\ to go on in the next, or put several 
 
 pub(super) struct Conversation<'a> {
     hub: &'a HubClient,
-    path: String,
+    route: Route,
     name: &'a str,
     options: ChatOptions,
     system: Option<String>,
@@ -47,12 +47,12 @@ enum Ending {
 impl<'a> Conversation<'a> {
     pub(super) fn new(
         hub: &'a HubClient,
-        path: String,
+        route: Route,
         name: &'a str,
         options: ChatOptions,
         system: Option<String>,
     ) -> Self {
-        Self { hub, path, name, options, system, messages: Vec::new() }
+        Self { hub, route, name, options, system, messages: Vec::new() }
     }
 
     /// Runs until the end of the input.
@@ -139,7 +139,7 @@ impl<'a> Conversation<'a> {
         let request = self.options.request(&self.all_messages());
         let mut reply = String::new();
         let mut screen = Screen::start();
-        let asking = chat::ask(self.hub, &self.path, &request, |delta| {
+        let asking = chat::ask(self.hub, &self.route, &request, |delta| {
             if let Delta::Text(text) | Delta::Refusal(text) = delta {
                 reply.push_str(text);
             }

@@ -76,7 +76,7 @@ async fn first_chat(hub: &Embedded, model: &str) -> Outcome {
     let request = options.request(&[json!({ "role": "user", "content": PROMPT })]);
     output::line(format!("you> {PROMPT}"))?;
     output::piece(format!("{model}> "))?;
-    let answer = chat::ask(&client, &chat::llm_path(model), &request, |delta| match delta {
+    let answer = chat::ask(&client, &chat::Route::to_llm(model), &request, |delta| match delta {
         Delta::Text(text) | Delta::Reasoning(text) | Delta::Refusal(text) => {
             output::piece(output::printable_answer(text))
         }

@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 use wire::Capabilities;
 use wire::row::Timestamp;
 
-use super::{Model, Offers, Walk, model_or_alias};
+use super::{Model, Offers, Walk, called_model};
 use crate::error::ApiError;
 use crate::http::list::{PAGE, limit};
 use crate::hub::Hub;
@@ -110,7 +110,7 @@ pub(super) async fn list(
         {
             let registry = hub.registry.lock();
             // A model that is gone since the walk is left out.
-            let found = ids.iter().filter_map(|id| model_or_alias(&registry, caller, id, &mut offers));
+            let found = ids.iter().filter_map(|id| called_model(&registry, caller, id, &mut offers));
             data.extend(found.map(info));
         }
         // Other connections get the thread between two pages.

@@ -38,8 +38,7 @@ fn untranslated(error: AnswerError) -> ApiError {
 /// compared with `NAME`, and with `NAME:latest` only if nothing has that.
 fn untagged<'a>(registry: &Registry, caller: &Caller, name: &'a str) -> &'a str {
     let Some(plain) = name.strip_suffix(DEFAULT_TAG) else { return name };
-    let is_known =
-        || registry.is_callable_name(caller, plain) || registry.alias_target(caller, plain).is_some();
+    let is_known = || registry.called_name(caller, plain).is_some();
     if registry.exact_alias_target(caller, name).is_none() && is_known() { plain } else { name }
 }
 

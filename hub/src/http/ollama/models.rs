@@ -16,7 +16,7 @@ use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body;
 use crate::http::list::{ok_json, pages};
-use crate::http::models::{Model, Offers, Walk, model_or_alias};
+use crate::http::models::{Model, Offers, Walk, called_model};
 use crate::http::openapi::shapes::any_object;
 use crate::http::openapi::{Routes, Shape, about, shape};
 use crate::hub::HubData;
@@ -193,7 +193,7 @@ async fn show(
     let found = {
         let registry = hub.registry.lock();
         let plain = untagged(&registry, &caller, &name);
-        model_or_alias(&registry, &caller, plain, &mut Offers::default())
+        called_model(&registry, &caller, plain, &mut Offers::default())
     };
     let model = found.ok_or_else(|| ApiError::model_not_found(&name))?;
     Ok(HttpResponse::Ok().json(shown(&model, &name)))

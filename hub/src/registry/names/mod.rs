@@ -6,6 +6,7 @@
 mod listing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use wire::row::Status;
@@ -61,6 +62,16 @@ impl NameTable {
 
     pub(super) fn owner(&self, name: &str) -> Option<&UserId> {
         self.record(name).map(|record| &record.owner)
+    }
+
+    /// The names that begin with `stem`, in order.
+    pub(super) fn beginning_with<'a, 'b>(
+        &'a self,
+        stem: &'b str,
+    ) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
+        let from = (Bound::Included(stem), Bound::Unbounded);
+        let names = self.entries.range::<str, _>(from).map(|(name, _)| name.as_str());
+        names.take_while(move |name| name.starts_with(stem))
     }
 
     pub(super) fn record(&self, name: &str) -> Option<&NameRecord> {

@@ -88,6 +88,10 @@ impl Registry {
             self.apply_agent(&call, spec, &mut done);
         }
         done.warnings.extend(self.pending_warnings(caller, &done.llms));
+        let llms = done.llms.iter().map(|llm| (llm.visibility, llm.name.as_str()));
+        let agents = done.agents.iter().map(|agent| (agent.visibility, agent.name.as_str()));
+        let published = llms.chain(agents).filter(|(visibility, _)| *visibility == Visibility::Public);
+        done.warnings.extend(self.alias_warnings(caller, published.map(|(_, name)| name)));
         done.changes.append(&mut self.names.drain_changes());
         Ok(done)
     }

@@ -17,9 +17,12 @@ use trial::{REPORTED_CAPACITY, Trial, beat, llm_spec};
 
 /// The last user is an admin.
 const USERS: [&str; 4] = ["alice", "bob", "carol", "root"];
-const NAMES: [&str; 4] = ["a", "b", "c", "p"];
-/// Aliases. One has the name of rows too.
-const ALIASES: [&str; 2] = ["x", "b"];
+const NAMES: [&str; 4] = ["a", "b", "default", "p"];
+/// Aliases. Some have names of rows too, and `p*` matches one.
+const ALIASES: [&str; 5] = ["x", "b", "default", "p*", "*"];
+/// Names that calls have, and a call without one.
+const CALLS: [Option<&str>; 7] =
+    [Some("x"), Some("b"), Some("default"), Some("p"), Some("p1"), Some("y"), None];
 
 fn visibility(public: bool) -> Visibility {
     if public { Visibility::Public } else { Visibility::Private }

@@ -2,6 +2,7 @@
 
 mod events;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ALIASES, NAMES, USERS};
@@ -11,6 +12,8 @@ type User = usize;
 type Name = usize;
 
 const ADMIN: User = USERS.len() - 1;
+/// A member who has nothing.
+const ANYONE: User = USERS.len();
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -98,11 +101,55 @@ impl Model {
         self.rows.values().filter(move |row| self.key(row) == key)
     }
 
-    /// The rows that a call of `caller` for `name` reaches: a name that finds something, else an alias.
-    pub(super) fn reached(&self, caller: User, name: &str) -> BTreeSet<String> {
-        let known = NAMES.iter().position(|known| *known == name).filter(|name| self.finds(caller, *name));
-        let name = known.or_else(|| self.alias_target(caller, name));
-        name.map_or_else(BTreeSet::new, |name| self.reached_by_name(caller, name))
+    /// The rows that a call of `caller` reaches.
+    pub(super) fn reached(&self, caller: User, call: Option<&str>) -> BTreeSet<String> {
+        self.called(caller, call).map_or_else(BTreeSet::new, |name| self.reached_by_name(caller, name))
+    }
+
+    /// The name to which a call of `caller` goes; without a name, that for `default` (SPEC.md section 5, aliases).
+    pub(super) fn called(&self, caller: User, call: Option<&str>) -> Option<Name> {
+        let text = call.unwrap_or("default");
+        let name = NAMES.iter().position(|name| *name == text).filter(|name| self.finds(caller, *name));
+        if name.is_some_and(|name| self.owner_of(name) == Some(caller)) {
+            return name;
+        }
+        let is_for =
+            |alias: &str| alias.strip_suffix('*').map_or(alias == text, |stem| text.starts_with(stem));
+        let aliases = self.aliases.iter().map(|((of, alias), to)| (*of, *alias, *to));
+        let mut aliases: Vec<_> =
+            aliases.filter(|(of, alias, _)| of.is_none_or(|user| user == caller) && is_for(alias)).collect();
+        aliases.sort_by_key(|(of, alias, _)| (alias.ends_with('*'), Reverse(alias.len()), of.is_none()));
+        let is_reserved = aliases.iter().any(|(_, alias, _)| *alias != "*");
+        let served = |is_next: fn(bool, &str) -> bool| {
+            let mut next = aliases.iter().filter(|(of, alias, _)| is_next(of.is_some(), alias));
+            next.find(|(_, _, to)| self.serves_alias(caller, *to)).map(|(_, _, (target, _))| *target)
+        };
+        served(|own, alias| own && !alias.ends_with('*'))
+            .or_else(|| name.filter(|name| self.is_hub_row(caller, *name)))
+            .or_else(|| served(|_, alias| alias != "*"))
+            .or_else(|| name.filter(|_| call.is_some() && !is_reserved))
+            .or_else(|| served(|_, _| true))
+    }
+
+    fn is_hub_row(&self, caller: User, name: Name) -> bool {
+        self.rows.get(&name).is_some_and(|row| !row.published && sees(caller, row))
+    }
+
+    /// Whether an alias is refused, since it would not be used or takes calls from a name that users call.
+    pub(super) fn is_taken(&self, user: User, shared: bool, alias: &str, target: Name) -> bool {
+        let known = NAMES.iter().position(|name| *name == alias).filter(|name| *name != target);
+        let is_own = |name: &Name| self.owner_of(*name) == Some(user) && self.knows(user, *name);
+        let is_called = |name: Name| self.called(ANYONE, Some(NAMES[name])) == Some(name);
+        if known.is_some_and(|name| is_own(&name) || shared && is_called(name)) {
+            return true;
+        }
+        let Some(stem) = alias.strip_suffix('*').filter(|stem| shared && !stem.is_empty()) else {
+            return false;
+        };
+        let under = (0..NAMES.len()).filter(|name| NAMES[*name].starts_with(stem) && *name != target);
+        let is_kept =
+            |name: Name| self.aliases.contains_key(&(None, NAMES[name])) || self.is_hub_row(ANYONE, name);
+        under.into_iter().any(|name| is_called(name) && !is_kept(name))
     }
 
     /// Whether a call of `caller` for `name` finds a row, a pool or an agent.
@@ -110,12 +157,6 @@ impl Model {
         let open = |row: &Entry| row.public || row.owner == caller;
         let entries = self.rows.get(&name).into_iter().chain(self.agents.get(&name));
         entries.into_iter().any(|entry| sees(caller, entry)) || self.pool_members(name).any(open)
-    }
-
-    /// What an alias stands for in a call of `caller`.
-    fn alias_target(&self, caller: User, alias: &str) -> Option<Name> {
-        let found = [Some(caller), None].into_iter().filter_map(|user| self.aliases.get(&(user, alias)));
-        found.copied().find(|to| self.serves_alias(caller, *to)).map(|(target, _)| target)
     }
 
     fn serves_alias(&self, caller: User, (target, owner): (Name, User)) -> bool {

@@ -252,11 +252,14 @@ impl Trial {
         })
     }
 
-    /// All rows that a call can reach, also by an alias.
-    fn reached(&mut self, caller: &Caller, name: &str) -> BTreeSet<String> {
-        let by_alias = || self.target(caller, self.registry.alias_target(caller, name)?);
-        let is_name = self.registry.is_callable_name(caller, name);
-        let target = if is_name { self.target(caller, name) } else { by_alias() };
+    /// All rows that a call can reach, also by an alias or without a name.
+    fn reached(&mut self, caller: &Caller, call: Option<&str>) -> BTreeSet<String> {
+        let registry = &self.registry;
+        let name = match call {
+            Some(name) => registry.called_name(caller, name),
+            None => registry.default_name(caller),
+        };
+        let target = name.and_then(|name| self.target(caller, name));
         let (mut tried, mut reached) = (HashSet::new(), BTreeSet::new());
         let Some(target) = target else { return reached };
         while let PickResult::Chosen(candidate) =
@@ -270,9 +273,9 @@ impl Trial {
     }
 
     pub(super) fn check_aliases(&mut self, user: usize) -> Result<(), TestCaseError> {
-        for alias in ALIASES {
-            let expected = self.model.reached(user, alias);
-            prop_assert_eq!(self.reached(&caller(user), alias), expected, "{} calls {}", USERS[user], alias);
+        for call in CALLS {
+            let expected = self.model.reached(user, call);
+            prop_assert_eq!(self.reached(&caller(user), call), expected, "{} calls {:?}", USERS[user], call);
         }
         let caller = caller(user);
         let seen: Vec<_> =
@@ -288,8 +291,8 @@ impl Trial {
 
     pub(super) fn check(&mut self, user: usize, name: usize) -> Result<(), TestCaseError> {
         let (caller, name) = (caller(user), NAMES[name]);
-        let expected = self.model.reached(user, name);
-        prop_assert_eq!(self.reached(&caller, name), expected, "{} calls {}", USERS[user], name);
+        let expected = self.model.reached(user, Some(name));
+        prop_assert_eq!(self.reached(&caller, Some(name)), expected, "{} calls {}", USERS[user], name);
         let seen = self.registry.pool_view(&caller, name).map(|view| {
             let waiting = view.waiting.into_iter().map(|row| row.name).collect();
             (view.members.into_iter().collect(), waiting)

@@ -120,13 +120,16 @@ impl Model {
             }
             Op::SetAlias { user, shared, alias, target } => {
                 let alias = ALIASES[*alias];
-                let known = NAMES.iter().position(|name| *name == alias);
-                let is_seen = known.is_some_and(|name| self.knows(*user, name));
-                let owner =
-                    self.owner_of(*target).filter(|owner| owner == user || self.finds(*user, *target));
-                let Some(owner) = owner.filter(|_| !is_seen && (!shared || *user == ADMIN)) else {
+                if *shared && *user != ADMIN || self.is_taken(*user, *shared, alias, *target) {
                     return false;
-                };
+                }
+                let called = self.called(*user, Some(NAMES[*target]));
+                let is_itself = alias == NAMES[*target] && self.finds(*user, *target);
+                let is_alias = called.is_some_and(|called| called != *target) && !is_itself;
+                let Some(owner) = self.owner_of(*target).filter(|_| !is_alias) else { return false };
+                if called.is_none() && !is_itself && owner != *user {
+                    return false;
+                }
                 self.aliases.insert(((!shared).then_some(*user), alias), (*target, owner));
             }
             Op::DeleteAlias { user, shared, alias } => {

@@ -4,6 +4,8 @@
 //! An alias grants nothing: it is resolved to the name that it stands for, and the caller's rights to that name are checked as
 //! if the caller had called it.
 
+mod order;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -51,21 +53,6 @@ impl AliasTable {
     fn count(&self, scope: &AliasScope) -> usize {
         self.0.get(scope).map_or(0, Aliases::len)
     }
-
-    /// The aliases that match `name` in a call of `user`: that name, then patterns by falling length. Of two equal ones the
-    /// user's own is first.
-    fn matching<'a, 'b>(
-        &'a self,
-        user: &str,
-        name: &'b str,
-    ) -> impl Iterator<Item = &'a Alias> + use<'a, 'b> {
-        let own = self.0.get(&AliasScope::User(user.to_owned()));
-        let scopes: Vec<&Aliases> = own.into_iter().chain(self.0.get(&AliasScope::All)).collect();
-        let longest = if scopes.is_empty() { 0 } else { name.len().min(MAX_NAME - 1) };
-        let prefixes = (0..=longest).rev().filter_map(|end| name.get(..end));
-        let names = std::iter::once(name.to_owned()).chain(prefixes.map(|prefix| format!("{prefix}*")));
-        names.flat_map(move |name| scopes.clone().into_iter().filter_map(move |aliases| aliases.get(&name)))
-    }
 }
 
 /// An alias, as its user and admins read it.
@@ -85,31 +72,11 @@ pub struct AliasView {
 }
 
 impl Registry {
-    /// The name that `name`, which no row, pool or agent has that `caller` sees, stands for in a call of `caller`.
-    ///
-    /// An alias is skipped if its target is not visible to the caller, or has another owner than when the alias was set: a
-    /// prompt must not go to whoever takes a name next.
-    pub fn alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
-        let mut matching = self.aliases.matching(&caller.user, name);
-        matching.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
-    }
-
-    /// Like [`alias_target`](Self::alias_target), without patterns.
+    /// What the alias `name`, which is no pattern, stands for in a call of `caller`.
     pub fn exact_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
         let scopes = [AliasScope::User(caller.user.clone()), AliasScope::All];
         let mut exact = scopes.iter().filter_map(|scope| self.aliases.get(scope, name));
         exact.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
-    }
-
-    /// The target of the first alias for `name` that is not served because its target, which the caller sees, has another owner
-    /// than when the alias was set.
-    pub fn lapsed_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
-        let lapsed = |alias: &&Alias| {
-            let OwnedName { name, owner } = &alias.target;
-            self.names.owner(name).is_some_and(|current| current != owner)
-                && self.is_callable_name(caller, name)
-        };
-        self.aliases.matching(&caller.user, name).find(lapsed).map(|alias| alias.target.name.as_str())
     }
 
     fn is_alias_served(&self, caller: &Caller, alias: &Alias) -> bool {
@@ -118,7 +85,7 @@ impl Registry {
     }
 
     /// Whether a call of `caller` for `name` finds a row, a pool or an agent.
-    pub fn is_callable_name(&self, caller: &Caller, name: &str) -> bool {
+    pub(super) fn is_callable_name(&self, caller: &Caller, name: &str) -> bool {
         self.target(caller, name).is_some() || self.agent(caller, name).is_some()
     }
 
@@ -132,24 +99,8 @@ impl Registry {
     ) -> Result<(AliasView, Vec<Change>), ManageError> {
         check_may_change(caller, &scope)?;
         check_name(name)?;
-        if let Some(kind) = self.visible_kind(caller, name) {
-            let text = format!(
-                "{kind} '{name}' exists, and calls for this name go there: an alias would not be used"
-            );
-            return Err(ManageError::Conflict(text));
-        }
-        let owner = self
-            .names
-            .owner(target)
-            .filter(|owner| **owner == caller.user || self.is_callable_name(caller, target));
-        let Some(owner) = owner.cloned() else {
-            return Err(match self.alias_target(caller, target) {
-                Some(name) => ManageError::Conflict(format!(
-                    "'{target}' is an alias itself: use '{name}', what it stands for"
-                )),
-                None => ManageError::UnknownRow(target.to_owned()),
-            });
-        };
+        self.check_is_used(caller, (&scope, name), target)?;
+        let owner = self.alias_owner(caller, name, target)?;
         let old = self.aliases.get(&scope, name);
         let most = if scope == AliasScope::All { MAX_SHARED } else { MAX_OWN };
         if old.is_none() && self.aliases.count(&scope) >= most {
@@ -164,6 +115,53 @@ impl Registry {
         };
         self.aliases.insert(alias.clone());
         Ok((self.alias_view(caller, &alias), vec![Change::PutAlias(alias)]))
+    }
+
+    /// Checks that an alias would be used, and that one of all users takes no calls from what other users call already.
+    fn check_is_used(
+        &self,
+        caller: &Caller,
+        (scope, name): (&AliasScope, &str),
+        target: &str,
+    ) -> Result<(), ManageError> {
+        let user = scope.user().unwrap_or(&caller.user);
+        let is_own =
+            self.names.owner(name) == Some(user) || self.is_hub_row(caller, name) && scope.user().is_none();
+        let is_shared = *scope == AliasScope::All;
+        let text = match self.visible_kind(caller, name) {
+            // It keeps calls where they go.
+            _ if name == target => return Ok(()),
+            Some(kind) if is_own => {
+                format!(
+                    "{kind} '{name}' exists, and calls for this name go there: an alias would not be used"
+                )
+            }
+            Some(kind) if is_shared && self.is_called_by_all(name) => {
+                format!("{kind} '{name}' exists, and users call it by this name: delete it first")
+            }
+            _ => match self.name_under_pattern(name, target).filter(|_| is_shared) {
+                Some(known) => format!(
+                    "users call '{known}', whose calls '{name}' would send to '{target}': delete it, or set an alias of \
+                     all users '{known}' for '{known}' first"
+                ),
+                None => return Ok(()),
+            },
+        };
+        Err(ManageError::Conflict(text))
+    }
+
+    /// The owner of what an alias is to stand for.
+    fn alias_owner(&self, caller: &Caller, name: &str, target: &str) -> Result<UserId, ManageError> {
+        let is_itself = name == target && self.is_callable_name(caller, target);
+        let found = self.called_name(caller, target);
+        if let Some(other) = found.filter(|found| *found != target && !is_itself) {
+            let text = format!("'{target}' is an alias itself: use '{other}', what it stands for");
+            return Err(ManageError::Conflict(text));
+        }
+        let owner = self.names.owner(target).cloned();
+        owner
+            .filter(|owner| found.is_some() || is_itself || *owner == caller.user)
+            .ok_or_else(|| ManageError::UnknownRow(target.to_owned()))
     }
 
     /// Deletes the alias `name` of a scope.
@@ -206,13 +204,13 @@ impl Registry {
         seen.map(|alias| self.alias_view(caller, alias))
     }
 
-    /// The names without `*` that are aliases in calls of `caller` and whose targets are not inactive, behind `after`, in order,
-    /// each with its target.
-    pub fn served_aliases_after<'a>(
+    /// The names without `*` that are aliases in calls of `caller`, behind `after`, in order. Each has its target if an alias
+    /// serves it and the target is not inactive.
+    pub fn alias_names_after<'a>(
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
-    ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+    ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + 'a {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let of = |scope: AliasScope| self.aliases.0.get(&scope).into_iter();
         let mut own = of(AliasScope::User(caller.user.clone()))
@@ -228,12 +226,12 @@ impl Registry {
             (Some(_), _) => own.next(),
             (None, _) => shared.next(),
         });
-        names.filter(|(name, _)| !name.ends_with('*') && !self.is_callable_name(caller, name)).filter_map(
-            |(name, _)| {
-                let target = self.alias_target(caller, name)?;
-                (self.name_status(caller, target) != Status::Inactive).then_some((name.as_str(), target))
-            },
-        )
+        names.map(|(name, _)| {
+            let target = if name.ends_with('*') { None } else { self.called_name(caller, name) };
+            let is_listed =
+                |target: &&str| target != name && self.name_status(caller, target) != Status::Inactive;
+            (name.as_str(), target.filter(is_listed))
+        })
     }
 
     /// A member sees the aliases of its own, and those of all users that serve it.
@@ -283,8 +281,7 @@ fn check_may_change(caller: &Caller, scope: &AliasScope) -> Result<(), ManageErr
 /// Checks the characters that names of models have in APIs: `claude-*`, `anthropic/claude-3.5`, `qwen2.5:7b`, `GPT-5`.
 fn check_name(name: &str) -> Result<(), ManageError> {
     let stem = name.strip_suffix('*').unwrap_or(name);
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"/:._-@+".contains(&byte);
-    if !name.is_empty() && name.len() <= MAX_NAME && stem.bytes().all(is_known) {
+    if !name.is_empty() && name.len() <= MAX_NAME && stem.bytes().all(is_name_byte) {
         return Ok(());
     }
     let text = format!(
@@ -292,4 +289,9 @@ fn check_name(name: &str) -> Result<(), ManageError> {
          begin so"
     );
     Err(ManageError::Invalid(text.into()))
+}
+
+/// Whether an alias may have the byte.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/:._-@+".contains(&byte)
 }
