@@ -52,15 +52,15 @@ pub(super) fn register(routes: &mut Routes<'_>) {
 }
 
 /// All agents, without their prompts and other long fields.
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+async fn all(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     pages_by_name(
-        "[",
-        "]",
+        &hub,
+        &caller,
+        ("[", "]"),
         |row: &AgentRow| &row.name,
-        move |after, most| {
+        |hub, caller, after, push| {
             let registry = hub.registry.lock();
-            let agents = registry.agents_after(&caller, after).take(most);
-            agents.map(|agent| registry.agent_list_row(&caller, agent)).collect()
+            registry.agents_after(caller, after).map(|agent| registry.agent_list_row(caller, agent)).all(push)
         },
     )
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::body;
 use super::change::{ALIAS, change};
-use super::list::{PAGE, pages};
+use super::list::pages;
 use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
@@ -56,7 +56,9 @@ struct Query {
 
 impl Query {
     /// The scope of the alias that the call changes. Without `?user=` it is the caller; for an admin all users.
-    fn alias_scope(self, hub: &Hub, caller: &Caller) -> Result<AliasScope, ApiError> {
+    ///
+    /// An alias is set for users who have a token. Those of a user who has none any more can be read and deleted.
+    fn alias_scope(self, hub: &Hub, caller: &Caller, is_set: bool) -> Result<AliasScope, ApiError> {
         let Some(name) = self.user else {
             return Ok(match caller.role {
                 Role::Admin => AliasScope::All,
@@ -67,6 +69,7 @@ impl Query {
             (Some(user), _) => Ok(AliasScope::User(user)),
             // Only admins learn which users have tokens; the registry refuses members.
             (None, Role::Member) => Ok(AliasScope::User(name)),
+            (None, Role::Admin) if !is_set => Ok(AliasScope::User(name)),
             (None, Role::Admin) => {
                 Err(ApiError::bad_request(format!("user: there is no user '{name}' who has a token")))
             }
@@ -80,16 +83,17 @@ struct NewTarget {
     target: String,
 }
 
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+async fn all(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     let mut after = None;
-    pages("[", "]", move || {
-        let registry = hub.registry.lock();
-        let views: Vec<_> = registry.aliases_after(&caller, after.as_ref()).take(PAGE).collect();
-        let more = views.len() == PAGE;
-        after = views
-            .last()
-            .map(|view| (view.user.clone().map_or(AliasScope::All, AliasScope::User), view.name.clone()));
-        (views, more)
+    pages(&hub, &caller, ("[", "]"), move |hub, caller, page| {
+        let mut last = None;
+        let is_all = hub.registry.lock().aliases_after(caller, after.as_ref()).all(|view| {
+            let space = page.push(&view);
+            last = Some((view.user.map_or(AliasScope::All, AliasScope::User), view.name));
+            space
+        });
+        after = last.or(after.take());
+        !is_all
     })
 }
 
@@ -100,7 +104,7 @@ async fn one(
     web::Query(query): web::Query<Query>,
 ) -> Result<HttpResponse, ApiError> {
     let scopes = if query.user.is_some() {
-        vec![query.alias_scope(&hub, &caller)?]
+        vec![query.alias_scope(&hub, &caller, false)?]
     } else {
         vec![AliasScope::User(caller.user.clone()), AliasScope::All]
     };
@@ -119,7 +123,7 @@ async fn set(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (NewTarget { target }, body) = body::counted(&req, payload).await?;
-    let scope = query.alias_scope(&hub, &caller)?;
+    let scope = query.alias_scope(&hub, &caller, true)?;
     let view = change(&hub, (&caller, body), (ALIAS, &name), |registry| {
         registry.set_alias(&caller, (scope, &name), &target, hub.now())
     });
@@ -132,7 +136,7 @@ async fn remove(
     name: Path<String>,
     web::Query(query): web::Query<Query>,
 ) -> Result<HttpResponse, ApiError> {
-    let scope = query.alias_scope(&hub, &caller)?;
+    let scope = query.alias_scope(&hub, &caller, false)?;
     change(&hub, (&caller, BytesPermit::default()), (ALIAS, &name), |registry| {
         Ok(((), registry.delete_alias(&caller, (scope, &name))?))
     })

@@ -76,15 +76,15 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .post("/api/v1/llms/{name}/infer", infer, chat("Chat with an LLM or a pool"));
 }
 
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+async fn all(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     pages_by_name(
-        "[",
-        "]",
+        &hub,
+        &caller,
+        ("[", "]"),
         |row: &LlmRow| &row.name,
-        move |after, most| {
+        |hub, caller, after, push| {
             let registry = hub.registry.lock();
-            let rows = registry.llms_after(&caller, after).take(most);
-            rows.map(|llm| registry.llm_row(&caller, llm)).collect()
+            registry.llms_after(caller, after).map(|llm| registry.llm_row(caller, llm)).all(push)
         },
     )
 }
@@ -124,16 +124,18 @@ async fn members(hub: HubData, caller: Caller, name: Path<String>) -> Result<Htt
         pool.active,
         hits.map(|percent| format!(r#""cacheHitPercent":{percent},"#)).unwrap_or_default(),
     );
-    Ok(pages_by_name(
-        &open,
-        "]}",
+    let frame = (open.as_str(), "]}");
+    pages_by_name(
+        &hub,
+        &caller,
+        frame,
         |member: &DetailedLlm| &member.row.name,
-        move |after, most| {
+        move |hub, caller, after, push| {
             let registry = hub.registry.lock();
-            let rows = registry.members_after(&caller, &pool.key, after).take(most);
-            rows.map(|llm| registry.detailed_llm(&caller, llm)).collect()
+            let rows = registry.members_after(caller, &pool.key, after);
+            rows.map(|llm| registry.detailed_llm(caller, llm)).all(push)
         },
-    ))
+    )
 }
 
 /// Chat with a row or a pool, under the caller's own `model`.

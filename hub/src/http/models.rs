@@ -1,7 +1,7 @@
 //! `GET /v1/models` and `/v1/models/{id}`: the names that `model` may have, in the format of OpenAI's API, and for clients of
 //! Anthropic's in theirs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use actix_web::web::{Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -122,20 +122,22 @@ async fn all(
     caller: Caller,
     req: HttpRequest,
     query: Query<Vec<(String, String)>>,
-) -> HttpResponse {
+) -> Result<HttpResponse, ApiError> {
     if anthropic::speaks(req.headers()) {
         let list = anthropic::list(&hub, &caller, &query).await;
-        return list.unwrap_or_else(|error| error.response(Dialect::Anthropic));
+        return Ok(list.unwrap_or_else(|error| error.response(Dialect::Anthropic)));
     }
     let mut walk = Walk::default();
-    pages(r#"{"object":"list","data":["#, "]}", move || {
-        let registry = hub.registry.lock();
-        let mut models = walk.page(&registry, &caller);
+    pages(&hub, &caller, (r#"{"object":"list","data":["#, "]}"), move |hub, caller, page| {
+        let mut models = walk.page(&hub.registry.lock(), caller);
         // A list of one page is sorted.
         if walk.is_over() {
             models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         }
-        (models, !walk.is_over())
+        for model in &models {
+            page.push(model);
+        }
+        !walk.is_over()
     })
 }
 
@@ -157,36 +159,28 @@ pub(super) fn called_model(registry: &Registry, caller: &Caller, id: &str, offer
 
 /// The model `id`, found without a walk over the list.
 fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
-    let alive = |status| status != Status::Inactive;
-    let member =
-        || registry.members(caller, id).find(|llm| registry.pool_of(llm).is_some() && alive(llm.status));
-    let agent = || registry.agent(caller, id).filter(|agent| alive(agent.status));
-    if let Some(llm) = active_llm(registry, caller, id).or_else(member) {
+    if let Some(llm) = active_llm(registry, caller, id).or_else(|| active_member(registry, caller, id)) {
         let offer = offers.of(registry, caller, id, llm.status);
         return Some(Model::of(id, llm.created_at, &llm.owner, offer));
     }
-    let agent = agent()?;
+    let agent = registry.agent(caller, id).filter(|agent| agent.status != Status::Inactive)?;
     Some(Model::of(id, agent.created_at, &agent.owner, offers.of_agent(registry, caller, agent)))
 }
 
-/// A walk over all models: rows and their pools, then agents, then aliases that are no patterns. The first of a name wins. A
-/// name whose calls go to what an alias stands for is listed as that alias.
+/// A walk over all models: rows, pools, agents, then aliases that are no patterns. The first of a name wins. A name whose
+/// calls go to what an alias stands for is listed as that alias.
 #[derive(Default)]
 pub(super) struct Walk {
-    /// The names of the last row, the last agent and the last alias that were visited.
-    row: Option<String>,
-    agent: Option<String>,
-    alias: Option<String>,
     stage: Stage,
-    /// The pools that were listed.
-    pools: HashSet<String>,
-    offers: Offers,
+    /// The name of the stage that was visited last. Nothing else is kept between two pages: a list may wait for its reader.
+    last: Option<String>,
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     #[default]
     Rows,
+    Pools,
     Agents,
     Aliases,
     Over,
@@ -198,92 +192,83 @@ impl Walk {
     }
 
     pub(super) fn page(&mut self, registry: &Registry, caller: &Caller) -> Vec<Model> {
-        let mut models = Vec::new();
-        let mut left = PAGE;
-        if self.stage == Stage::Rows {
-            left = self.rows(registry, caller, left, &mut models);
-        }
-        if self.stage == Stage::Agents && left > 0 {
-            left = self.agents(registry, caller, left, &mut models);
-        }
-        if self.stage == Stage::Aliases && left > 0 {
-            self.aliases(registry, caller, left, &mut models);
+        let (mut models, mut offers, mut left) = (Vec::new(), Offers::default(), PAGE);
+        while left > 0 && !self.is_over() {
+            left -= self.visit(registry, caller, left, &mut offers, &mut models);
         }
         models
     }
 
-    /// Visits up to `most` rows and returns how many of them are left.
-    fn rows(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) -> usize {
-        let (mut visited, mut last) = (0, None);
-        for llm in registry.llms_after(caller, self.row.as_deref()).take(most) {
-            visited += 1;
-            last = Some(llm.name.clone());
-            if llm.status == Status::Inactive {
-                continue;
-            }
-            let offer = |name: &str| registry.offer(caller, name).unwrap_or(Offer::unknown(llm.status));
-            if is_called(registry, caller, &llm.name) {
-                models.push(Model::of(&llm.name, llm.created_at, &llm.owner, offer(&llm.name)));
-            }
-            let Some(pool) = registry.pool_of(llm).filter(|pool| !self.pools.contains(*pool)) else {
-                continue;
-            };
-            self.pools.insert(pool.to_owned());
-            if active_llm(registry, caller, pool).is_none() && is_called(registry, caller, pool) {
-                models.push(Model::of(pool, llm.created_at, &llm.owner, offer(pool)));
-            }
-        }
-        self.row = last;
-        if visited < most {
-            self.stage = Stage::Agents;
-        }
-        most - visited
-    }
-
-    /// Visits up to `most` agents and returns how many of them are left.
-    fn agents(
+    /// Visits up to `most` names of the stage, and returns their number. Fewer end the stage.
+    fn visit(
         &mut self,
         registry: &Registry,
         caller: &Caller,
         most: usize,
+        offers: &mut Offers,
         models: &mut Vec<Model>,
     ) -> usize {
-        let (mut visited, mut last) = (0, None);
-        for agent in registry.agents_after(caller, self.agent.as_deref()).take(most) {
+        let (after, mut visited) = (self.last.take(), 0);
+        let mut add = |name: &str, model: Option<Model>| {
             visited += 1;
-            last = Some(agent.name.clone());
-            let is_taken =
-                active_llm(registry, caller, &agent.name).is_some() || self.pools.contains(&agent.name);
-            if agent.status != Status::Inactive && !is_taken && is_called(registry, caller, &agent.name) {
-                let offer = self.offers.of_agent(registry, caller, agent);
-                models.push(Model::of(&agent.name, agent.created_at, &agent.owner, offer));
+            self.last = Some(name.to_owned());
+            models.extend(model);
+        };
+        let after = after.as_deref();
+        let mut named = |name: &str| model(registry, caller, name, offers);
+        let next = match self.stage {
+            Stage::Rows => {
+                for llm in registry.llms_after(caller, after).take(most) {
+                    let is_listed = llm.status != Status::Inactive && is_called(registry, caller, &llm.name);
+                    add(&llm.name, is_listed.then(|| named(&llm.name)).flatten());
+                }
+                Stage::Pools
             }
-        }
-        self.agent = last;
+            Stage::Pools => {
+                for pool in registry.pool_names_after(caller, after).take(most) {
+                    let is_listed = active_llm(registry, caller, pool).is_none()
+                        && active_member(registry, caller, pool).is_some()
+                        && is_called(registry, caller, pool);
+                    add(pool, is_listed.then(|| named(pool)).flatten());
+                }
+                Stage::Agents
+            }
+            Stage::Agents => {
+                for Agent { name, status, .. } in registry.agents_after(caller, after).take(most) {
+                    let is_listed = *status != Status::Inactive
+                        && active_llm(registry, caller, name).is_none()
+                        && active_member(registry, caller, name).is_none()
+                        && is_called(registry, caller, name);
+                    add(name, is_listed.then(|| named(name)).flatten());
+                }
+                Stage::Aliases
+            }
+            Stage::Aliases => {
+                for (name, target) in registry.alias_names_after(caller, after).take(most) {
+                    let target = target.and_then(&mut named);
+                    add(name, target.map(|target| Model { id: name.to_owned(), ..target }));
+                }
+                Stage::Over
+            }
+            Stage::Over => Stage::Over,
+        };
         if visited < most {
-            self.stage = Stage::Aliases;
+            self.stage = next;
+            self.last = None;
         }
-        most - visited
-    }
-
-    fn aliases(&mut self, registry: &Registry, caller: &Caller, most: usize, models: &mut Vec<Model>) {
-        let after = self.alias.take();
-        let mut visited = 0;
-        for (name, target) in registry.alias_names_after(caller, after.as_deref()).take(most) {
-            visited += 1;
-            self.alias = Some(name.to_owned());
-            let target = target.and_then(|target| model(registry, caller, target, &mut self.offers));
-            models.extend(target.map(|target| Model { id: name.to_owned(), ..target }));
-        }
-        if visited < most {
-            self.stage = Stage::Over;
-        }
+        visited
     }
 }
 
 /// The row `name`, if the caller sees it and it is not inactive.
 fn active_llm<'a>(registry: &'a Registry, caller: &Caller, name: &str) -> Option<&'a Llm> {
     registry.llm(caller, name).filter(|llm| llm.status != Status::Inactive)
+}
+
+/// A row that serves the pool `pool` and is not inactive, if the caller sees one.
+fn active_member<'a>(registry: &'a Registry, caller: &Caller, pool: &str) -> Option<&'a Llm> {
+    let mut members = registry.members(caller, pool);
+    members.find(|llm| registry.pool_of(llm).is_some() && llm.status != Status::Inactive)
 }
 
 /// Whether calls of `caller` for `name` go to what has the name.

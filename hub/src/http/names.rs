@@ -12,8 +12,12 @@ use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
+use crate::news::news;
 use crate::quota::BytesPermit;
 use crate::registry::NameView;
+
+/// The kind of log lines about names.
+const CHANGES: &str = "names given away or freed";
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     routes
@@ -52,12 +56,13 @@ struct NewOwner {
     owner_id: String,
 }
 
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+async fn all(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     pages_by_name(
-        "[",
-        "]",
+        &hub,
+        &caller,
+        ("[", "]"),
         |view: &NameView| &view.name,
-        move |after, most| hub.registry.lock().names_after(&caller, after, hub.now()).take(most).collect(),
+        |hub, caller, after, push| hub.registry.lock().names_after(caller, after, hub.now()).all(push),
     )
 }
 
@@ -90,7 +95,7 @@ async fn give(
         Ok(given)
     });
     let view = view.await?;
-    log::info!("{} gives the name '{name}' to {owner_id}", caller.user);
+    news!(info, CHANGES, &caller.user, "{} gives the name '{name}' to {owner_id}", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -99,6 +104,6 @@ async fn free(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpRe
         Ok(((), registry.free_name(&caller, &name, hub.now())?))
     })
     .await?;
-    log::info!("{} frees the name '{name}'", caller.user);
+    news!(info, CHANGES, &caller.user, "{} frees the name '{name}'", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

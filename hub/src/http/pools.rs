@@ -9,8 +9,12 @@ use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
 use crate::model::Caller;
+use crate::news::news;
 use crate::quota::BytesPermit;
 use crate::registry::PoolView;
+
+/// The kind of log lines about members.
+const CHANGES: &str = "members of pools";
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let member = |summary| {
@@ -28,13 +32,15 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .delete("/api/v1/pools/{pool}/members/{llm}", dismiss, member("Takes a row out of a pool"));
 }
 
-async fn all(hub: HubData, caller: Caller) -> HttpResponse {
+async fn all(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     let mut after: Option<String> = None;
-    pages("[", "]", move || {
-        let (views, last) = hub.registry.lock().pools_after(&caller, after.as_deref(), PAGE);
-        let more = last.is_some();
+    pages(&hub, &caller, ("[", "]"), move |hub, caller, page| {
+        let (views, last) = hub.registry.lock().pools_after(caller, after.as_deref(), PAGE);
+        for view in &views {
+            page.push(view);
+        }
         after = last;
-        (views, more)
+        after.is_some()
     })
 }
 
@@ -53,7 +59,7 @@ async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Re
         Ok(admitted)
     });
     let view = view.await?;
-    log::info!("{} lets LLM {row} serve the pool '{pool}'", caller.user);
+    news!(info, CHANGES, &caller.user, "{} lets LLM {row} serve the pool '{pool}'", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -71,6 +77,6 @@ async fn dismiss(
         Ok(dismissed)
     });
     let view = view.await?;
-    log::info!("{} takes LLM {row} out of the pool '{pool}'", caller.user);
+    news!(info, CHANGES, &caller.user, "{} takes LLM {row} out of the pool '{pool}'", caller.user);
     Ok(HttpResponse::Ok().json(view))
 }

@@ -9,13 +9,16 @@ use tokio::time::timeout;
 
 use super::openapi::{Routes, Shape, about};
 use crate::error::{ApiError, ErrorKind};
-use crate::http::list::{PAGE, ok_json};
+use crate::http::list::{ListPermit, PAGE, ok_json};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::telemetry::{Metrics, metrics_text};
 
 /// Longest wait for the store in `/readyz`: the time-outs of load balancers are a few seconds.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes that the prompt caches of many rows take until they are text.
+const METRICS_BYTES: usize = 1 << 20;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let status: Shape = |_| json_schema!({ "type": "object", "required": ["status"], "properties": { "status": { "type": "string" } } });
@@ -72,13 +75,16 @@ async fn metrics(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         metrics
     };
     let mut text = metrics.text().map_err(ApiError::internal)?;
-    let (mut rows, mut after) = (Vec::new(), None);
+    let (mut rows, mut after, mut permit) = (Vec::new(), None, None);
     loop {
         // Other calls get the registry between two pages.
         let last = hub.registry.lock().row_caches(&caller, after.as_deref(), PAGE, &mut rows);
         after = last;
         if after.is_none() {
             break;
+        }
+        if permit.is_none() {
+            permit = Some(ListPermit::take(&hub, &caller, METRICS_BYTES)?);
         }
         yield_now().await;
     }

@@ -11,6 +11,7 @@ pub(crate) struct UserQuotas {
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) calls: Arc<Quota>,
     pub(crate) searches: Arc<Quota>,
+    pub(crate) lists: Arc<Quota>,
     pub(crate) echoes: Arc<Quota>,
     pub(crate) requests: Arc<Quota>,
     pub(crate) results: Arc<Quota>,
@@ -27,6 +28,7 @@ impl UserQuotas {
         Self {
             calls: Arc::default(),
             searches: Arc::default(),
+            lists: Arc::default(),
             echoes: Arc::default(),
             requests: Quota::of_bytes(&memory, ByteKind::Requests),
             results: Quota::of_bytes(&memory, ByteKind::Results),

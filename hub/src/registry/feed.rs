@@ -11,6 +11,10 @@ use super::session::SessionView;
 use super::{LiveLlm, Registry};
 use crate::model::{Caller, UserId};
 
+/// Bytes of JSON at which a page ends, about.
+const PAGE_BYTES: usize = 64 << 10;
+/// Bytes of a row or a session in JSON, without its longer texts.
+const ENTRY_BYTES: usize = 768;
 /// Number of removals that are kept: a watcher that missed more of them starts again.
 const MAX_REMOVALS: usize = 4096;
 
@@ -89,6 +93,16 @@ impl ChangeFeed {
     }
 }
 
+/// Bytes of a text in JSON.
+fn json_length(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
+}
+
 impl Registry {
     /// Reads the next page for `caller`, of at most `most` changes, and advances `cursor`.
     pub fn feed_page(&self, caller: &Caller, cursor: &mut FeedCursor, most: usize) -> FeedPage {
@@ -106,7 +120,11 @@ impl Registry {
         let first = feed.removals.partition_point(|removal| removal.version <= since.max(started));
         let mut removals = feed.removals.range(first..).peekable();
         let mut changed = feed.changed.range(since + 1..).peekable();
+        let mut bytes = 0;
         for _ in 0..most {
+            if bytes >= PAGE_BYTES {
+                break;
+            }
             let next_removal = removals.peek().map_or(u64::MAX, |removal| removal.version);
             let next_change = changed.peek().map_or(u64::MAX, |(version, _)| **version);
             let (key, removed) = if next_removal < next_change {
@@ -126,12 +144,16 @@ impl Registry {
                 FeedKey::Llm(name) => {
                     let live = if removed { None } else { self.live_llm(caller, name) };
                     if removed || live.is_some() {
+                        let text = live.as_ref().and_then(|live| live.row.description.as_deref());
+                        bytes += ENTRY_BYTES + text.map_or(0, json_length);
                         page.llms.insert(name.to_string(), live);
                     }
                 }
                 FeedKey::Session(id) => {
                     let view = if removed { None } else { self.session_view(caller, id) };
                     if removed || view.is_some() {
+                        let names = view.iter().flat_map(|view| view.llms.iter().chain(&view.agents));
+                        bytes += ENTRY_BYTES + names.map(|name| name.len() + 3).sum::<usize>();
                         page.sessions.insert(id.to_string(), view);
                     }
                 }

@@ -124,7 +124,7 @@ impl Registry {
     }
 
     /// The pools behind `after` that are named by rows that `caller` sees, by name.
-    pub(super) fn pool_names_after<'a>(
+    pub fn pool_names_after<'a>(
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,

@@ -56,6 +56,9 @@ impl Target {
     }
 }
 
+/// Most characters of a description in [`LiveLlm`].
+const LIVE_DESCRIPTION: usize = 256;
+
 /// A row and its load.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -269,12 +272,18 @@ impl Registry {
         self.with_pool(caller, llm, row)
     }
 
-    /// The row `name` with its load, if `caller` sees it.
+    /// The row `name` with its load, if `caller` sees it. Its description is cut to [`LIVE_DESCRIPTION`], since watchers get
+    /// the row again with each change.
     pub fn live_llm(&self, caller: &Caller, name: &str) -> Option<LiveLlm> {
         let llm = self.llm(caller, name)?;
         let entry = self.llms.get(name)?;
+        let row = self.list_row(caller, llm);
+        let description = row.description.map(|text| match text.char_indices().nth(LIVE_DESCRIPTION) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        });
         Some(LiveLlm {
-            row: self.list_row(caller, llm),
+            row: LlmRow { description, ..row },
             busy: entry.load(),
             room: entry.capacity(),
             cache: self.cache_view(caller, llm),

@@ -51,6 +51,8 @@ limits! {
     OpenTasks: "open_tasks";
     /// Bytes on disk of a user's durable tasks.
     TaskDiskBytes: "task_disk_bytes";
+    /// Lists of several pages that a user reads.
+    Lists: "lists";
     /// Searches of the audit by a user.
     Searches: "searches";
     /// Watchers of `/api/v1/events`, of a user or of all users.

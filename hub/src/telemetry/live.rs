@@ -80,11 +80,24 @@ impl Hub {
         let news = {
             let registry = self.registry.lock();
             let mut news = registry.feed_page(caller, &mut watcher.seen, PAGE);
-            let now = rates.iter().filter(|(name, rate)| watcher.rates.get(*name) != Some(rate));
-            let gone = watcher.rates.iter().filter(|(name, _)| !rates.contains_key(*name));
-            for (name, _) in now.chain(gone) {
+            let now = rates.keys().filter(|name| watcher.rates.get(*name) != rates.get(*name));
+            let gone = watcher.rates.keys().filter(|name| !rates.contains_key(*name));
+            let changed: Vec<String> = now.chain(gone).take(PAGE + 1).cloned().collect();
+            for name in changed.iter().take(PAGE) {
                 if let Some(live) = registry.live_llm(caller, name) {
                     news.llms.insert(name.clone(), Some(live));
+                }
+            }
+            if changed.len() <= PAGE {
+                watcher.rates = rates.clone();
+            } else {
+                // The next poll has the others.
+                let known = Arc::make_mut(&mut watcher.rates);
+                for name in changed.into_iter().take(PAGE) {
+                    match rates.get(&name) {
+                        Some(rate) => drop(known.insert(name, *rate)),
+                        None => drop(known.remove(&name)),
+                    }
                 }
             }
             news
@@ -114,7 +127,6 @@ impl Hub {
             changes.extend(tasks.diff(&watcher.tasks));
             watcher.tasks = tasks;
         }
-        watcher.rates = rates;
         let text = to_json(&changes);
         WatcherUpdate { is_snapshot: anew && text.is_some(), text, more: news.more }
     }

@@ -193,6 +193,13 @@ async fn members_change_their_own_aliases_and_admins_all() {
         let path = format!("/api/v1/aliases/{call}");
         assert_eq!(hub.ask_as(token, "DELETE", path).send().await.0, code, "{call}");
     }
+    // An admin can delete what a user left who has no token any more.
+    let carol = hub.member("carol").await;
+    assert_eq!(set(&hub, &carol, "left", "lama").await.0, 200);
+    hub.revoke("carol").await;
+    for (method, code) in [("GET", 200), ("DELETE", 204), ("GET", 404)] {
+        assert_eq!(hub.ask(method, "/api/v1/aliases/left?user=carol").send().await.0, code, "{method}");
+    }
     let (code, refused) = set(&hub, ADMIN, "x?user=nobody", "lama").await;
     assert_eq!((code, &refused["error"]), (400, &json!("user: there is no user 'nobody' who has a token")));
     for (alias, target, code, text) in [

@@ -205,6 +205,15 @@ impl Answer {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {status} {body}")))
     }
 
+    /// Reads until the body breaks off, which it has to. Returns the number of bytes read.
+    pub(crate) async fn until_cut(mut self) -> usize {
+        let mut length = 0;
+        while let Ok(piece) = timeout(PATIENCE, self.inner.next()).await.expect("nothing came in time") {
+            length += piece.expect("the body is whole").len();
+        }
+        length
+    }
+
     /// Reads until the text read contains `text`. Returns the text read.
     pub(crate) async fn until(&mut self, text: &str) -> String {
         let mut body = String::new();

@@ -24,6 +24,7 @@ mod interceptor;
 mod lifecycle;
 mod limits;
 mod link;
+mod lists;
 mod manage;
 mod memory;
 mod names;

@@ -1,5 +1,7 @@
 //! Lists of models in the format of Anthropic's API. Its client refuses objects that lack a member.
 
+use std::collections::BTreeSet;
+
 use actix_web::HttpResponse;
 use actix_web::http::header::HeaderMap;
 use schemars::JsonSchema;
@@ -7,17 +9,20 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 use wire::Capabilities;
+use wire::json::quote;
 use wire::row::Timestamp;
 
 use super::{Model, Offers, Walk, called_model};
 use crate::error::ApiError;
-use crate::http::list::{PAGE, limit};
-use crate::hub::Hub;
+use crate::http::list::{ListPermit, PAGE, limit, pages_under};
+use crate::hub::HubData;
 use crate::model::Caller;
 
 /// Default and maximum of `limit` in Anthropic's API.
 const LIMIT: usize = 20;
 const MAX_LIMIT: usize = 1000;
+/// Bytes that an id takes: at most 100, and its place in a list.
+const ID_BYTES: usize = 160;
 
 /// Whether a request comes from a client of Anthropic's API.
 pub(super) fn speaks(headers: &HeaderMap) -> bool {
@@ -25,7 +30,8 @@ pub(super) fn speaks(headers: &HeaderMap) -> bool {
 }
 
 /// A page of a list.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the shape of an answer, which is written a page at a time")]
 #[schemars(rename = "AnthropicModelList")]
 pub(super) struct List {
     data: Vec<Info>,
@@ -87,64 +93,85 @@ fn capabilities(known: Capabilities) -> Option<Value> {
 
 /// The part of the list that `after_id` or `before_id` and `limit` ask for, in the order of the ids.
 pub(super) async fn list(
-    hub: &Hub,
+    hub: &HubData,
     caller: &Caller,
     query: &[(String, String)],
 ) -> Result<HttpResponse, ApiError> {
     let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let most = limit(value("limit"), LIMIT, MAX_LIMIT)?;
-    let (after, before) = (value("after_id"), value("before_id"));
-    if after.is_some() && before.is_some() {
-        return Err(ApiError::bad_request("before_id, after_id: one of them, not both"));
-    }
+    let side = match (value("after_id"), value("before_id")) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::bad_request("before_id, after_id: one of them, not both"));
+        }
+        (after, None) => Side::After(after.unwrap_or_default().to_owned()),
+        (None, Some(before)) => Side::Before(before.to_owned()),
+    };
     let mut stages = query.iter().filter(|(key, _)| matches!(key.as_str(), "lifecycle" | "lifecycle[]"));
     let has_filter = stages.clone().next().is_some();
-    let ids = if has_filter && !stages.any(|(_, stage)| stage == "active") {
-        Vec::new()
-    } else {
-        ids(hub, caller).await
-    };
-    let (ids, has_more) = page(ids, after, before, most);
-    let (mut data, mut offers) = (Vec::with_capacity(ids.len()), Offers::default());
-    for ids in ids.chunks(PAGE) {
-        {
-            let registry = hub.registry.lock();
-            // A model that is gone since the walk is left out.
-            let found = ids.iter().filter_map(|id| called_model(&registry, caller, id, &mut offers));
-            data.extend(found.map(info));
+    // Taken for short lists, too: the walk goes over all models.
+    let permit = ListPermit::take(hub, caller, most * ID_BYTES)?;
+    let mut part = Part { ids: BTreeSet::new(), side, most };
+    if !has_filter || stages.any(|(_, stage)| stage == "active") {
+        let mut walk = Walk::default();
+        while !walk.is_over() {
+            walk.page(&hub.registry.lock(), caller).into_iter().for_each(|model| part.add(model.id));
+            // Other connections get the thread between two pages.
+            yield_now().await;
         }
-        // Other connections get the thread between two pages.
-        yield_now().await;
     }
-    let first_id = data.first().map(|info| info.id.clone());
-    let last_id = data.last().map(|info| info.id.clone());
-    Ok(HttpResponse::Ok().json(List { data, has_more, first_id, last_id }))
+    let (ids, has_more) = part.finish();
+    let id = |id: Option<&String>| id.map_or_else(|| "null".to_owned(), |id| quote(id));
+    let close =
+        format!(r#"],"has_more":{has_more},"first_id":{},"last_id":{}}}"#, id(ids.first()), id(ids.last()));
+    let mut ids = ids.into_iter();
+    pages_under(hub, caller, (r#"{"data":["#, close.as_str()), Some(permit), move |hub, caller, page| {
+        let (registry, mut offers) = (hub.registry.lock(), Offers::default());
+        // A model that is gone since the walk is left out.
+        let mut models = ids.by_ref().take(PAGE).map(|id| called_model(&registry, caller, &id, &mut offers));
+        models.all(|model| model.is_none_or(|model| page.push(&info(model))));
+        ids.len() > 0
+    })
 }
 
-/// All ids of the list, sorted. A place in it stays valid when models come and go.
-async fn ids(hub: &Hub, caller: &Caller) -> Vec<String> {
-    let (mut walk, mut ids) = (Walk::default(), Vec::new());
-    while !walk.is_over() {
-        ids.extend(walk.page(&hub.registry.lock(), caller).into_iter().map(|model| model.id));
-        yield_now().await;
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+/// The ids that a part of the list begins after or ends before.
+enum Side {
+    After(String),
+    Before(String),
 }
 
-/// At most `most` of the sorted `ids` behind `after`, or right before `before`, and whether there are more in that direction.
-fn page(mut ids: Vec<String>, after: Option<&str>, before: Option<&str>, most: usize) -> (Vec<String>, bool) {
-    if let Some(before) = before {
-        ids.truncate(ids.partition_point(|id| id.as_str() < before));
-        let surplus = ids.len().saturating_sub(most);
-        return (ids.split_off(surplus), surplus > 0);
+/// The `most` ids next to a side, and one more if there are more. The list may be long: no others are kept.
+struct Part {
+    ids: BTreeSet<String>,
+    side: Side,
+    most: usize,
+}
+
+impl Part {
+    fn add(&mut self, id: String) {
+        let is_in = match &self.side {
+            Side::After(after) => id > *after,
+            Side::Before(before) => id < *before,
+        };
+        if is_in && self.ids.insert(id) && self.ids.len() > self.most + 1 {
+            self.drop_farthest();
+        }
     }
-    let begin = after.map_or(0, |after| ids.partition_point(|id| id.as_str() <= after));
-    let mut rest = ids.split_off(begin);
-    let has_more = rest.len() > most;
-    rest.truncate(most);
-    (rest, has_more)
+
+    fn drop_farthest(&mut self) {
+        match self.side {
+            Side::After(_) => self.ids.pop_last(),
+            Side::Before(_) => self.ids.pop_first(),
+        };
+    }
+
+    /// The ids in order, and whether there are more on their far side.
+    fn finish(mut self) -> (Vec<String>, bool) {
+        let has_more = self.ids.len() > self.most;
+        if has_more {
+            self.drop_farthest();
+        }
+        (self.ids.into_iter().collect(), has_more)
+    }
 }
 
 #[cfg(test)]
@@ -153,16 +180,23 @@ mod tests {
 
     #[test]
     fn a_page_is_next_to_its_cursor() {
-        let page = |after, before, most| {
-            let (ids, more) = page(["a", "b", "c", "d"].map(str::to_owned).to_vec(), after, before, most);
+        let part = |side, most| {
+            let mut part = Part { ids: BTreeSet::new(), side, most };
+            for id in ["c", "a", "d", "b", "a", "d"] {
+                part.add(id.to_owned());
+                assert!(part.ids.len() <= most + 1, "{:?}", part.ids);
+            }
+            let (ids, more) = part.finish();
             (ids.concat(), more)
         };
-        assert_eq!(page(None, None, 3), ("abc".to_owned(), true));
-        assert_eq!(page(Some("b"), None, 2), ("cd".to_owned(), false));
-        assert_eq!(page(None, Some("d"), 2), ("bc".to_owned(), true));
-        assert_eq!(page(None, Some("c"), 2), ("ab".to_owned(), false));
+        let after = |id: &str, most| part(Side::After(id.to_owned()), most);
+        let before = |id: &str, most| part(Side::Before(id.to_owned()), most);
+        assert_eq!(after("", 3), ("abc".to_owned(), true));
+        assert_eq!(after("b", 2), ("cd".to_owned(), false));
+        assert_eq!(before("d", 2), ("bc".to_owned(), true));
+        assert_eq!(before("c", 2), ("ab".to_owned(), false));
         // The model at the cursor is gone.
-        assert_eq!(page(Some("bb"), None, 1), ("c".to_owned(), true));
-        assert_eq!(page(Some("z"), None, 1), (String::new(), false));
+        assert_eq!(after("bb", 1), ("c".to_owned(), true));
+        assert_eq!(after("z", 1), (String::new(), false));
     }
 }

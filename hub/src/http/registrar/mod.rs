@@ -234,11 +234,14 @@ async fn drain(
 }
 
 /// The sessions of the caller, of all users for an admin.
-async fn sessions(hub: HubData, caller: Caller) -> HttpResponse {
+async fn sessions(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     let mut before: Option<SessionCursor> = None;
-    pages("[", "]", move || {
-        let page = hub.registry.lock().sessions_before(&caller, before.as_ref(), SESSION_NAMES);
-        before = page.0.last().map(|session| (session.created_at, session.id.as_str().into()));
-        page
+    pages(&hub, &caller, ("[", "]"), move |hub, caller, page| {
+        let (views, more) = hub.registry.lock().sessions_before(caller, before.as_ref(), SESSION_NAMES);
+        for view in &views {
+            page.push(view);
+        }
+        before = views.last().map(|session| (session.created_at, session.id.as_str().into()));
+        more
     })
 }

@@ -139,3 +139,32 @@ fn a_heartbeat_without_a_change_is_not_in_the_feed() {
     let page = registry.feed_page(&admin, &mut cursor, 100);
     assert!(page.llms.is_empty() && page.sessions.is_empty() && !page.more);
 }
+
+/// A page ends by its bytes, whatever the rows' descriptions are: a watcher that does not read holds one page.
+#[test]
+fn a_page_of_the_feed_ends_by_its_bytes() {
+    let mut registry = registry_with(&[("first", None)], PoolPolicy::Members);
+    let first = registry.llms["first"].llm.clone();
+    for number in 0..200 {
+        let description = Some("\u{1}".repeat(if number % 2 == 0 { 4096 } else { 200 }));
+        let row =
+            Llm { name: format!("row-{number:03}"), id: number.to_string(), description, ..first.clone() };
+        registry.put_llm(row, at(1));
+    }
+    let (reader, mut cursor, mut names) = (caller("bob"), FeedCursor::default(), BTreeSet::new());
+    loop {
+        let page = registry.feed_page(&reader, &mut cursor, usize::MAX);
+        let size = serde_json::to_string(&page.llms).unwrap().len();
+        let texts = page.llms.values().flatten().filter_map(|live| live.row.description.as_ref());
+        assert!(
+            texts.clone().all(|text| text.chars().count() <= 257),
+            "a description that is sent again and again"
+        );
+        assert!(size < 68 << 10, "{size} bytes in {} rows", page.llms.len());
+        names.extend(page.llms.into_keys());
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 201);
+}
