@@ -137,6 +137,15 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |_| false, |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
+/// One word of a POSIX shell.
+pub(crate) fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// As `printable`, but keeps line ends and tabs, for a model's answer.
 pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t', |safe, c| write!(safe, "{}", c.escape_unicode()))
@@ -194,6 +203,15 @@ mod tests {
         let shown = json(&serde_json::json!([forged])).unwrap();
         assert!(!shown.contains(|c| is_unsafe(c) && c != '\n'), "{shown:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [forged]);
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, shell) in
+            [("a-b_c/d:1=%@+", "a-b_c/d:1=%@+"), ("", "''"), ("it's $x", r"'it'\''s $x'"), ("a\nb", "'a\nb'")]
+        {
+            assert_eq!(shell_word(word), shell);
+        }
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             let Some(secret) = created["token"].as_str() else {
                 return Err(Failure::failed(format!("the hub at {} made no token", hub.url())));
             };
-            // The public URL, if the hub has one.
-            let url = created["hubUrl"].as_str().unwrap_or(hub.url()).to_owned();
+            // The public URL, if the hub has one. The line is pasted into a shell: a hub's text must be no more than a URL.
+            let public = created["hubUrl"].as_str().filter(|url| is_http_url(url));
+            let url = public.unwrap_or(hub.url()).to_owned();
             if let Some(format) = format {
                 let mut created = created;
                 created["hubUrl"] = json!(url);
@@ -45,7 +46,7 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
                 "This is {user}'s token ({}), shown this once. {user} runs this and pastes it:",
                 text(&created, "id")
             ));
-            let login = format!("virtual-llm login {}", output::printable(&url));
+            let login = format!("virtual-llm login {}", output::shell_word(&url));
             if output::is_terminal() {
                 output::line(login)
             } else {
@@ -80,6 +81,37 @@ fn list(answer: &Value, format: Option<OutputFormat>) -> Outcome {
                 column("AGE", |row| age(row, "createdAt")).droppable(1),
             ]);
             table.print(rows(answer))
+        }
+    }
+}
+
+/// Whether a text is an `http` or `https` URL of visible ASCII characters.
+fn is_http_url(text: &str) -> bool {
+    let scheme = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    scheme.is_some_and(|rest| !rest.is_empty()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The login line is pasted into a shell: a hub cannot add a command or another line to it.
+    #[test]
+    fn only_an_http_url_of_a_hub_is_printed() {
+        for url in ["https://hub.example:8443/llm", "http://[::1]:9090", "https://h/$(id);x'"] {
+            assert!(is_http_url(url), "{url}");
+        }
+        for text in [
+            "",
+            "https://",
+            "h; rm -rf ~",
+            "-x",
+            "file:///etc/passwd",
+            "https://h\nrm x",
+            "https://h x",
+            "https://ü",
+        ] {
+            assert!(!is_http_url(text), "{text:?}");
         }
     }
 }

@@ -373,3 +373,27 @@ async fn aliases_are_set_listed_applied_and_deleted() {
     scene.fails(&["alias", "set", "gpt-*-mini", "echo"], 1, "may end in *").await;
     scene.fails(&["alias", "set", "gpt", "nothing"], 1, "LLM 'nothing' not found").await;
 }
+
+/// The hub finds the name of a chat: a row that another user publishes under an alias's name gets none of its messages.
+#[actix_rt::test]
+async fn a_chat_follows_an_alias_whatever_others_publish() {
+    let scene = Scene::start().await;
+    scene
+        .admin
+        .providers(&json!([{ "name": "echo", "type": "mock", "publish": true, "visibility": "public" }]));
+    let publish = scene.admin.start(&["publish"]);
+    publish.logs("control channel open").await;
+    scene.ok(&["alias", "set", "claude-*", "echo"]).await;
+    let token = scene.ok(&["token", "create", "--user", "mallory"]).await;
+    let mallory = Home::new();
+    mallory.credentials(&scene.url, token.trim());
+    mallory.providers(
+        &json!([{ "name": "claude-haiku", "type": "mock", "publish": true, "visibility": "public" }]),
+    );
+    let squat = mallory.start(&["publish"]);
+    squat.logs("control channel open").await;
+    scene.ok(&["chat-llm", "claude-haiku", "-m", "hello"]).await;
+    let tasks: serde_json::Value =
+        serde_json::from_str(&scene.ok(&["get", "task", "-o", "json"]).await).unwrap();
+    assert_eq!((&tasks[0]["llmName"], tasks.as_array().unwrap().len()), (&json!("echo"), 1), "{tasks}");
+}

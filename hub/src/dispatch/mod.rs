@@ -24,6 +24,7 @@ mod commit;
 mod count;
 mod encode;
 mod end;
+mod ended;
 mod estimate;
 mod event_stream;
 mod failure;

@@ -28,6 +28,8 @@ pub(super) use usage_options::UsageOptions;
 const MAX_MODELS: usize = 16;
 /// Largest `metadata` that is searched for a user's id, in bytes: twice what OpenAI accepts, 16 pairs of 64 and 512 letters.
 const MAX_METADATA: usize = 16 << 10;
+/// Maximum length of the JSON of a `model`, and of the name of a conversation, in bytes: that of 512 escaped characters.
+const MAX_NAME: usize = 512 * 6 + 2;
 
 /// One JSON object in one line of UTF-8, at most 128 levels deep.
 #[derive(Clone)]
@@ -211,6 +213,11 @@ impl RequestBody {
     /// The `model`; of several the last, as JSON readers do. `None` if it is missing, null or empty.
     pub(crate) fn model(&self) -> Result<Option<String>, ApiError> {
         let Some(span) = self.models.last() else { return Ok(None) };
+        let json = &self.text[span.clone()];
+        if json.starts_with(b"\"") && json.len() > MAX_NAME {
+            // Unknown, whatever it is: not copied.
+            return Err(ApiError::model_not_found(&String::from_utf8_lossy(&json[1..MAX_NAME])));
+        }
         let model: Option<String> = serde_json::from_slice(&self.text[span.clone()])
             .map_err(|_| ApiError::bad_request("'model' in the request's body is not a string"))?;
         Ok(model.filter(|model| !model.is_empty()))
@@ -260,14 +267,20 @@ impl RequestBody {
     /// The name that all calls of the conversation have, as JSON.
     pub(crate) fn conversation_name(&self) -> Option<&str> {
         let PromptSpans { cache_key, metadata, conversation, .. } = &self.prompt;
-        let metadata = || self.name_at(metadata).filter(|json| json.len() <= MAX_METADATA);
+        let metadata = || self.text_at(metadata, MAX_METADATA);
         let user = || member(metadata()?, "user_id").filter(|json| is_name(json));
         self.name_at(cache_key).or_else(user).or_else(|| self.name_at(conversation))
     }
 
+    /// The JSON at `span`, if it can name a conversation. A longer one names none: it would be hashed with each call.
     fn name_at(&self, span: &Range<usize>) -> Option<&str> {
+        self.text_at(span, MAX_NAME).filter(|json| is_name(json))
+    }
+
+    fn text_at(&self, span: &Range<usize>, most: usize) -> Option<&str> {
         // The whole text is not checked to be UTF-8 again.
-        std::str::from_utf8(self.text.get(span.clone())?).ok().filter(|json| is_name(json))
+        let json = self.text.get(span.clone()).filter(|json| json.len() <= most)?;
+        std::str::from_utf8(json).ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The live dispatches, and for ten minutes those that ended. Pure: no runtime, no clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +8,9 @@ use tokio::sync::oneshot;
 
 use super::commit::CommitReceipt;
 use super::encode::EventFormat;
+use super::ended::{EndedDispatch, EndedTable};
 use super::response_channel::ResponseChannel;
 use crate::model::UserId;
-
-/// How long ended dispatches are kept. A registrar gives up a result after 60 s.
-const KEEP_ENDED: Duration = Duration::from_mins(10);
-/// Most ended dispatches that are kept, of about 200 bytes each.
-const MAX_ENDED: usize = 16_384;
 
 /// A live dispatch.
 pub(crate) struct DispatchState {
@@ -65,16 +61,7 @@ pub(crate) struct DispatchTable {
     live: HashMap<String, DispatchState>,
     /// Number of live dispatches on sessions by each of their names.
     names: HashMap<Arc<str>, usize>,
-    ended: HashMap<String, EndedDispatch>,
-    /// The ids in `ended`, oldest first, with their times.
-    order: VecDeque<(Duration, String)>,
-}
-
-struct EndedDispatch {
-    user: UserId,
-    session: Option<String>,
-    end: DispatchEnd,
-    receipt: Option<CommitReceipt>,
+    ended: EndedTable,
 }
 
 impl DispatchTable {
@@ -115,15 +102,7 @@ impl DispatchTable {
             }
         }
         let (user, session, receipt) = (state.user.clone(), state.session.clone(), state.receipt.clone());
-        self.ended.insert(id.to_owned(), EndedDispatch { user, session, end, receipt });
-        self.order.push_back((now, id.to_owned()));
-        while let Some((at, oldest)) = self.order.front() {
-            if self.order.len() <= MAX_ENDED && now.saturating_sub(*at) < KEEP_ENDED {
-                break;
-            }
-            self.ended.remove(oldest);
-            self.order.pop_front();
-        }
+        self.ended.insert(id, EndedDispatch { user, session, end, receipt }, now);
         Some(state)
     }
 

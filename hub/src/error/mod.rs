@@ -106,12 +106,12 @@ impl ApiError {
 
     /// The error for an unknown or hidden `name`. `noun` is what it would name, such as `LLM`.
     pub fn not_found(noun: &str, name: &str) -> Self {
-        Self::new(ErrorKind::NotFound, format!("{noun} '{name}' not found"))
+        Self::new(ErrorKind::NotFound, format!("{noun} '{}' not found", shown(name)))
     }
 
     /// The error for a model that a body names, and that is unknown, hidden or another user's than when the call came.
     pub fn model_not_found(model: &str) -> Self {
-        Self::new(ErrorKind::ModelNotFound, format!("model '{model}' not found"))
+        Self::new(ErrorKind::ModelNotFound, format!("model '{}' not found", shown(model)))
     }
 
     /// An internal error. `detail` goes to the log only.
@@ -264,6 +264,14 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         news!(error, "calls without the store", "the hub", "{error}");
         Self::new(ErrorKind::StoreUnavailable, "the hub cannot write to its store now: try again later")
+    }
+}
+
+/// A caller's name in the text of an error: its first 200 characters.
+fn shown(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
+        None => name.into(),
     }
 }
 

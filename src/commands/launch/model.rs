@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wire::ids::encode_uri_component;
 
-use crate::{client::HubClient, config, exit::Failure};
+use crate::{client::HubClient, config, exit::Failure, output};
 
 /// Most names that an error lists.
 const MAX_NAMES: usize = 10;
@@ -57,8 +57,10 @@ pub(super) async fn find(hub: &HubClient, name: &str) -> Result<Abilities, Failu
 /// Error for a name that is not in the list of models.
 fn unknown(url: &str, name: &str, list: &Value) -> Failure {
     let models = list["data"].as_array().into_iter().flatten();
-    let mut names: Vec<_> = models.filter_map(|model| model["id"].as_str()).collect();
+    // A hub's text could forge a line of the error.
+    let mut names: Vec<_> = models.filter_map(|model| model["id"].as_str()).map(output::printable).collect();
     names.sort_unstable();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     let hint = match (config::near_miss(name, &names), names.len()) {
         (Some(near), _) => format!("did you mean '{near}'?"),
         (None, 0) => "it offers none to you".to_owned(),
@@ -108,6 +110,12 @@ mod tests {
         assert!(text("mistral", &[]).ends_with("it offers none to you"));
         let many: Vec<String> = (0..13).map(|n| format!("model-number-{n:02}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for forged in ["qwen\nERROR: token expired, run: x", "q\u{202e}wen\u{1b}[2J"] {
+            for name in ["qwen", "mistral"] {
+                let shown = text(name, &[forged, "glm"]);
+                assert_eq!(output::printable(&shown), shown, "{forged:?} is shown as one line of plain text");
+            }
+        }
         let listed = text("mistral", &many);
         assert!(listed.ends_with("model-number-09 and 3 more"), "{listed}");
     }

@@ -8,6 +8,7 @@ use std::{ffi::OsStr, fmt::Write as _};
 use actors::CredentialsFile;
 
 use super::plan::{Arg, Plan, Setting};
+use crate::output;
 
 /// The commands, in a subshell. `file` has the token; without it, the token is in `MCPD_TOKEN`.
 pub(super) fn script(program: &str, plan: &Plan, file: Option<&CredentialsFile>) -> String {
@@ -63,24 +64,5 @@ fn token(file: Option<&CredentialsFile>) -> String {
 
 /// One word of a POSIX shell.
 fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.into_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, shell) in
-            [("a-b_c/d:1=%@+", "a-b_c/d:1=%@+"), ("", "''"), ("it's $x", r"'it'\''s $x'"), ("a\nb", "'a\nb'")]
-        {
-            assert_eq!(quoted(word.as_ref()), shell);
-        }
-    }
+    output::shell_word(&word.to_string_lossy())
 }

@@ -31,6 +31,19 @@ fn a_body_with_too_many_models_is_refused() {
     assert_eq!(refused.message, "the request's body has 'model' more than 16 times");
 }
 
+/// A name of many megabytes is neither copied nor hashed with a call.
+#[test]
+fn names_that_are_too_long_are_unknown_and_name_no_conversation() {
+    let of = |name: &str| body(&format!(r#"{{"model":"{name}","prompt_cache_key":"{name}","messages":[]}}"#));
+    let escaped = r"\u0061".repeat(512);
+    assert_eq!(of(&escaped).model(), Ok(Some("a".repeat(512))));
+    assert_eq!(of(&escaped).conversation_name(), Some(format!("\"{escaped}\"").as_str()));
+    let long = of(&"é".repeat(1 << 20));
+    let refused = long.model().unwrap_err();
+    assert_eq!(refused.message, format!("model '{}…' not found", "é".repeat(200)));
+    assert_eq!(long.conversation_name(), None);
+}
+
 #[test]
 fn a_body_without_a_model_gets_one() {
     for (text, with) in [
