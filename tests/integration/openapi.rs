@@ -7,7 +7,9 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use serde_json::json;
+use awc::http::Method;
+use serde_json::{Value, json};
+use testkit::http::Http;
 use testkit::skipped;
 use testkit::team::{ADMIN, Team};
 use tokio::process::Command;
@@ -40,15 +42,38 @@ async fn the_document_is_valid_openapi() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Has schemathesis call a hub with the token that `token` returns for a team whose rows answer. Fails with its report if an
-/// answer is not as the document says.
-async fn drive(token: impl AsyncFnOnce(&Team) -> String) {
-    let Some(program) = tool("schemathesis") else { return };
-    let team = Team::start().await;
+/// Makes what `tests/openapi/schemathesis.toml` names, as the user of `token`, and returns the variables that it reads.
+async fn world(team: &Team, token: &str) -> [(&'static str, String); 4] {
     let row =
         json!({ "name": "upstream", "type": "openai", "model": "fake-model", "url": team.backend.url() });
     assert_eq!(team.http.post("/api/v1/llms", &row).await.status, 201);
+    let http = Http::new(&format!("http://127.0.0.1:{}", team.port), token);
+    for alias in ["known-as", "default"] {
+        let target = json!({ "target": "upstream" }).to_string();
+        http.send(Method::PUT, &format!("/api/v1/aliases/{alias}"), Some(target)).await;
+    }
+    http.post("/api/v1/agents", &json!({ "name": "helper", "llmName": "upstream" })).await;
+    let task = json!({ "llm": "upstream", "request": { "messages": [] } });
+    let task = http.post("/api/v1/inference-tasks", &task).await.json();
+    let spare = json!({ "providers": [{ "name": "spare", "type": "openai", "model": "m" }] });
+    let session = http.post("/api/v1/llms/_provider-register", &spare).await.json();
+    // Without a token there is none.
+    let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
+    [
+        ("HUB_TOKEN", token.to_owned()),
+        ("HUB_TASK", text(&task["id"])),
+        ("HUB_SESSION", text(&session["providerSessionId"])),
+        ("HUB_UPSTREAM", team.backend.url()),
+    ]
+}
+
+/// Has schemathesis call a hub with the token that `token` returns. Fails with its report if an answer is not as the document
+/// says.
+async fn drive(token: impl AsyncFnOnce(&Team) -> String) {
+    let Some(program) = tool("schemathesis") else { return };
+    let team = Team::start().await;
     let token = token(&team).await;
+    let world = world(&team, &token).await;
     let url = format!("http://127.0.0.1:{}", team.port);
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/schemathesis.toml");
     let mut command = Command::new(program);
@@ -56,9 +81,10 @@ async fn drive(token: impl AsyncFnOnce(&Team) -> String) {
     command.args(["--url", &url, "--seed", &number("OPENAPI_SEED").unwrap_or(1).to_string()]);
     match number("OPENAPI_SECONDS") {
         Some(seconds) => command.args(["--max-time", &seconds.to_string()]),
-        None => command.args(["--max-examples", "3", "--phases", "coverage,fuzzing"]),
+        None => command.args(["--max-examples", "6", "--phases", "coverage,fuzzing"]),
     };
-    command.current_dir(team.home.path()).env_clear().env("HUB_TOKEN", token).env("HOME", team.home.path());
+    command.current_dir(team.home.path()).env_clear().envs(world).env("HOME", team.home.path());
+    command.env("SCHEMATHESIS_HOOKS", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/hooks.py"));
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{report}{}", String::from_utf8_lossy(&output.stderr));
