@@ -152,7 +152,12 @@ async fn one(hub: HubData, caller: Caller, req: HttpRequest, id: Path<String>) -
 }
 
 /// The model to which a call of `caller` for `id` goes.
-pub(super) fn called_model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
+pub(super) fn called_model(
+    registry: &Registry,
+    caller: &Caller,
+    id: &str,
+    offers: &mut Offers,
+) -> Option<Model> {
     let target = model(registry, caller, registry.called_name(caller, id)?, offers)?;
     Some(Model { id: id.to_owned(), ..target })
 }

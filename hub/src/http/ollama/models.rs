@@ -135,14 +135,14 @@ fn digest(name: &str) -> String {
     random::hex(&Sha256::digest(name))
 }
 
-async fn tags(hub: HubData, caller: Caller) -> HttpResponse {
-    list(hub, caller, |model, name| Some(Tag { modified_at: Some(modified(model)), ..Tag::of(name) }))
+async fn tags(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
+    list(&hub, &caller, |model, name| Some(Tag { modified_at: Some(modified(model)), ..Tag::of(name) }))
 }
 
 /// The models that are awake, which Ollama calls running.
-async fn running(hub: HubData, caller: Caller) -> HttpResponse {
+async fn running(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
     let expires_at = Some(clock::now().plus_millis(FOREVER));
-    list(hub, caller, move |model, name| {
+    list(&hub, &caller, move |model, name| {
         let tag = Tag {
             expires_at,
             size_vram: Some(0),
@@ -154,18 +154,26 @@ async fn running(hub: HubData, caller: Caller) -> HttpResponse {
 }
 
 /// Answers with what `tag` makes of each model and its name with a tag.
-fn list(hub: HubData, caller: Caller, tag: impl Fn(&Model, String) -> Option<Tag> + 'static) -> HttpResponse {
+fn list(
+    hub: &HubData,
+    caller: &Caller,
+    tag: impl Fn(&Model, String) -> Option<Tag> + 'static,
+) -> Result<HttpResponse, ApiError> {
     let mut walk = Walk::default();
-    pages(r#"{"models":["#, "]}", move || {
+    pages(hub, caller, (r#"{"models":["#, "]}"), move |hub, caller, page| {
         let registry = hub.registry.lock();
-        let models = walk.page(&registry, &caller);
-        let tags = models.iter().filter_map(|model| tag(model, tagged(&registry, &caller, &model.id)));
+        let models = walk.page(&registry, caller);
+        let tags = models.iter().filter_map(|model| tag(model, tagged(&registry, caller, &model.id)));
         let mut tags: Vec<_> = tags.collect();
+        drop(registry);
         // A list of one page is sorted.
         if walk.is_over() {
             tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
-        (tags, !walk.is_over())
+        for tag in &tags {
+            page.push(tag);
+        }
+        !walk.is_over()
     })
 }
 
