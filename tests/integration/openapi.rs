@@ -84,6 +84,8 @@ async fn drive(token: impl AsyncFnOnce(&Team) -> String) {
         None => command.args(["--max-examples", "6", "--phases", "coverage,fuzzing"]),
     };
     command.current_dir(team.home.path()).env_clear().envs(world).env("HOME", team.home.path());
+    // Nothing is written beside the hooks.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("SCHEMATHESIS_HOOKS", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/hooks.py"));
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
