@@ -83,11 +83,18 @@ async fn a_resume_that_is_longer_than_its_hello_allows_is_refused() {
 async fn a_long_hello_counts_until_it_is_answered() {
     const TASKS: usize = 100;
     let (hub, session, mut peer) = linked().await;
+    let held = || hub.core().quotas.memory.held();
+    let before = held();
+    let mut idle = Peer::connect(&hub, &session, Link::default()).await;
+    idle.next_frame().await.unwrap();
+    // What each request for a link counts.
+    let of_request = held() - before;
+    drop(idle);
+    eventually("it is returned", async || held() <= before).await;
     let calls: Vec<_> = (0..TASKS).map(|_| call(&hub, chat("hello", false))).collect();
     for _ in 0..TASKS {
         peer.task().await;
     }
-    let held = || hub.core().quotas.memory.held();
     let before = held();
     let mut waiting = Vec::new();
     for _ in 0..5 {
@@ -95,14 +102,15 @@ async fn a_long_hello_counts_until_it_is_answered() {
         newer.next_frame().await.unwrap();
         waiting.push(newer);
     }
-    assert!(held() >= before + 5 * 8 * 1024, "{before} {}", held());
+    assert!(held() >= before + 5 * (of_request + (8 << 10)), "{before} {of_request} {}", held());
     let mut last = waiting.pop().unwrap();
     drop(waiting);
-    // What the registrar has of the tasks: their only piece.
+    // What the registrar has of the tasks: their only piece. The older link ends.
     let tasks = hub.core().dispatches.lock().of_session(&session);
     let tasks = tasks.into_iter().map(|task| (task, [1, wire::link::WINDOW])).collect();
     last.write(Frame::Resume(Resume { tasks }.to_json()).encode()).await;
-    eventually("all are returned", async || held() <= before).await;
+    eventually("the older link has ended", async || held() < before + of_request).await;
+    assert_eq!(held(), before, "the hello counts on");
     calls.iter().for_each(actix_rt::task::JoinHandle::abort);
     hub.stop().await;
 }
