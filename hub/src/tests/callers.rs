@@ -200,7 +200,7 @@ async fn a_failure_after_the_first_comment_ends_the_stream_without_done() {
     let call = infer(&hub, "a", true);
     let (mut answer, task) = futures_util::join!(call.open(), publisher.task());
     answer.until(":").await;
-    publisher.post(&hub, &task, &json!({ "status": 422, "body": { "error": { "message": "no" } } })).await;
+    publisher.post(&hub, &task, &json!({ "status": 409, "body": { "error": { "message": "no" } } })).await;
     assert!(answer.rest().await.ends_with("data: {\"error\":\"no\",\"code\":\"backend_error\"}\n\n"));
     hub.stop().await;
 }

@@ -12,7 +12,6 @@ use wire::Capabilities;
 use wire::row::{Status, Timestamp};
 
 use super::{tagged, untagged};
-use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body;
 use crate::http::list::{ok_json, pages};
@@ -28,8 +27,8 @@ use crate::random;
 const VERSION: &str = r#"{"version":"0.14.0"}"#;
 /// The format, family and architecture of each model. Clients look for the context length under the architecture's name.
 const ARCHITECTURE: &str = "virtual-llm";
-/// Time until a model is unloaded, in milliseconds: a century. Ollama says so of a model that stays.
-const FOREVER: i64 = 100 * 365 * 86_400_000;
+/// When a model is unloaded: in the year 2300. Ollama has such a time for a model that stays.
+const FOREVER: Timestamp = Timestamp(10_413_792_000_000);
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let version_shape: Shape = |_| {
@@ -141,10 +140,9 @@ async fn tags(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
 
 /// The models that are awake, which Ollama calls running.
 async fn running(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError> {
-    let expires_at = Some(clock::now().plus_millis(FOREVER));
-    list(&hub, &caller, move |model, name| {
+    list(&hub, &caller, |model, name| {
         let tag = Tag {
-            expires_at,
+            expires_at: Some(FOREVER),
             size_vram: Some(0),
             context_length: Some(model.context_length.unwrap_or(0)),
             ..Tag::of(name)
