@@ -192,6 +192,8 @@ mod tests {
         let after = |id: &str, most| part(Side::After(id.to_owned()), most);
         let before = |id: &str, most| part(Side::Before(id.to_owned()), most);
         assert_eq!(after("", 3), ("abc".to_owned(), true));
+        assert_eq!(after("", 1), ("a".to_owned(), true));
+        assert_eq!(before("z", 2), ("cd".to_owned(), true));
         assert_eq!(after("b", 2), ("cd".to_owned(), false));
         assert_eq!(before("d", 2), ("bc".to_owned(), true));
         assert_eq!(before("c", 2), ("ab".to_owned(), false));

@@ -34,18 +34,20 @@ fn untranslated(error: AnswerError) -> ApiError {
     ApiError::bad_gateway(error.to_string())
 }
 
-/// The name that `name` stands for: `NAME:latest` for `NAME`, unless an alias has the whole name. Patterns with `*` are
-/// compared with `NAME`, and with `NAME:latest` only if nothing has that.
+/// The name that `name` stands for: `NAME:latest` for `NAME`, unless an alias has the whole name. Patterns are compared with
+/// `NAME` first. What other users have as `NAME` takes no calls of a pattern for `NAME:latest`.
 fn untagged<'a>(registry: &Registry, caller: &Caller, name: &'a str) -> &'a str {
     let Some(plain) = name.strip_suffix(DEFAULT_TAG) else { return name };
+    let is_others = !registry.is_claimed(caller, plain);
+    let is_kept = registry.has_alias(caller, name) || is_others && registry.is_reserved(caller, name);
     let is_known = || registry.called_name(caller, plain).is_some();
-    if registry.exact_alias_target(caller, name).is_none() && is_known() { plain } else { name }
+    if !is_kept && (!is_others || is_known()) { plain } else { name }
 }
 
 /// The name under which Ollama's clients see `name`: with a tag.
 fn tagged(registry: &Registry, caller: &Caller, name: &str) -> String {
     let with_tag = format!("{name}{DEFAULT_TAG}");
-    if name.contains(':') || registry.exact_alias_target(caller, &with_tag).is_some() {
+    if name.contains(':') || registry.has_alias(caller, &with_tag) {
         return name.to_owned();
     }
     with_tag

@@ -72,11 +72,10 @@ pub struct AliasView {
 }
 
 impl Registry {
-    /// What the alias `name`, which is no pattern, stands for in a call of `caller`.
-    pub fn exact_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
+    /// Whether an alias of exactly this name was set for calls of `caller`, be it served or not.
+    pub fn has_alias(&self, caller: &Caller, name: &str) -> bool {
         let scopes = [AliasScope::User(caller.user.clone()), AliasScope::All];
-        let mut exact = scopes.iter().filter_map(|scope| self.aliases.get(scope, name));
-        exact.find(|alias| self.is_alias_served(caller, alias)).map(|alias| alias.target.name.as_str())
+        scopes.iter().any(|scope| self.aliases.get(scope, name).is_some())
     }
 
     fn is_alias_served(&self, caller: &Caller, alias: &Alias) -> bool {

@@ -122,6 +122,18 @@ impl Registry {
             .or_else(|| any.into_iter().find_map(served))
     }
 
+    /// Whether an alias but `*` was set for calls of `caller` for `name`, be it served or not.
+    pub fn is_reserved(&self, caller: &Caller, name: &str) -> bool {
+        self.aliases.matching(&caller.user, name).is_reserved()
+    }
+
+    /// Whether other users' rows, pools and agents of this name get no calls of `caller` for it, since it is the caller's own,
+    /// one of the hub, or reserved by an alias.
+    pub fn is_claimed(&self, caller: &Caller, name: &str) -> bool {
+        let is_own = || self.names.owner(name) == Some(&caller.user) && self.is_callable_name(caller, name);
+        is_own() || self.is_hub_row(caller, name) || self.is_reserved(caller, name)
+    }
+
     /// Whether `name` is a row that the hub serves itself, which only admins create, and `caller` sees it.
     pub(super) fn is_hub_row(&self, caller: &Caller, name: &str) -> bool {
         self.llm(caller, name).is_some_and(|llm| llm.kind == Kind::Public)

@@ -115,6 +115,38 @@ async fn a_tag_is_dropped_unless_an_alias_has_the_whole_name() {
     hub.stop().await;
 }
 
+/// Neither another user's row of the name without its tag nor an absent target takes calls of an alias with a tag.
+#[actix_rt::test]
+async fn what_a_member_publishes_takes_no_calls_of_an_alias_with_a_tag() {
+    let hub = hub().await;
+    let (bob, mallory) = (hub.member("bob").await, hub.member("mallory").await);
+    let mut publisher =
+        Publisher::start(&hub, ADMIN, &[provider("good"), provider("gone")], Some("endpoints")).await;
+    set_alias(&hub, ADMIN, "phi:*", "good").await;
+    set_alias(&hub, ADMIN, "*", "good").await;
+    set_alias(&hub, ADMIN, "mini:latest", "gone").await;
+    let evil = [provider("phi"), provider("mini"), provider("free")];
+    let mut evil = Publisher::start(&hub, &mallory, &evil, Some("endpoints")).await;
+    let call = |token: &str, model: &str| {
+        let body = json!({ "model": model, "messages": hello(), "stream": false });
+        hub.ask_as(token, "POST", "/api/chat").body(body.to_string())
+    };
+    assert_eq!(publisher.serves(&hub, &call(&bob, "phi:latest"), "x").await["llmName"], "good");
+    assert_eq!(publisher.serves(&hub, &call(&bob, "mini:latest"), "x").await["llmName"], "gone");
+    // Names that no alias but `*` has are other users', and a user's own are its own.
+    for (token, model, row) in
+        [(&bob, "free:latest", "free"), (&bob, "phi", "phi"), (&mallory, "phi:latest", "phi")]
+    {
+        assert_eq!(evil.serves(&hub, &call(token, model), "x").await["llmName"], row, "{model}");
+    }
+    let body = json!({ "providers": [provider("good")], "providerSessionId": publisher.session });
+    assert_eq!(hub.register(ADMIN, &body).await.0, 201);
+    assert_eq!(hub.ask("DELETE", "/api/v1/llms/gone").send().await.0, 204);
+    publisher.open(&hub, Some("endpoints")).await;
+    assert_eq!(publisher.serves(&hub, &call(&bob, "mini:latest"), "x").await["llmName"], "good", "by `*`");
+    hub.stop().await;
+}
+
 #[actix_rt::test]
 async fn what_changes_models_is_refused_in_words() {
     let hub = hub().await;
