@@ -1,4 +1,6 @@
 //! Columns of records: their values, written and read in the same way in `SQLite` and in PostgreSQL.
+//!
+//! The conversions of all kinds of values are in one place: hence the length of this file.
 
 use std::borrow::Cow;
 

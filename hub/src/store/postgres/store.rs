@@ -1,4 +1,6 @@
 //! The store and its thread.
+//!
+//! One implementation of a trait with many methods is in one place: hence the length of this file.
 
 use std::future::Future;
 use std::rc::Rc;
