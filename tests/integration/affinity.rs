@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! AFFINITY_BACKENDS=http://127.0.0.1:8081/v1,http://127.0.0.1:8082/v1 \
-//!     cargo test --test integration affinity -- --nocapture
+//!     cargo test --test integration affinity_pool_caches -- --nocapture
 //! ```
 
 #![expect(clippy::cast_precision_loss, reason = "counts of tokens are small")]
@@ -226,8 +226,8 @@ async fn an_affinity_pool_caches_as_well_as_pinned_conversations() {
         );
         match naming {
             Naming::Pinned => pinned = computed,
-            // Conversations that do not stay break the bounds below.
-            Naming::Alternating => assert!(cached < 0.9 && computed > 2.0 * pinned, "{cached} {computed}"),
+            // Conversations that do not stay break the bound below, also where a server keeps more prompts than it has slots.
+            Naming::Alternating => assert!(computed > 1.5 * pinned, "{computed} tokens, pinned {pinned}"),
             Naming::Header | Naming::CacheKey | Naming::Nothing => {
                 assert!(cached >= 0.95, "{naming:?}: {cached}");
                 assert!(computed <= 1.2 * pinned, "{naming:?}: {computed} tokens, pinned {pinned}");
