@@ -22,8 +22,17 @@ pub fn ran(pid: i32) -> Duration {
 
 /// Resident memory in bytes.
 pub fn resident(pid: i32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// Resident memory that is no page of a file, in bytes: what the process itself has written.
+pub fn anonymous(pid: i32) -> u64 {
+    memory(pid, "RssAnon:")
+}
+
+fn memory(pid: i32, kind: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
