@@ -130,7 +130,7 @@ pub(crate) enum NameCommand {
 /// `describe`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe agent helper\n  virtual-llm describe task inf-5d4c…"
+    after_help = "Examples:\n  virtual-llm describe llm qwen\n  virtual-llm describe pool team\n  virtual-llm describe agent helper\n  virtual-llm describe task inf-5d4c…"
 )]
 pub(crate) struct DescribeArgs {
     /// The kind of object
@@ -149,6 +149,9 @@ pub(crate) enum DescribeKind {
     /// An agent
     #[value(alias = "agents")]
     Agent,
+    /// A pool with its members
+    #[value(alias = "pools")]
+    Pool,
     /// An inference task, also one that ended long ago
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,

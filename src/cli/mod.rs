@@ -85,7 +85,7 @@ pub(crate) enum Command {
     Reload,
     /// List LLMs, agents, sessions or tasks
     Get(GetArgs),
-    /// Show all details of one LLM, agent or task
+    /// Show all details of one LLM, agent, pool or task
     Describe(DescribeArgs),
     /// Create a public LLM or an agent at the hub
     #[command(

@@ -33,7 +33,7 @@ _virtual_llm_with_names() {
         *" alias set "*) kind=chat ;;
         *" alias set") return ;;
         *" get name" | *" get names" | *" delete name" | *" name give") kind=name ;;
-        *" get pool" | *" get pools" | *" pool admit" | *" pool remove") kind=pool ;;
+        *" get pool" | *" get pools" | *" describe pool" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
         *" provider") kind=provider ;;
         *) return ;;
@@ -73,7 +73,7 @@ complete -c virtual-llm -n "__virtual_llm_after 'launch \S+'" -f -a "(virtual-ll
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
 complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias"
-complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent task"
+complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent pool task"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"

@@ -1,6 +1,6 @@
-//! `describe`: all data of an LLM, an agent or a task.
+//! `describe`: all data of an LLM, an agent, a pool or a task.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::ids::encode_uri_component;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{DescribeArgs, DescribeKind, GetKind, Global},
     client::HubClient,
-    exit::Outcome,
+    exit::{Failure, Outcome},
     output,
 };
 
@@ -21,13 +21,23 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
     let kind = match args.kind {
         DescribeKind::Llm => GetKind::Llm,
         DescribeKind::Agent => GetKind::Agent,
+        DescribeKind::Pool => return pool(&hub, &args.name).await,
         DescribeKind::Task => return task(&hub, &args.name).await,
     };
     let row = hub.find(&format!("{}/{}", collection(kind), encode_uri_component(&args.name))).await?;
-    let row = row.ok_or_else(|| missing(kind, &args.name))?;
+    let Some(row) = row else {
+        // Callers name pools as they name LLMs.
+        let is_pool = kind == GetKind::Llm && find_pool(&hub, &args.name).await?.is_some();
+        return if is_pool { pool(&hub, &args.name).await } else { Err(missing(kind, &args.name)) };
+    };
     fields(&row)?;
     if kind == GetKind::Llm {
-        pool(&hub, &row).await?;
+        if let Some(text) = waiting_text(&row) {
+            output::line(format!("\n{}", output::printable(&text)))?;
+        }
+        if let Some(pool) = row["poolName"].as_str() {
+            members(&hub, pool, &row["name"]).await?;
+        }
         tasks(&hub, &args.name).await?;
     }
     Ok(())
@@ -132,12 +142,27 @@ fn title(key: &str) -> String {
     title
 }
 
-/// Prints the members of the row's pool.
-async fn pool(hub: &HubClient, row: &Value) -> Outcome {
-    let Some(name) = row["poolName"].as_str() else { return Ok(()) };
-    if let Some(text) = waiting_text(row) {
-        output::line(format!("\n{}", output::printable(&text)))?;
+/// The pool `name`; `None` also at a classic hub, which does not list pools.
+async fn find_pool(hub: &HubClient, name: &str) -> Result<Option<Value>, Failure> {
+    Ok(hub.find(&format!("{}/{}", collection(GetKind::Pool), encode_uri_component(name))).await?)
+}
+
+/// Prints a pool, its members, and the rows that wait to be admitted.
+async fn pool(hub: &HubClient, name: &str) -> Outcome {
+    let pool = find_pool(hub, name).await?.ok_or_else(|| missing(GetKind::Pool, name))?;
+    fields(&json!({ "name": pool["name"], "ownerId": pool["ownerId"] }))?;
+    members(hub, name, &Value::Null).await?;
+    let waiting = pool["waiting"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if waiting.is_empty() {
+        return Ok(());
     }
+    output::line("\nWaiting to be admitted (`virtual-llm pool admit`):")?;
+    let columns = vec![column("NAME", |row| text(row, "name")), column("OWNER", |row| text(row, "ownerId"))];
+    output::lines(Table::new(columns).lines(waiting).into_iter().map(|line| format!("  {line}")))
+}
+
+/// Prints the members of the pool `name`, with a mark at the row named `described`.
+async fn members(hub: &HubClient, name: &str, described: &Value) -> Outcome {
     let Some(pool) = hub.find(&format!("/api/v1/llms/{}/members", encode_uri_component(name))).await? else {
         return Ok(());
     };
@@ -163,7 +188,7 @@ async fn pool(hub: &HubClient, row: &Value) -> Outcome {
         output::line(format!("  {heads}"))?;
     }
     for (line, member) in lines.zip(members) {
-        let mark = if member["name"] == row["name"] { "   ← this row" } else { "" };
+        let mark = if member["name"] == *described { "   ← this row" } else { "" };
         output::line(format!("  {line}{mark}"))?;
     }
     Ok(())

@@ -254,6 +254,13 @@ async fn an_llm_for_another_users_pool_waits_and_both_users_see_it() {
     let pool = alice.run(&["get", "pool"]).await.stdout;
     let cells: Vec<_> = pool.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(cells, ["echoes", "alice", "echo-alice", "echo-bob"], "{pool}");
+    // An LLM of this name is not there: the pool is meant.
+    for kind in ["pool", "llm"] {
+        let described = alice.run(&["describe", kind, "echoes"]).await.stdout;
+        let (members, waiting) = described.split_once("Waiting to be admitted").unwrap();
+        assert!(members.contains("1 of 1 active") && members.contains("echo-alice"), "{described}");
+        assert!(!members.contains("echo-bob") && waiting.contains("echo-bob"), "{described}");
+    }
     let refused = bob.run(&["pool", "admit", "echoes", "echo-bob"]).await;
     assert!(refused.code() == 1 && refused.stderr.contains("for its owner and admins only"), "{refused:?}");
     let admitted = alice.run(&["pool", "admit", "echoes", "echo-bob"]).await;
@@ -262,6 +269,8 @@ async fn an_llm_for_another_users_pool_waits_and_both_users_see_it() {
         let said = bob.run(command).await;
         assert!(said.code() == 0 && !said.stdout.contains("waits"), "{command:?}: {said:?}");
     }
+    let described = alice.run(&["describe", "pool", "echoes"]).await.stdout;
+    assert!(described.contains("2 of 2 active") && !described.contains("Waiting"), "{described}");
     let removed = scene.ok(&["pool", "remove", "echoes", "echo-bob"]).await;
     assert_eq!(removed, "llm/echo-bob no longer serves the pool echoes\n");
     // The registrar logs that an admin has deleted its published LLM.
