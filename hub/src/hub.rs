@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
+use crate::cluster::Cluster;
 use crate::connections;
 use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
@@ -73,6 +74,7 @@ pub(crate) const MISNAMED_PER_SECOND: u32 = 4;
 /// The hub. [`Hub::start`] makes one; routes hold it in an `Arc`.
 pub struct Hub {
     pub(crate) options: HubOptions,
+    pub(crate) cluster: Cluster,
     pub(crate) clock: Clock,
     pub(crate) registry: RankedMutex<Registry, 0>,
     pub(crate) dispatches: RankedMutex<DispatchTable, 1>,
@@ -113,6 +115,7 @@ pub(crate) enum Phase {
 impl Hub {
     pub(crate) fn new(
         options: HubOptions,
+        cluster: Cluster,
         clock: Clock,
         registry: Registry,
         store: Arc<dyn Store>,
@@ -122,6 +125,7 @@ impl Hub {
         let quotas = UserQuotas::new(options.machine.max_memory, watch.machine.clone());
         Self {
             options,
+            cluster,
             clock,
             registry: RankedMutex::new(registry),
             dispatches: RankedMutex::default(),

@@ -9,6 +9,7 @@ mod agents;
 mod auth;
 mod channels;
 mod clock;
+mod cluster;
 mod connections;
 mod dispatch;
 mod error;

@@ -23,6 +23,24 @@ thread_local! {
 
 /// A new id: `prefix-` and 128 random bits in hexadecimal.
 pub fn id(prefix: &str) -> String {
+    let mut id = String::with_capacity(prefix.len() + 33);
+    id.push_str(prefix);
+    push_random(&mut id);
+    id
+}
+
+/// A new id that names a place: `prefix-place-` and 128 random bits in hexadecimal.
+pub fn id_at(prefix: &str, place: &str) -> String {
+    let mut id = String::with_capacity(prefix.len() + place.len() + 34);
+    id.push_str(prefix);
+    id.push('-');
+    id.push_str(place);
+    push_random(&mut id);
+    id
+}
+
+/// A hyphen and 128 random bits in hexadecimal.
+fn push_random(text: &mut String) {
     let random = IDS.with_borrow_mut(|(pool, start)| {
         if *start + 16 > POOL {
             (*pool, *start) = (bytes(), 0);
@@ -32,11 +50,8 @@ pub fn id(prefix: &str) -> String {
         *start += 16;
         random
     });
-    let mut id = String::with_capacity(prefix.len() + 33);
-    id.push_str(prefix);
-    id.push('-');
-    push_hex(&mut id, &random);
-    id
+    text.push('-');
+    push_hex(text, &random);
 }
 
 /// Lower-case hexadecimal.

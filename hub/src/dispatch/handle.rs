@@ -18,10 +18,10 @@ use super::request_body::{RequestBody, UsageOptions};
 use super::response_channel::ResponseChannel;
 use super::table::DispatchState;
 use crate::channels::{Event, SendError};
+use crate::cluster::Route;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::UserId;
-use crate::random;
 use crate::registry::{Candidate, NameRedaction};
 use crate::telemetry::Limit;
 
@@ -104,7 +104,7 @@ impl Dispatch {
             stream: None,
             receipt,
         };
-        let id = random::id("task");
+        let id = hub.cluster.task_id();
         {
             let mut dispatches = hub.dispatches.lock();
             if dispatches.len() >= MAX_LIVE {
@@ -133,6 +133,10 @@ impl Dispatch {
     ) -> Result<(), ApiError> {
         let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
+        if let Route::At(process) = candidate.route {
+            log::debug!("'{}' is served by {process}, to which nothing is sent", candidate.name);
+            return Err(away());
+        }
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
         let data = match payload {
             DispatchPayload::Wake => vec![wake_data(&id, &candidate.name).into()],

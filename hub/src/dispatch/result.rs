@@ -13,6 +13,7 @@ use super::failure::failure;
 use super::piece::ResponsePiece;
 use super::response_body::ResponseBody;
 use super::table::{DispatchEnd, DispatchState, DispatchTable};
+use crate::cluster::Route;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::news::news;
@@ -27,9 +28,9 @@ pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSO
 /// Why a result is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// No such task, or another user's.
+    /// No such task at this process, which is its home, or another user's.
     Unknown,
-    /// The hub ended the task: nobody waits for the result.
+    /// The hub ended the task, or the process that had it is gone: nobody waits for the result.
     Gone,
     /// The task ended with another result, or wants another form.
     Conflict,
@@ -57,9 +58,23 @@ pub(crate) struct ResultSender<'a> {
     pub(crate) session: Option<&'a str>,
     /// The task's id.
     pub(crate) id: &'a str,
+    /// The process that made the id.
+    pub(crate) home: Route,
 }
 
 impl ResultSender<'_> {
+    /// Why a result for a task that this process does not know is rejected. Results are not passed on to other processes
+    /// yet: of those that could be meant, all but this one have ended, or do not serve.
+    fn unknown(&self) -> Rejection {
+        match self.home {
+            Route::Here => Rejection::Unknown,
+            Route::At(home) => {
+                log::debug!("task {}: a result came, and its home {home} is gone", self.id);
+                Rejection::Gone
+            }
+        }
+    }
+
     /// The sender's task, if it is live.
     pub(super) fn live<'t>(&self, dispatches: &'t mut DispatchTable) -> Option<&'t mut DispatchState> {
         dispatches.live(self.user, self.session, self.id)
@@ -73,7 +88,7 @@ impl ResultSender<'_> {
         digest: Option<u64>,
     ) -> Result<Option<CommitReceipt>, Rejection> {
         match dispatches.ended(self.user, self.session, self.id) {
-            None => Err(Rejection::Unknown),
+            None => Err(self.unknown()),
             Some((DispatchEnd::Gone, _)) => Err(Rejection::Gone),
             Some((DispatchEnd::Answered(first), receipt)) if Some(first) == digest => Ok(receipt),
             // A stream cannot be repeated. Any last result of its publisher asks for the commit instead.

@@ -14,6 +14,7 @@ use super::session::Session;
 use super::{Registry, Target, UsageSupport};
 use crate::affinity::Conversation;
 use crate::clock::Now;
+use crate::cluster::Route;
 use crate::model::{Caller, Llm, Upstream};
 use crate::telemetry::CacheCounters;
 
@@ -34,6 +35,8 @@ pub struct Candidate {
     pub pool: Option<String>,
     /// The session that publishes it; none for a public row.
     pub session: Option<String>,
+    /// The process that holds the session's channel.
+    pub route: Route,
     /// Features negotiated on the session's channel.
     pub features: Features,
     pub owner: String,
@@ -167,6 +170,8 @@ impl Registry {
             through: target.through.as_ref().filter(|_| hidden).map(|route| route.agent.clone()),
             pool: entry.llm.pool_name.clone().filter(|_| entry.member),
             session: entry.llm.session.clone(),
+            // No process knows another one's channels yet.
+            route: Route::Here,
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),
             visibility: entry.llm.visibility,

@@ -22,6 +22,7 @@ pub use liveness::Liveness;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
+use crate::cluster::Cluster;
 use crate::connections::{self, ConnectionLimits, ListenerConfig};
 use crate::dispatch;
 use crate::http;
@@ -64,7 +65,10 @@ impl Hub {
         })
     }
 
-    pub(crate) async fn start_on(options: HubOptions, (dir, store): Opened) -> Result<HubHandle, HubError> {
+    pub(crate) async fn start_on(
+        options: HubOptions,
+        (dir, store, cluster): Opened,
+    ) -> Result<HubHandle, HubError> {
         let clock = Clock::start();
         let mut snapshot = store.load().await?;
         let given = options.admin_token.as_deref().map(TokenSecret::written).transpose()?;
@@ -76,26 +80,30 @@ impl Hub {
             .with_limits(options.limits);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
-        let hub = Arc::new(Self::new(options, clock, registry, store, tokens, Arc::new(watch)));
+        let hub = Arc::new(Self::new(options, cluster, clock, registry, store, tokens, Arc::new(watch)));
         tasks::restore(&hub, tasks).await?;
         serve(hub, admin_token)
     }
 }
 
-/// The store and its directory.
-type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>);
+/// The store and its directory, and the process that the hub is in a cluster.
+type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>, Cluster);
 
 async fn open_store(options: &HubOptions) -> Result<Opened, StoreError> {
     let dir = match &options.data {
         DataDir::Memory => None,
         DataDir::Path(path) => Some(Arc::new(HubDir::open(path)?)),
     };
-    let store: Arc<dyn Store> = match (&options.cluster, &dir) {
-        (Some(cluster), _) => Arc::new(PostgresStore::open(cluster).await?),
-        (None, Some(dir)) => Arc::new(SqliteStore::open(dir.clone())?),
-        (None, None) => Arc::new(SqliteStore::in_memory()?),
+    if let Some(cluster) = &options.cluster {
+        let store = PostgresStore::open(cluster).await?;
+        let joined = Cluster::Joined(store.process());
+        return Ok((dir, Arc::new(store), joined));
+    }
+    let store = match &dir {
+        Some(dir) => SqliteStore::open(dir.clone())?,
+        None => SqliteStore::in_memory()?,
     };
-    Ok((dir, store))
+    Ok((dir, Arc::new(store), Cluster::Alone))
 }
 
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {

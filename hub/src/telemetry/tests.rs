@@ -6,6 +6,7 @@ use wire::row::Visibility;
 use wire::task::Endpoint;
 
 use super::*;
+use crate::cluster::Route;
 use crate::error::ErrorKind;
 use crate::model::{Role, TaskStatus};
 use crate::registry::Candidate;
@@ -29,6 +30,7 @@ fn member(name: &str) -> Candidate {
         through: None,
         pool: Some("pool".into()),
         session: Some("sess".into()),
+        route: Route::Here,
         features: Features::CLASSIC,
         owner: "olga".into(),
         visibility: Visibility::Public,

@@ -18,6 +18,7 @@ mod counts;
 mod durable;
 mod echo;
 mod extensions;
+mod homes;
 mod hostile;
 pub(crate) mod http;
 mod interceptor;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 pub(crate) use testkit::wait::eventually;
 
 use super::http::{Ask, ask};
+use crate::cluster::Cluster;
 use crate::hub::Phase;
 use crate::model::{Caller, Role};
 use crate::options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
@@ -57,7 +58,12 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut HubOptions)) -> TestHub {
 
 /// Starts a hub on the store `store`.
 pub(crate) async fn hub_on(store: Arc<dyn Store>) -> TestHub {
-    let handle = Hub::start_on(options(), (None, store)).await.unwrap();
+    hub_in(Cluster::Alone, store).await
+}
+
+/// Starts a hub on the store `store` that is `cluster`.
+pub(crate) async fn hub_in(cluster: Cluster, store: Arc<dyn Store>) -> TestHub {
+    let handle = Hub::start_on(options(), (None, store, cluster)).await.unwrap();
     TestHub { addr: handle.addr(), handle }
 }
 

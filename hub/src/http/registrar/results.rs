@@ -83,7 +83,7 @@ async fn result(
     id: &str,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let from = sender(req, &caller, id);
+    let from = sender(&hub, req, &caller, id);
     // A result that is too large ends its task. One whose body broke off may be sent again.
     let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
         if error.kind == ErrorKind::TooLarge {
@@ -120,9 +120,9 @@ pub(super) async fn submit(
 }
 
 /// The user that sends a result, and its session if the request names one.
-fn sender<'a>(req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
+fn sender<'a>(hub: &Hub, req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
     let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-    ResultSender { user: &caller.user, session, id }
+    ResultSender { user: &caller.user, session, id, home: hub.cluster.home(id) }
 }
 
 pub(super) fn respond(submitted: Result<Accepted, Rejection>) -> Result<HttpResponse, ApiError> {

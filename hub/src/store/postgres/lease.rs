@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connection::{Failure, Session};
 use super::schema::LOCK;
-use crate::random;
+use crate::cluster::Process;
 use crate::store::StoreError;
 use crate::store::columns::{StoredRow, Value};
 
@@ -14,16 +14,14 @@ pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// The lease of one process of a hub.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
-    /// The hub's id (`--hub-id`).
-    hub: String,
-    /// Made for each process: a newer one of the same hub ends the lease of the older.
-    boot: String,
+    /// A newer process of the same hub ends the lease of the older.
+    process: Process,
 }
 
 impl Lease {
-    /// Takes the lease for the hub `hub`. An older process of the same hub loses its own; another hub's is respected.
-    pub(super) async fn take(session: &Session, hub: &str) -> Result<Self, StoreError> {
-        let lease = Self { hub: hub.to_owned(), boot: random::id("boot") };
+    /// Takes the lease for `process`. An older process of the same hub loses its own; another hub's is respected.
+    pub(super) async fn take(session: &Session, process: Process) -> Result<Self, StoreError> {
+        let lease = Self { process };
         lease.write(session).await.map_err(Failure::into_error)?;
         Ok(lease)
     }
@@ -32,7 +30,7 @@ impl Lease {
         session.batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
         let sql = "SELECT id, ceil(extract(epoch FROM until - now()))::bigint AS seconds
             FROM hubs WHERE id <> $1 AND until > now() LIMIT 1";
-        if let Some(row) = session.query(sql, &[(&self.hub).into()]).await?.first() {
+        if let Some(row) = session.query(sql, &[self.process.hub().into()]).await?.first() {
             let other = || Ok::<_, StoreError>((row.field::<String>("id")?, row.field::<i64>("seconds")?));
             let (other, seconds) = other().map_err(Failure::Broken)?;
             session.batch("ROLLBACK").await?;
@@ -45,7 +43,10 @@ impl Lease {
             ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, until = excluded.until, version = excluded.version,
                 started_at = now()";
         session
-            .execute(sql, &[(&self.hub).into(), (&self.boot).into(), env!("CARGO_PKG_VERSION").into()])
+            .execute(
+                sql,
+                &[self.process.hub().into(), self.process.boot().into(), env!("CARGO_PKG_VERSION").into()],
+            )
             .await?;
         session.batch("COMMIT").await
     }
@@ -71,14 +72,14 @@ impl Lease {
     }
 
     fn key(&self) -> [Value<'_>; 2] {
-        [(&self.hub).into(), (&self.boot).into()]
+        [self.process.hub().into(), self.process.boot().into()]
     }
 
     /// The error of a hub without its lease.
     pub(super) fn lost(&self) -> StoreError {
         StoreError::Unavailable(format!(
             "another process has taken over the database from this hub ('{}')",
-            self.hub
+            self.process.hub()
         ))
     }
 }

@@ -19,6 +19,7 @@ use super::schema::migrate;
 use super::tls::Verified;
 use super::writer::{Job, Pending, SharedConnection, Writer};
 use super::{address, tasks};
+use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
@@ -32,6 +33,8 @@ use crate::store::{
 
 /// The store in a database, which this hub alone writes while it has the lease.
 pub struct PostgresStore {
+    /// The process that has the lease.
+    process: Process,
     /// `None` only while it is dropped.
     jobs: Option<mpsc::UnboundedSender<Job>>,
     /// Number of jobs in the queue.
@@ -46,7 +49,9 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Opens the database: brings it to the newest schema and takes the lease.
     pub async fn open(options: &ClusterOptions) -> Result<Self, StoreError> {
-        let config = address::parse(options.database_url.reveal(), &options.hub_id)?;
+        let process = Process::start(&options.hub_id)
+            .ok_or_else(|| StoreError::Database("a hub's id is 1 to 16 of a-z and 0-9".into()))?;
+        let config = address::parse(options.database_url.reveal(), process.hub())?;
         let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
         let connection = move || Connection::new(config.clone(), tls.clone());
         let (jobs, queue) = mpsc::unbounded_channel();
@@ -55,11 +60,11 @@ impl PostgresStore {
         let probes = Arc::<Mutex<Probes>>::default();
         let (opened, is_open) = oneshot::channel();
         let (losing, lost) = watch::channel(None);
-        let (cluster, hub) = (options.cluster.clone(), options.hub_id.clone());
+        let cluster = options.cluster.clone();
         let parts = (waiting.clone(), coalescer.clone(), probes.clone());
         let run = async move || {
             let mut upkeep = connection();
-            let lease = match open(&mut upkeep, &cluster, &hub).await {
+            let lease = match open(&mut upkeep, &cluster, process).await {
                 Ok(lease) => lease,
                 Err(error) => return drop(opened.send(Err(error))),
             };
@@ -95,7 +100,12 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), lost })
+        Ok(Self { process, jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), lost })
+    }
+
+    /// The process that has the lease.
+    pub fn process(&self) -> Process {
+        self.process
     }
 
     fn send<T: Send + 'static>(
@@ -151,10 +161,10 @@ impl PostgresStore {
 }
 
 /// Opens the database and takes the lease.
-async fn open(connection: &mut Connection, cluster: &str, hub: &str) -> Result<Lease, StoreError> {
+async fn open(connection: &mut Connection, cluster: &str, process: Process) -> Result<Lease, StoreError> {
     let session = connection.session().await?;
     migrate(&session, cluster).await?;
-    Lease::take(&session, hub).await
+    Lease::take(&session, process).await
 }
 
 /// Renews the lease until it has ended, and tells that. While the database is away it may end only by another hub.

@@ -21,7 +21,8 @@ use crate::model::UserId;
 /// Passes an answer of `user` to its caller, and tells the registrar what was decided.
 pub(super) async fn pass_on(hub: Arc<Hub>, user: UserId, session: String, kind: BodyKind, pieces: Pieces) {
     let (link, task) = (pieces.link.clone(), pieces.task.clone());
-    let from = ResultSender { user: &user, session: Some(&session), id: &task };
+    let home = hub.cluster.home(&task);
+    let from = ResultSender { user: &user, session: Some(&session), id: &task, home };
     let answered = match kind {
         BodyKind::Events => respond(accept_events(&hub, from, pieces).await),
         BodyKind::Json => match assemble(&hub, from, pieces).await {
