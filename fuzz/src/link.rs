@@ -33,7 +33,7 @@ pub fn link(bytes: &[u8]) {
         end.check();
         rest = more;
     }
-    end.link.detach();
+    end.link.disconnect();
     assert!(end.link.next_frame().is_none(), "a frame without a connection");
 }
 
@@ -70,7 +70,7 @@ impl End {
         let encoded = frame.encode();
         assert_eq!(Frame::decode(&encoded), Ok(Some(frame.clone())));
         if self.receive(frame).is_err() {
-            self.link.detach();
+            self.link.disconnect();
         }
     }
 
@@ -86,11 +86,11 @@ impl End {
             }
             Received::Hello(json) if !self.is_hub => {
                 let hello = Hello::parse(&json).ok_or(Violation::Hello)?;
-                self.attach(&hello.tasks)?;
+                self.resume(&hello.tasks)?;
             }
             Received::Resume(json) if self.is_hub => {
                 let resume = Resume::parse(&json).ok_or(Violation::Hello)?;
-                self.attach(&resume.tasks)?;
+                self.resume(&resume.tasks)?;
             }
             Received::Taken { task, .. } | Received::Cancelled(task) if !self.is_hub => {
                 self.unread.remove(&task);
@@ -102,8 +102,8 @@ impl End {
         Ok(())
     }
 
-    fn attach(&mut self, tables: &wire::link::Tables) -> Result<(), Violation> {
-        for task in self.link.attach(tables)? {
+    fn resume(&mut self, tables: &wire::link::Tables) -> Result<(), Violation> {
+        for task in self.link.resume(tables)? {
             assert!(!self.link.knows(&task));
             self.unread.remove(&task);
         }

@@ -185,7 +185,7 @@ async fn link(connection: &mut Connection, request: &Request, state: &State) -> 
         out.clear();
         tokio::select! {
             read = read.read_buf(&mut input) => if read? == 0 { return Ok(()) },
-            command = commands.recv(), if link.is_attached() => match command {
+            command = commands.recv(), if link.is_carried() => match command {
                 Some(Command::Going(going)) => link.send_control(&Frame::Going(going)),
                 Some(Command::Task(id, data)) => {
                     link.push(&id, BodyKind::Json, data.into());
@@ -212,7 +212,7 @@ async fn link(connection: &mut Connection, request: &Request, state: &State) -> 
 fn take(bytes: &Bytes, link: &mut Link, (number, state): (usize, &State)) {
     match link.receive(Frame::decode(bytes).unwrap().unwrap()).unwrap() {
         Received::Resume(json) => {
-            link.attach(&Resume::parse(&json).unwrap().tasks).unwrap();
+            link.resume(&Resume::parse(&json).unwrap().tasks).unwrap();
         }
         Received::Beat(beat, body) => {
             state.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());

@@ -151,7 +151,7 @@ fn a_small_piece_does_not_keep_the_block_in_which_it_came() {
     let links = Links::default();
     let (link, connection) = resumed(&links);
     let mut peer = Link::default();
-    peer.attach(&Tables::default()).unwrap();
+    peer.resume(&Tables::default()).unwrap();
     peer.push("t0", BodyKind::Events, Bytes::from_static(b"data: 1\n\n"));
     let frame = peer.next_frame().unwrap();
     let block = Bytes::from([&frame[..], &vec![0; 60 << 10]].concat());

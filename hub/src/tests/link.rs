@@ -90,7 +90,7 @@ async fn a_task_continues_on_the_next_link_of_its_session() {
     peer.flush().await;
     let Peer { mut link, socket, .. } = peer;
     drop(socket);
-    link.detach();
+    link.disconnect();
     let mut peer = Peer::open(&hub, &session, link).await;
     assert!(peer.hello.tasks.contains_key(&task), "{:?}", peer.hello);
     peer.answer(&task, BodyKind::Json, &RESULT[20..]).await;
@@ -226,7 +226,7 @@ async fn a_channel_that_is_refused_leaves_the_link_of_its_session() {
     assert_eq!(status, 404);
     let Peer { mut link, socket, .. } = peer;
     drop(socket);
-    link.detach();
+    link.disconnect();
     let mut peer = Peer::open(&hub, &session, link).await;
     assert!(peer.hello.tasks.contains_key(&task), "{:?}", peer.hello);
     peer.answer(&task, BodyKind::Json, RESULT).await;

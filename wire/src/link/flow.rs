@@ -193,7 +193,7 @@ impl Outgoing {
     }
 
     /// Sends again on a new connection what the peer does not have: it has `received` pieces.
-    pub(super) fn reattach(&mut self, received: u64, granted: u64) {
+    pub(super) fn resume(&mut self, received: u64, granted: u64) {
         self.granted = self.granted.max(granted);
         self.drop_taken(received);
         self.unsent = 0;

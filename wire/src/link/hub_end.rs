@@ -45,7 +45,7 @@ impl HubEnd {
     /// Takes the link from the connection that carries it.
     pub fn release(&mut self) {
         self.carrier = 0;
-        self.link.detach();
+        self.link.disconnect();
     }
 
     /// Whether the connection carries the link.
@@ -63,7 +63,7 @@ impl HubEnd {
     pub fn resume(&mut self, connection: u64, tables: &Tables) -> Result<Vec<Arc<str>>, Violation> {
         self.link.check(tables)?;
         self.release();
-        let lost = self.link.attach(tables)?;
+        let lost = self.link.resume(tables)?;
         self.carrier = connection;
         self.link.tell(tables);
         Ok(lost)

@@ -27,7 +27,7 @@ pub struct Link {
     grants: VecDeque<Arc<str>>,
     /// Frames that are sent before credit and pieces.
     control: Control,
-    is_attached: bool,
+    is_carried: bool,
 }
 
 /// The two bodies of a task: to the peer and from it.
@@ -112,8 +112,8 @@ impl Link {
     }
 
     /// Whether a connection carries the link, and both ends have greeted.
-    pub fn is_attached(&self) -> bool {
-        self.is_attached
+    pub fn is_carried(&self) -> bool {
+        self.is_carried
     }
 
     /// Number of tasks that have a piece to send now.
@@ -173,7 +173,7 @@ impl Link {
     /// Takes a frame of the peer.
     pub fn receive(&mut self, frame: Frame<'_>) -> Result<Received, Violation> {
         let is_greeting = matches!(frame, Frame::Hello(_) | Frame::Resume(_));
-        if is_greeting == self.is_attached {
+        if is_greeting == self.is_carried {
             return Err(Violation::Hello);
         }
         Ok(match frame {
@@ -219,7 +219,7 @@ impl Link {
         let Some((name, _)) = self.tasks.get_key_value(task) else { return };
         let name = name.clone();
         let Some(state) = self.tasks.get_mut(task) else { return };
-        if self.is_attached && !state.has_turn && state.outgoing.is_ready() {
+        if self.is_carried && !state.has_turn && state.outgoing.is_ready() {
             state.has_turn = true;
             self.turn.push_back(name);
         }
@@ -230,7 +230,7 @@ impl Link {
         let Some((name, _)) = self.tasks.get_key_value(task) else { return };
         let name = name.clone();
         let Some(state) = self.tasks.get_mut(task) else { return };
-        if self.is_attached && !state.has_grant {
+        if self.is_carried && !state.has_grant {
             state.has_grant = true;
             self.grants.push_back(name);
         }
@@ -259,8 +259,8 @@ impl Link {
 
     /// Notes that the connection broke. Frames that were not pieces are dropped: the tables of the next connection say
     /// the same.
-    pub fn detach(&mut self) {
-        self.is_attached = false;
+    pub fn disconnect(&mut self) {
+        self.is_carried = false;
         self.control.clear();
         self.turn.clear();
         self.grants.clear();
@@ -287,22 +287,22 @@ impl Link {
     }
 
     /// Goes on with a peer that has `tables`, on a new connection. The tasks that it does not know are removed and returned.
-    pub fn attach(&mut self, tables: &Tables) -> Result<Vec<Arc<str>>, Violation> {
-        if self.is_attached {
+    pub fn resume(&mut self, tables: &Tables) -> Result<Vec<Arc<str>>, Violation> {
+        if self.is_carried {
             return Err(Violation::Hello);
         }
         self.check(tables)?;
         let mut lost = Vec::new();
         for (task, state) in &mut self.tasks {
             match tables.get(&**task) {
-                Some(&[received, granted]) => state.outgoing.reattach(received, granted),
+                Some(&[received, granted]) => state.outgoing.resume(received, granted),
                 None => lost.push(task.clone()),
             }
         }
         for task in &lost {
             self.tasks.remove(task);
         }
-        self.is_attached = true;
+        self.is_carried = true;
         let ready = self.tasks.iter_mut().filter(|(_, state)| state.outgoing.is_ready());
         for (task, state) in ready {
             state.has_turn = true;

@@ -204,7 +204,7 @@ impl LinkChannel {
     fn hello(&mut self, json: &[u8]) -> Result<(), &'static str> {
         let hello = Hello::parse(json).ok_or("the hub's hello is invalid")?;
         let mut link = self.state.link.borrow_mut();
-        let lost = link.attach(&hello.tasks).map_err(|_| "the hub's hello is against the rules")?;
+        let lost = link.resume(&hello.tasks).map_err(|_| "the hub's hello is against the rules")?;
         let resume = Resume { tasks: link.tables() };
         link.send_control(&Frame::Resume(resume.to_json()));
         drop(link);
@@ -263,7 +263,7 @@ impl Drop for LinkChannel {
         }
         drop(policy);
         if self.state.connection.get() == self.connection {
-            self.state.detach();
+            self.state.disconnected();
         }
     }
 }

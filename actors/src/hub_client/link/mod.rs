@@ -149,8 +149,8 @@ impl LinkState {
     }
 
     /// Notes that the connection broke. Without a new one, answers fail after [`GIVE_UP_AFTER`].
-    fn detach(self: &Rc<Self>) {
-        self.link.borrow_mut().detach();
+    fn disconnected(self: &Rc<Self>) {
+        self.link.borrow_mut().disconnect();
         self.is_connected.set(false);
         self.is_going.set(false);
         self.beats.disconnected();

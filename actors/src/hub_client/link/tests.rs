@@ -12,7 +12,7 @@ fn task() -> TaskId {
 /// A link whose hub knows `t`.
 fn state() -> LinkState {
     let state = LinkState::default();
-    state.link.borrow_mut().attach(&[("t".to_owned(), [0, WINDOW])].into()).unwrap();
+    state.link.borrow_mut().resume(&[("t".to_owned(), [0, WINDOW])].into()).unwrap();
     state
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn open(
     // Its answers come by POST from now on.
     hub.links.remove(session);
     let (events, guard) =
-        attach(&hub, &caller, session, &stream_id, offered).map_err(|UnknownSession| not_found())?;
+        open_channel(&hub, &caller, session, &stream_id, offered).map_err(|UnknownSession| not_found())?;
     let hello = hello(offered.is_some(), &stream_id).map_err(ApiError::internal)?;
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
@@ -74,7 +74,7 @@ pub(super) async fn open(
 
 /// Opens the channel of a session, and sends again what may be lost with an older one. `offered` are the features that the
 /// registrar named. The channel closes with the guard.
-pub(super) fn attach(
+pub(super) fn open_channel(
     hub: &Arc<Hub>,
     caller: &Caller,
     session: &str,

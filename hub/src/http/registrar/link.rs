@@ -35,7 +35,7 @@ use wire::link::{BodyKind, Frame, MAX_PIECE, Resume, SUBPROTOCOL};
 use answers::{Pieces, pass_on};
 use beats::Beat;
 
-use super::channel::{ChannelGuard, attach};
+use super::channel::{ChannelGuard, open_channel};
 use crate::channels::Receiver;
 use crate::connections::Connection;
 use crate::error::ApiError;
@@ -275,7 +275,7 @@ impl LinkConnection {
         self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
         self.max_input = MAX_FROM_REGISTRAR;
         self.greeting = BytesPermit::default();
-        let opened = attach(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
+        let opened = open_channel(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
         Ok(())
     }

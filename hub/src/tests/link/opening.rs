@@ -81,7 +81,7 @@ async fn a_revoked_token_ends_its_link_and_the_answers_on_it() {
     let codec = ws::Codec::new().client_mode().max_size(MAX_FRAME);
     let mut peer = Peer { socket, input, codec, link: Link::default(), hello: Hello::default() };
     peer.next_frame().await.unwrap();
-    peer.link.attach(&Hello::default().tasks).unwrap();
+    peer.link.resume(&Hello::default().tasks).unwrap();
     peer.write(Frame::Resume(Resume::default().to_json()).encode()).await;
     hub.until_status("al", "active").await;
     let ask = hub.ask("POST", "/v1/chat/completions").body(chat("hello", true));

@@ -75,7 +75,7 @@ impl Peer {
         let hello = peer.next_frame().await.unwrap();
         let Some(Frame::Hello(json)) = Frame::decode(&hello).unwrap() else { panic!("{hello:?}") };
         peer.hello = Hello::parse(&json).unwrap();
-        peer.link.attach(&peer.hello.tasks).unwrap();
+        peer.link.resume(&peer.hello.tasks).unwrap();
         let resume = Resume { tasks: peer.link.tables() };
         peer.link.send_control(&Frame::Resume(resume.to_json()));
         peer.flush().await;

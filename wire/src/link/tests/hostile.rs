@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::link::{BodyKind, Credit, Frame, Link, MAX_PIECE, Piece, Tables, Violation, WINDOW};
 
 /// An end whose peer has greeted, and has no task.
-fn attached() -> Link {
+fn carried() -> Link {
     let mut link = Link::default();
-    link.attach(&Tables::default()).unwrap();
+    link.resume(&Tables::default()).unwrap();
     link
 }
 
@@ -29,7 +29,7 @@ fn credit(granted: u64, taken: u64) -> Frame<'static> {
 
 #[test]
 fn credit_for_a_peer_that_reads_nothing_waits_once_for_each_task() {
-    let mut link = attached();
+    let mut link = carried();
     for (task, seq) in ["t", "u"].into_iter().flat_map(|task| (0..1000).map(move |seq| (task, seq))) {
         feed(&mut link, task, seq);
     }
@@ -44,7 +44,7 @@ fn credit_for_a_peer_that_reads_nothing_waits_once_for_each_task() {
 
 #[test]
 fn tasks_that_have_ended_leave_nothing_in_a_queue() {
-    let mut link = attached();
+    let mut link = carried();
     for number in 0..1000 {
         let task = if number % 2 == 0 { "t".to_owned() } else { format!("t{number}") };
         feed(&mut link, &task, 0);
@@ -63,7 +63,7 @@ fn tasks_that_have_ended_leave_nothing_in_a_queue() {
 fn credit_beyond_the_window_is_a_violation() {
     const COST: u64 = MAX_PIECE as u64 + 64;
     let begun = || {
-        let mut link = attached();
+        let mut link = carried();
         link.push("t", BodyKind::Events, vec![0; 1 << 20].into());
         assert_eq!(sent(&mut link).len(), 3);
         link
@@ -79,9 +79,9 @@ fn credit_beyond_the_window_is_a_violation() {
         let expected = if is_allowed { None } else { Some(Violation::BeyondWindow) };
         assert_eq!(begun().receive(credit(granted, taken)).err(), expected, "{granted} {taken}");
         let mut link = begun();
-        link.detach();
+        link.disconnect();
         let tables = [("t".to_owned(), [taken, granted])].into();
-        assert_eq!(link.attach(&tables).err(), expected, "{granted} {taken} in a table");
+        assert_eq!(link.resume(&tables).err(), expected, "{granted} {taken} in a table");
     }
     // An older frame that comes late.
     let mut link = begun();

@@ -10,7 +10,7 @@ use crate::link::{
 fn two_ends(answered: usize) -> (HubEnd, u64, Link) {
     let (mut hub, mut registrar) = (HubEnd::default(), Link::default());
     let (connection, tables) = hub.connect();
-    registrar.attach(&tables).unwrap();
+    registrar.resume(&tables).unwrap();
     hub.resume(connection, &registrar.tables()).unwrap();
     hub.push("t", BodyKind::Json, Bytes::from_static(b"{}"));
     hub.finish("t");
@@ -41,10 +41,10 @@ fn to_hub(registrar: &mut Link, hub: &mut HubEnd, connection: u64) -> Vec<usize>
 #[test]
 fn a_task_that_ended_between_hello_and_resume_is_cancelled() {
     let (mut hub, _, mut registrar) = two_ends(100);
-    registrar.detach();
+    registrar.disconnect();
     let (connection, tables) = hub.connect();
     hub.cancel("t");
-    registrar.attach(&tables).unwrap();
+    registrar.resume(&tables).unwrap();
     hub.resume(connection, &registrar.tables()).unwrap();
     let told = to_registrar(&mut hub, connection, &mut registrar);
     assert_eq!(told, [Received::Cancelled("t".into())]);
@@ -54,12 +54,12 @@ fn a_task_that_ended_between_hello_and_resume_is_cancelled() {
 fn credit_that_was_granted_between_hello_and_resume_is_not_lost() {
     let (mut hub, older, mut registrar) = two_ends(2 << 20);
     let lengths = to_hub(&mut registrar, &mut hub, older);
-    registrar.detach();
+    registrar.disconnect();
     let (connection, tables) = hub.connect();
     for length in lengths {
         hub.consumed("t", length);
     }
-    registrar.attach(&tables).unwrap();
+    registrar.resume(&tables).unwrap();
     hub.resume(connection, &registrar.tables()).unwrap();
     to_registrar(&mut hub, connection, &mut registrar);
     assert!(!to_hub(&mut registrar, &mut hub, connection).is_empty(), "no credit");
@@ -88,8 +88,8 @@ fn a_connection_carries_nothing_before_its_resume() {
     assert!(hub.next_frame(newer).is_none());
     assert!(hub.next_frame(older).is_some());
     hub.resume(newer, &Tables::default()).unwrap();
-    assert!(!hub.disconnect(older) && hub.is_attached());
-    assert!(hub.disconnect(newer) && !hub.is_attached());
+    assert!(!hub.disconnect(older) && hub.is_carried());
+    assert!(hub.disconnect(newer) && !hub.is_carried());
 }
 
 #[test]

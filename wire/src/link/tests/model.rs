@@ -146,7 +146,7 @@ impl World {
     /// Opens a connection; the hub says hello on it.
     fn connect(&mut self) {
         self.waits = false;
-        self.registrar.detach();
+        self.registrar.disconnect();
         let (number, tasks) = self.hub.connect();
         let hello = Frame::Hello(Hello { tasks, ..Hello::default() }.to_json()).encode();
         self.connections.push_back(Connection {
@@ -214,7 +214,7 @@ impl World {
                     self.deliver(to_hub);
                 }
             }
-            Step::Beat if self.waits || !self.registrar.is_attached() => (),
+            Step::Beat if self.waits || !self.registrar.is_carried() => (),
             Step::Beat => {
                 (self.beats, self.waits) = (self.beats + 1, true);
                 let body = Bytes::from(self.beats.to_string());
@@ -349,7 +349,7 @@ impl World {
             }
             Received::Going(going) => assert_eq!(going, GOING),
             Received::Hello(json) => {
-                for lost in self.registrar.attach(&Hello::parse(&json).unwrap().tasks).unwrap() {
+                for lost in self.registrar.resume(&Hello::parse(&json).unwrap().tasks).unwrap() {
                     self.cancelled.insert(number(&lost));
                 }
                 let resume = Resume { tasks: self.registrar.tables() };
@@ -423,8 +423,8 @@ fn an_acknowledgement_of_what_was_not_sent_again_is_none_against_the_rules() {
     let (mut hub, mut registrar) = two_ends();
     registrar.push("t", BodyKind::Events, vec![0; 200 << 10].into());
     carry(&mut registrar, &mut hub);
-    registrar.detach();
-    registrar.attach(&[("t".to_owned(), [1, WINDOW])].into()).unwrap();
+    registrar.disconnect();
+    registrar.resume(&[("t".to_owned(), [1, WINDOW])].into()).unwrap();
     let credit = |taken| Frame::Credit { task: "t", credit: crate::link::Credit { granted: 0, taken } };
     assert!(registrar.receive(credit(3)).is_ok());
     let sent: Vec<_> = std::iter::from_fn(|| registrar.next_frame()).collect();
@@ -436,8 +436,8 @@ fn an_acknowledgement_of_what_was_not_sent_again_is_none_against_the_rules() {
 
 fn two_ends() -> (Link, Link) {
     let (mut hub, mut registrar) = (Link::default(), Link::default());
-    registrar.attach(&hub.tables()).unwrap();
-    hub.attach(&registrar.tables()).unwrap();
+    registrar.resume(&hub.tables()).unwrap();
+    hub.resume(&registrar.tables()).unwrap();
     (hub, registrar)
 }
 
@@ -489,10 +489,10 @@ fn an_acknowledgement_of_what_was_not_sent_is_a_violation() {
     let credit = |taken| Frame::Credit { task: "t", credit: crate::link::Credit { granted: 0, taken } };
     assert_eq!(hub.receive(credit(4)), Err(Violation::NotSent));
     assert!(hub.receive(credit(3)).is_ok());
-    hub.detach();
+    hub.disconnect();
     for received in [2, 4] {
         let tables = [("t".to_owned(), [received, WINDOW])].into();
-        assert_eq!(hub.attach(&tables), Err(Violation::NotSent), "{received}");
+        assert_eq!(hub.resume(&tables), Err(Violation::NotSent), "{received}");
     }
 }
 
@@ -502,10 +502,10 @@ fn the_hub_learns_which_tasks_a_registrar_lost() {
     let (mut hub, mut registrar) = two_ends();
     hub.push("t", BodyKind::Json, Bytes::from_static(b"{}"));
     carry(&mut hub, &mut registrar);
-    hub.detach();
+    hub.disconnect();
     let mut registrar = Link::default();
-    registrar.attach(&hub.tables()).unwrap();
-    assert_eq!(hub.attach(&registrar.tables()), Ok(vec!["t".into()]));
+    registrar.resume(&hub.tables()).unwrap();
+    assert_eq!(hub.resume(&registrar.tables()), Ok(vec!["t".into()]));
     assert!(!hub.knows("t") && hub.next_frame().is_none());
 }
 
