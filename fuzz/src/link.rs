@@ -85,11 +85,11 @@ impl End {
                 self.unread.entry(task).or_default().push_back(piece.bytes.len());
             }
             Received::Hello(json) if !self.is_hub => {
-                let hello = Hello::parse(&json).ok_or(Violation::Hello)?;
+                let hello = Hello::parse(&json).ok_or(Violation::NotGreeted)?;
                 self.resume(&hello.tasks)?;
             }
             Received::Resume(json) if self.is_hub => {
-                let resume = Resume::parse(&json).ok_or(Violation::Hello)?;
+                let resume = Resume::parse(&json).ok_or(Violation::NotGreeted)?;
                 self.resume(&resume.tasks)?;
             }
             Received::Taken { task, .. } | Received::Cancelled(task) if !self.is_hub => {
@@ -97,7 +97,7 @@ impl End {
             }
             Received::Superseded if !self.is_hub => (),
             Received::Credit(_) | Received::Nothing => (),
-            _ => return Err(Violation::Hello),
+            _ => return Err(Violation::WrongEnd),
         }
         Ok(())
     }

@@ -234,7 +234,7 @@ impl SessionLink {
             | Received::Cancelled(_)
             | Received::Hello(_)
             | Received::Resume(_)
-            | Received::Superseded => Err(Violation::Hello),
+            | Received::Superseded => Err(Violation::WrongEnd),
         }
     }
 

@@ -28,9 +28,12 @@ pub enum Violation {
     /// A frame that only the other end may send.
     #[error("a frame of the other end")]
     WrongEnd,
-    /// A hello or a resume that is not valid, or that comes twice or not first.
-    #[error("an invalid hello")]
-    Hello,
+    /// A frame before the hello or the resume.
+    #[error("a frame before the greeting")]
+    NotGreeted,
+    /// A second hello or resume on a connection.
+    #[error("a second greeting")]
+    GreetedTwice,
 }
 
 /// The cost in credit of a piece.

@@ -173,8 +173,10 @@ impl Link {
     /// Takes a frame of the peer.
     pub fn receive(&mut self, frame: Frame<'_>) -> Result<Received, Violation> {
         let is_greeting = matches!(frame, Frame::Hello(_) | Frame::Resume(_));
-        if is_greeting == self.is_carried {
-            return Err(Violation::Hello);
+        match (is_greeting, self.is_carried) {
+            (false, false) => return Err(Violation::NotGreeted),
+            (true, true) => return Err(Violation::GreetedTwice),
+            (true, false) | (false, true) => (),
         }
         Ok(match frame {
             Frame::Hello(json) => Received::Hello(json),
@@ -289,7 +291,7 @@ impl Link {
     /// Goes on with a peer that has `tables`, on a new connection. The tasks that it does not know are removed and returned.
     pub fn resume(&mut self, tables: &Tables) -> Result<Vec<Arc<str>>, Violation> {
         if self.is_carried {
-            return Err(Violation::Hello);
+            return Err(Violation::GreetedTwice);
         }
         self.check(tables)?;
         let mut lost = Vec::new();

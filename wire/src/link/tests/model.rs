@@ -512,6 +512,6 @@ fn the_hub_learns_which_tasks_a_registrar_lost() {
 #[test]
 fn a_greeting_comes_first_and_once() {
     let (mut hub, _) = two_ends();
-    assert_eq!(hub.receive(Frame::Resume(Bytes::new())), Err(Violation::Hello));
-    assert_eq!(Link::default().receive(Frame::Superseded), Err(Violation::Hello));
+    assert_eq!(hub.receive(Frame::Resume(Bytes::new())), Err(Violation::GreetedTwice));
+    assert_eq!(Link::default().receive(Frame::Superseded), Err(Violation::NotGreeted));
 }
