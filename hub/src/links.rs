@@ -44,10 +44,10 @@ pub(crate) struct Links {
 
 /// The link of one session.
 #[derive(Default)]
-pub(crate) struct SessionLink(Mutex<LinkState>);
+pub(crate) struct SessionLink(Mutex<SessionLinkState>);
 
 #[derive(Default)]
-struct LinkState {
+struct SessionLinkState {
     link: HubEnd,
     /// Whether the link was removed from its session: no connection carries it again.
     is_removed: bool,
@@ -316,7 +316,7 @@ impl SessionLink {
     }
 }
 
-impl LinkState {
+impl SessionLinkState {
     fn has_backlog(&self) -> bool {
         self.link.waiting_control() >= MAX_CONTROL
     }

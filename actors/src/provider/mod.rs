@@ -15,7 +15,7 @@
 //! stream    send_events                  provider/link_stream.rs  writes chunks as SSE into one body over the link
 //!           post_chunks                  provider/chunk_posts.rs  or posts them one by one without a link
 //! send      Outbox::send_stream          outbox/mod.rs            drops what a superseded task still sends
-//!           LinkState::send_stream       hub_client/link/mod.rs   sends the body as far as the hub grants credit
+//!           RegistrarLink::send_stream   hub_client/link/mod.rs   sends the body as far as the hub grants credit
 //! finish    Outbox::finish               outbox/mod.rs            posts a whole result until the hub takes it
 //! free      Handler<JobEnded>            provider/handlers.rs     frees the slot and starts the next task
 //! ```

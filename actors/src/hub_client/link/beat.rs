@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wire::link::{Frame, MAX_PIECE};
 
-use super::LinkState;
+use super::RegistrarLink;
 
 /// A measured round trip is shown for as long as a silent channel stands.
 const FRESH: Duration = Duration::from_mins(1);
@@ -79,7 +79,7 @@ impl Beats {
     }
 }
 
-impl LinkState {
+impl RegistrarLink {
     /// Sends a heartbeat. `None` if it has to be a POST: without a connection or the feature, beside another heartbeat that
     /// waits, or if it is longer than a frame. The answer fails with the connection.
     pub(in crate::hub_client) fn beat(&self, body: Bytes) -> Option<oneshot::Receiver<Beaten>> {

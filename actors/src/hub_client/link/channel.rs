@@ -16,7 +16,7 @@ use wire::link::{Frame, Going, Hello, Link, MAX_FRAME, MAX_TASKS, Piece, Receive
 use wire::{Feature, Features};
 
 use super::requests::Refused;
-use super::{LinkPolicy, LinkState};
+use super::{LinkPolicy, RegistrarLink};
 use crate::hub_client::connection::Io;
 use crate::uplink::Posted;
 
@@ -65,7 +65,7 @@ const SILENT: &str = "the hub opened a link and said nothing";
 
 /// An open link. Dropping it closes its connection at once; what was not taken is sent on the next one.
 pub(crate) struct LinkChannel {
-    state: Rc<LinkState>,
+    state: Rc<RegistrarLink>,
     read: ReadHalf<Box<dyn Io>>,
     input: BytesMut,
     codec: ws::Codec,
@@ -82,7 +82,7 @@ pub(crate) struct LinkChannel {
 
 impl LinkChannel {
     pub(in crate::hub_client) fn new(
-        state: Rc<LinkState>,
+        state: Rc<RegistrarLink>,
         connection: Box<dyn Io>,
         input: BytesMut,
         policy: Rc<RefCell<LinkPolicy>>,
@@ -285,7 +285,7 @@ fn posted(status: u16) -> Posted {
 }
 
 /// Writes the frames of the link until the connection breaks. Everything that is ready goes in one write.
-async fn write_frames(state: Rc<LinkState>, mut write: WriteHalf<Box<dyn Io>>) {
+async fn write_frames(state: Rc<RegistrarLink>, mut write: WriteHalf<Box<dyn Io>>) {
     let mut codec = ws::Codec::new().client_mode();
     let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);

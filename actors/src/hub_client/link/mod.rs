@@ -1,6 +1,6 @@
 //! The link to the hub: one WebSocket for tasks and answers (SPEC.md section 4.1).
 //!
-//! [`LinkState`] outlives the connections: it has the pieces that the hub has not taken, and the tasks whose requests have
+//! [`RegistrarLink`] outlives the connections: it has the pieces that the hub has not taken, and the tasks whose requests have
 //! come in part. [`channel`] carries it over one connection, [`open`] opens that, and [`policy`] decides whether to.
 
 mod beat;
@@ -46,9 +46,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// The number of a [`Sending`], and the sender of the hub's decision.
 type Undecided = (u64, oneshot::Sender<Posted>);
 
-/// The state of the link. All of it is used on one arbiter.
+/// The registrar's end of a link. All of it is used on one arbiter.
 #[derive(Default)]
-pub(super) struct LinkState {
+pub(super) struct RegistrarLink {
     link: RefCell<Link>,
     /// The answers that the hub has not decided about.
     undecided: RefCell<HashMap<Arc<str>, Undecided>>,
@@ -76,7 +76,7 @@ pub(super) struct LinkState {
     beats: Beats,
 }
 
-impl LinkState {
+impl RegistrarLink {
     /// Whether answers go over the link.
     pub(super) fn is_active(&self) -> bool {
         self.is_active.get()
@@ -172,7 +172,7 @@ const FAILED: Posted = Posted::Failed { retry_after: None, nothing_taken: false 
 
 /// An answer that is being sent. If it is dropped before its end, the hub gets half of it, and fails the task.
 struct Sending<'a> {
-    state: &'a LinkState,
+    state: &'a RegistrarLink,
     task: &'a str,
     /// Tells it from a later one of the same task.
     number: u64,
@@ -180,7 +180,7 @@ struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    fn new(state: &'a LinkState, task: &'a str) -> Self {
+    fn new(state: &'a RegistrarLink, task: &'a str) -> Self {
         let (sender, decided) = oneshot::channel();
         let number = state.sendings.get() + 1;
         state.sendings.set(number);

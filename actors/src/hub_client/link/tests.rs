@@ -10,14 +10,14 @@ fn task() -> TaskId {
 }
 
 /// A link whose hub knows `t`.
-fn state() -> LinkState {
-    let state = LinkState::default();
+fn state() -> RegistrarLink {
+    let state = RegistrarLink::default();
     state.link.borrow_mut().resume(&[("t".to_owned(), [0, WINDOW])].into()).unwrap();
     state
 }
 
 /// The bytes of all pieces that can be written, and whether the last one is the end.
-fn written(state: &LinkState) -> (Vec<u8>, bool) {
+fn written(state: &RegistrarLink) -> (Vec<u8>, bool) {
     let (mut bytes, mut is_ended) = (Vec::new(), false);
     while let Some(frame) = state.link.borrow_mut().next_frame() {
         if let Ok(Some(Frame::Piece { piece, .. })) = Frame::decode(&frame) {

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Registrar {
-    state: Rc<LinkState>,
+    state: Rc<RegistrarLink>,
     policy: Rc<RefCell<LinkPolicy>>,
 }
 
@@ -125,7 +125,7 @@ async fn a_link_without_a_hello_pauses_the_tries_for_a_minute() {
 
 #[actix_rt::test]
 async fn of_two_answers_of_one_task_the_older_does_not_end_the_newer() {
-    let state = LinkState::default();
+    let state = RegistrarLink::default();
     let older = Sending::new(&state, "t");
     let newer = Sending::new(&state, "t");
     state.link.borrow_mut().push("t", BodyKind::Json, Bytes::from_static(b"{}"));
@@ -139,7 +139,7 @@ async fn of_two_answers_of_one_task_the_older_does_not_end_the_newer() {
 #[actix_rt::test]
 async fn answers_wait_while_connections_are_refused_for_some_seconds() {
     pause();
-    let state = LinkState::default();
+    let state = RegistrarLink::default();
     let refused_after = async |seconds| {
         advance(Duration::from_secs(seconds)).await;
         state.note_refused();
