@@ -7,6 +7,7 @@
 
 mod answers;
 mod beats;
+mod input;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_codec::{Decoder, Encoder};
+use actix_codec::Encoder;
 use actix_http::ws;
 use actix_web::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::web::Payload;
@@ -26,32 +27,25 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
 use wire::Features;
 use wire::features::FEATURES_HEADER;
-use wire::link::{BodyKind, Frame, MAX_PIECE, Resume, SUBPROTOCOL};
+use wire::link::{Frame, SUBPROTOCOL};
 
-use answers::{Pieces, pass_on};
 use beats::Beat;
 
-use super::channel::{ChannelGuard, open_channel};
+use super::channel::ChannelGuard;
 use crate::channels::Receiver;
 use crate::connections::Connection;
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::links::{Arrival, CountedPiece, SessionLink};
+use crate::links::SessionLink;
 use crate::model::Caller;
-use crate::news::news;
 use crate::quota::{ByteQuota, BytesPermit};
 use crate::random;
 
 /// Time in which a registrar has to answer the hello.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest frame behind the resume: a piece, and its task's id.
-const MAX_FROM_REGISTRAR: usize = MAX_PIECE + (2 << 10);
-/// Longest header of a WebSocket frame (RFC 6455 section 5.2).
-const MAX_HEADER: usize = 14;
 /// Shorter greetings, of some 30 tasks, are within what a connection is counted for.
 const UNCOUNTED: usize = 4 << 10;
 /// Bytes that are read, and written, before other connections have their turn.
@@ -195,101 +189,6 @@ impl LinkConnection {
         }
     }
 
-    /// Reads what there is, at most [`BURST`] bytes, as long as not too much waits to be written. `false` at the end of the
-    /// connection.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        let mut read = 0;
-        while !self.has_backlog() {
-            while let Some(frame) =
-                self.codec.decode(&mut self.input).map_err(|_| "a WebSocket frame is invalid")?
-            {
-                match frame {
-                    ws::Frame::Binary(bytes) => {
-                        if self.frame(&bytes)? && self.has_backlog() {
-                            return Ok(true);
-                        }
-                    }
-                    ws::Frame::Ping(bytes) if self.output.len() < BURST => {
-                        self.write(ws::Message::Pong(bytes));
-                    }
-                    // A ping of a registrar that does not read has no answer: a later one has, when it reads.
-                    ws::Frame::Ping(_) | ws::Frame::Pong(_) => (),
-                    ws::Frame::Close(_) => return Ok(false),
-                    ws::Frame::Text(_) | ws::Frame::Continuation(_) => return Err("a message is not binary"),
-                }
-            }
-            // The decoder looks at the length of a message when it has all of it.
-            if self.input.len() > self.max_input + MAX_HEADER {
-                return Err("a message is too long");
-            }
-            if read >= BURST {
-                cx.waker().wake_by_ref();
-                return Ok(true);
-            }
-            match self.payload.poll_next_unpin(cx) {
-                Poll::Pending => return Ok(true),
-                Poll::Ready(Some(Ok(bytes))) => {
-                    read += bytes.len();
-                    self.input.extend_from_slice(&bytes);
-                }
-                Poll::Ready(Some(Err(_)) | None) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    fn has_backlog(&self) -> bool {
-        self.link.has_backlog(self.connection)
-    }
-
-    /// Takes a frame. Returns whether an answer begins, which may be decided at once.
-    fn frame(&mut self, bytes: &Bytes) -> Result<bool, Fault> {
-        let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(false) };
-        if self.channel.is_none() {
-            let Frame::Resume(json) = frame else { return Err("the first frame is no resume") };
-            self.resume(&Resume::parse(&json).ok_or("the resume is invalid")?)?;
-            return Ok(false);
-        }
-        match self
-            .link
-            .receive(self.connection, frame, &self.results)
-            .map_err(|_| "a frame is against the rules")?
-        {
-            Arrival::Answer { task, kind, pieces } => {
-                self.answer(task, kind, pieces);
-                return Ok(true);
-            }
-            Arrival::Beat(number, body) => {
-                let held = self.results.take(body.len());
-                self.beat.begin(&self.hub, &self.caller, number, body, held)?;
-            }
-            Arrival::Nothing => (),
-        }
-        Ok(false)
-    }
-
-    fn resume(&mut self, resume: &Resume) -> Result<(), Fault> {
-        if !self.link.resume(self.connection, resume).map_err(|_| "the resume is invalid")? {
-            return Err("the session is gone");
-        }
-        self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
-        self.max_input = MAX_FROM_REGISTRAR;
-        self.greeting = BytesPermit::default();
-        let opened = open_channel(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
-        self.channel = Some(opened.map_err(|_| "the session is gone")?);
-        Ok(())
-    }
-
-    fn answer(&mut self, task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece>) {
-        let pieces = Pieces::new(self.link.clone(), task, pieces);
-        let (user, session) = (self.caller.user.clone(), self.session.clone());
-        let mut passing = pass_on(self.hub.clone(), user, session, kind, pieces).boxed_local();
-        // Most whole answers are one small piece.
-        if (&mut passing).now_or_never().is_none() {
-            self.answers.push(passing);
-        }
-    }
-
     /// Fills the output with up to [`BURST`] bytes.
     fn fill(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(answer) = self.beat.poll_answer(cx) {
@@ -330,23 +229,6 @@ impl LinkConnection {
         if self.is_over {
             // The rest may never be written.
             self.channel = None;
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) {
-        match self.read(cx) {
-            Ok(true) => (),
-            Ok(false) => self.is_over = true,
-            Err(fault) => {
-                news!(
-                    warn,
-                    "links that broke the rules",
-                    &self.caller.user,
-                    "link of {}: {fault}",
-                    self.session
-                );
-                self.close();
-            }
         }
     }
 

@@ -1,9 +1,14 @@
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-use wire::link::{Link, Tables};
+use wire::link::{BodyKind, Link, Piece, Tables};
 
+use super::state::MAX_CONTROL;
 use super::*;
+use crate::links::Links;
 use crate::quota::Quota;
 
 fn frames(link: &SessionLink, connection: u64, events: impl IntoIterator<Item = NextEvent>) -> Vec<Bytes> {
