@@ -3,4 +3,5 @@
 mod hostile;
 mod hub_end;
 mod model;
+mod two_ends;
 mod vectors;
