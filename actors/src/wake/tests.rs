@@ -14,6 +14,7 @@ use wire::row::Timestamp;
 use wire::task::WakeTask;
 use wire::{Features, TaskId};
 
+use super::messages::{EnsureAwake, PowerChanged, PutToSleep, SetProviders, SetWakePaused, Shutdown, Wake};
 use super::*;
 use crate::Secret;
 use crate::fakes::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBackend};

@@ -1,5 +1,7 @@
 //! Dispatch of tasks and cancels, and handling of malformed events.
 
+use wire::Feature;
+
 use super::*;
 
 const TASK: &str = r#"{"kind":"infer","taskId":"t1","llmName":"a","streaming":true,"request":{"x":1}}"#;

@@ -2,10 +2,11 @@
 
 use tokio::io::{DuplexStream, duplex};
 use tokio::time::{advance, pause, timeout};
-use wire::link::BodyKind;
+use wire::link::{BodyKind, Frame, Hello};
 
 use super::super::{GONE_AFTER, Sending};
 use super::*;
+use crate::uplink::Posted;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
