@@ -2,6 +2,7 @@
 //!
 //! [`ChatFallback`] remembers which endpoints the backend lacks; `translate` has the translation itself.
 
+mod chunk_translator;
 mod probe;
 
 #[cfg(test)]
@@ -21,9 +22,10 @@ use wire::task::Endpoint;
 
 use crate::offload::offload;
 use crate::translate::responses::StoredItems;
-use crate::translate::{AnswerError, ChatRequest, InvalidRequest, StreamTranslator, messages, responses};
-use crate::translated_stream::{EventTranslator, translated_stream};
+use crate::translate::{AnswerError, ChatRequest, InvalidRequest, messages, responses};
+use crate::translated_stream::translated_stream;
 use crate::{BackendError, BackendRequest, Refusal, Reply, hex};
+use chunk_translator::{ChunkTranslator, store_items};
 use probe::{may_lack_endpoint, probe_body};
 
 /// Maximum size of stored items in bytes for each backend: some thousand answers.
@@ -228,45 +230,6 @@ impl ChatFallback {
         let mut known = self.is_present.get();
         known[index_of(endpoint)] = Some((is_present, Instant::now()));
         self.is_present.set(known);
-    }
-}
-
-/// Translates the chunks of a chat completion to the events of `endpoint`.
-struct ChunkTranslator {
-    endpoint: Endpoint,
-    translator: StreamTranslator,
-    /// `None` if the caller wants no items stored.
-    stored: Option<Arc<Mutex<StoredItems>>>,
-}
-
-impl EventTranslator for ChunkTranslator {
-    fn size(&self) -> usize {
-        self.translator.size()
-    }
-
-    fn translate(&mut self, chunk: Option<&str>) -> Result<Vec<String>, BackendError> {
-        let events = match chunk {
-            Some(chunk) => self.translator.push(chunk)?,
-            None => self.translator.finish(),
-        };
-        for event in &events {
-            store_items(self.stored.as_deref(), event);
-        }
-        Ok(events)
-    }
-
-    fn translate_error(&self, error: BackendError) -> BackendError {
-        error.map_body(|status, body| error_body_for(self.endpoint, status, body))
-    }
-}
-
-/// Stores the items that an event or a whole response completes.
-fn store_items(stored: Option<&Mutex<StoredItems>>, event: &str) {
-    if let Some(stored) = stored {
-        let items = responses::items(event);
-        if !items.is_empty() {
-            stored.lock().add(items);
-        }
     }
 }
 

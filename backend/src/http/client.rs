@@ -1,8 +1,10 @@
 //! An HTTP client with a pool of idle connections. It belongs to one thread, and to a `LocalSet` there.
 
+mod pool;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +17,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
+
+#[cfg(test)]
+pub(super) use pool::MAX_DISTRUSTED;
+pub(super) use pool::PoolSlot;
 
 use super::body::Body;
 use super::connection::{Connection, Socket};
@@ -32,14 +38,6 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// 5 s), and a request sent on a closing connection fails.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
-/// Most idle connections to one origin: enough for a burst of answers of a provider with a large `maxConcurrency`. Further
-/// connections are closed.
-const MAX_IDLE: usize = 1024;
-
-/// Most servers in the list of those that sent unsolicited bytes. A member may run any number of such servers, so the list is
-/// limited: the oldest entry is dropped, and added again when the server does it again.
-pub(super) const MAX_DISTRUSTED: usize = 1024;
-
 /// HTTP client. Clones share their idle connections.
 #[derive(Clone)]
 pub struct Client(Rc<Inner>);
@@ -50,7 +48,7 @@ struct Inner {
     connector: Connector,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have sent unsolicited bytes. The next time such bytes may come after another caller's request and be taken
-    /// for its answer, so no connection to these servers is used twice. At most [`MAX_DISTRUSTED`], the oldest first.
+    /// for its answer, so no connection to these servers is used twice. At most [`MAX_DISTRUSTED`](pool::MAX_DISTRUSTED), the oldest first.
     unasked: RefCell<VecDeque<Origin>>,
     /// Whether the task that closes idle connections is running.
     is_swept: Cell<bool>,
@@ -68,25 +66,6 @@ enum Connector {
 
 /// `scheme://host:port`.
 type Origin = Rc<str>;
-
-/// The place in the pool to which a connection goes back.
-pub(super) struct PoolSlot {
-    client: Client,
-    origin: Origin,
-    /// Whether the server has probably read the whole request.
-    is_taken: bool,
-}
-
-impl PoolSlot {
-    /// Puts a connection into the pool after one request and its one answer, unless other bytes came.
-    pub(super) fn give_back(&self, mut connection: Connection) {
-        if connection.has_spoken_unasked() {
-            self.client.0.distrust(&self.origin);
-        } else if self.is_taken && connection.is_done() {
-            self.client.put(&self.origin, connection);
-        }
-    }
-}
 
 impl Client {
     /// Creates a client. Time limits are given for each request. Without `tls`, a request to `https` fails.
@@ -214,58 +193,6 @@ impl Client {
         }
         TcpStream::connect(&*addresses).await.map(drop).map_err(|_| SendError::Unreachable)
     }
-
-    fn take(&self, origin: &Origin) -> Option<Connection> {
-        loop {
-            // The connection that was given back last is most likely still open.
-            let (since, mut connection) = self.0.idle.borrow_mut().get_mut(origin)?.pop()?;
-            // A connection that the server closed, or on which unsolicited bytes came, is dropped.
-            if since.elapsed() < KEEP_ALIVE && connection.is_quiet() {
-                return Some(connection);
-            }
-            if connection.has_spoken_unasked() {
-                self.0.distrust(origin);
-            }
-        }
-    }
-
-    fn put(&self, origin: &Origin, connection: Connection) {
-        if self.0.is_distrusted(origin) {
-            return;
-        }
-        let mut idle = self.0.idle.borrow_mut();
-        let connections = idle.entry(Rc::clone(origin)).or_default();
-        if connections.len() < MAX_IDLE {
-            connections.push((Instant::now(), connection));
-        }
-        if !self.0.is_swept.replace(true) {
-            tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
-        }
-    }
-}
-
-impl Inner {
-    fn is_distrusted(&self, origin: &Origin) -> bool {
-        self.unasked.borrow().contains(origin)
-    }
-
-    /// Adds `origin` to the list of distrusted servers, and drops its idle connections.
-    fn distrust(&self, origin: &Origin) {
-        self.idle.borrow_mut().remove(origin);
-        if self.is_distrusted(origin) {
-            return;
-        }
-        let mut unasked = self.unasked.borrow_mut();
-        unasked.push_back(Rc::clone(origin));
-        if unasked.len() > MAX_DISTRUSTED {
-            unasked.pop_front();
-        } else {
-            // The address is private to its owner, so it is not logged. The list's limit also limits these lines.
-            log::warn!(
-                "a backend said more than it was asked for: no connection to it is used twice any more"
-            );
-        }
-    }
 }
 
 #[cfg(test)]
@@ -283,28 +210,5 @@ impl Client {
     /// Number of idle connections.
     pub(super) fn idle(&self) -> usize {
         self.0.idle.borrow().values().map(Vec::len).sum()
-    }
-}
-
-/// Closes connections that are idle for too long, until none is left, so that no socket to a stopped server remains.
-async fn sweep(client: Weak<Inner>) {
-    loop {
-        sleep(KEEP_ALIVE).await;
-        let Some(client) = client.upgrade() else { return };
-        let mut unasked = Vec::new();
-        client.idle.borrow_mut().retain(|origin, connections| {
-            if connections.iter_mut().any(|(_, connection)| connection.has_spoken_unasked()) {
-                unasked.push(Rc::clone(origin));
-            }
-            connections.retain(|(since, connection)| since.elapsed() < KEEP_ALIVE && !connection.is_over());
-            !connections.is_empty()
-        });
-        for origin in &unasked {
-            client.distrust(origin);
-        }
-        if client.idle.borrow().is_empty() {
-            client.is_swept.set(false);
-            return;
-        }
     }
 }

@@ -4,6 +4,7 @@ mod answer_stream;
 mod body;
 mod completion;
 mod error_in_answer;
+mod failure;
 mod refusal;
 
 #[cfg(test)]
@@ -20,15 +21,14 @@ use futures_util::{FutureExt, StreamExt};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
-use hyper::{Request, Response, StatusCode, Uri};
-use tokio::time::timeout;
+use hyper::{Request, Response, StatusCode};
 use wire::model_path::cut_model_paths;
 use wire::task::Endpoint;
 
 use crate::attribution::without_attribution;
 use crate::chat_fallback::{Ask, ChatFallback};
 use crate::health::{BackendHealth, HealthCheck};
-use crate::http::{self, BodyError, Client, LookupUser, SendError, read_reserved};
+use crate::http::{self, Client, LookupUser, read_reserved};
 use crate::offload::offload;
 use crate::redact::Redactor;
 use crate::{Availability, Backend, BackendError, BackendRequest, HttpBackend, Reply, Secret};
@@ -37,13 +37,12 @@ use answer_stream::AnswerStream;
 use body::Body;
 use completion::Completion;
 use error_in_answer::ErrorInAnswer;
+use failure::failed;
 
 /// Maximum size of a whole answer in bytes, which is the hub's limit. A long text has a few hundred KiB, images in base64 some MiB.
 const MAX_ANSWER: usize = 64 << 20;
 /// Maximum size of an error in bytes: of a body, encoded and decoded, and of an error in an answer or event.
 const MAX_ERROR: usize = 256 << 10;
-/// Time limit of the check whether a server accepts connections. A caller gets the error of a stopped backend within a second.
-const LISTENS: Duration = Duration::from_millis(500);
 
 /// A server with OpenAI's API.
 #[derive(Clone)]
@@ -240,39 +239,6 @@ impl Inner {
             Err(error) => Err(self.unsent(error).await),
         }
     }
-
-    async fn unsent(&self, error: SendError) -> BackendError {
-        match error {
-            SendError::NoTls => failed("the backend's URL is https, and TLS could not be set up"),
-            SendError::Tls => {
-                failed("the TLS handshake with the backend failed: is its certificate trusted?")
-            }
-            SendError::Silent => self.silent(),
-            SendError::Invalid => failed("the backend's URL is not one"),
-            SendError::Malformed => failed("backend's answer is not HTTP"),
-            // The backend may be running the request. Only a stopped one may be woken and get it again.
-            SendError::Broken if listens(&self.http, self.url.reveal()).await => {
-                failed("backend broke off before it answered")
-            }
-            SendError::Unresolved => BackendError::Unresolved,
-            SendError::Unreachable | SendError::Proxy | SendError::Broken => BackendError::Unavailable,
-        }
-    }
-
-    fn unread(&self, error: BodyError) -> BackendError {
-        match error {
-            BodyError::TooLarge(limit) => {
-                failed(format!("backend's answer is larger than {} MiB", limit >> 20))
-            }
-            BodyError::Broken => failed("backend broke off in the middle of its answer"),
-            BodyError::Silent => self.silent(),
-            BodyError::BudgetExceeded => BackendError::BudgetExceeded,
-        }
-    }
-
-    fn silent(&self) -> BackendError {
-        failed(format!("backend sent nothing for {} s", self.silence.as_secs_f64()))
-    }
 }
 
 /// Redacts a whole answer; fails with the error in it, or with `None` if it is not UTF-8.
@@ -287,16 +253,6 @@ fn read(body: Bytes, endpoint: Endpoint, redactor: &Redactor) -> Result<String, 
     };
     let body = if endpoint == Endpoint::Responses { redactor.failure(body) } else { body };
     Ok(redactor.answer(body))
-}
-
-/// Whether a server accepts connections at `url`, or does not refuse them within [`LISTENS`].
-async fn listens(http: &Client, url: &str) -> bool {
-    let Ok(url) = url.parse::<Uri>() else { return true };
-    !matches!(timeout(LISTENS, http.touch(&url)).await, Ok(Err(_)))
-}
-
-fn failed(text: impl Into<String>) -> BackendError {
-    BackendError::Failed(text.into())
 }
 
 /// Returns the value of a header; empty if it is absent or no text.

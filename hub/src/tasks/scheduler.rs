@@ -1,6 +1,5 @@
 //! The scheduler, which claims waiting tasks for publishers with capacity. Capacity goes first to tasks of the publisher's
-//! owner, then to tasks of all users by age. It is over 300 lines: a fifth of them are tests of private
-//! functions.
+//! owner, then to tasks of all users by age.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -292,50 +291,4 @@ impl Hub {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Role, TaskStatus};
-    use crate::tasks::open_task::tests::pending_task;
-    use crate::tests::support::{eventually, hub};
-
-    /// P1, F86: a panic of a task's runner ends the task.
-    #[actix_rt::test]
-    async fn a_runner_that_panics_ends_its_task() {
-        let hub = hub().await;
-        let core = hub.core().clone();
-        let permit = core.tasks.restored_permit("alice");
-        core.enqueue(pending_task("t"), permit);
-        let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "1".into() };
-        let number = core.tasks.number(&caller, "t").unwrap();
-        let attempt = core.tasks.step(number, Event::Claim, |_, effect| match effect {
-            Effect::Send(attempt) => attempt,
-            other => panic!("{other:?}"),
-        });
-        end_on_panic(core.clone(), number, attempt.unwrap(), async { panic!("a prompt") }).await;
-        eventually("its end is written", async || {
-            let task = core.store.task("t").await.unwrap();
-            task.is_some_and(|task| task.state == TaskStatus::Error && task.error.as_deref() == Some(CRASHED))
-        })
-        .await;
-        drop(core);
-        hub.stop().await;
-    }
-
-    const HOUR: Duration = Duration::from_hours(1);
-
-    /// F59: a deadline is monotonic and includes the time before a restart; setting the wall clock back changes none.
-    #[test]
-    fn the_deadline_does_not_move_with_the_wall_clock() {
-        let start = Timestamp(1_800_000_000_000);
-        let now = Now { wall: start, mono: Duration::from_secs(5) };
-        let minutes = |minutes: i64| start.plus_millis(minutes * 60_000);
-        assert_eq!(deadline(start, now, HOUR), now.mono + HOUR);
-        assert_eq!(deadline(minutes(-20), now, HOUR), now.mono + HOUR * 2 / 3);
-        assert_eq!(
-            deadline(minutes(-90), now, HOUR),
-            now.mono,
-            "an old task does not expire at the next pass"
-        );
-        assert_eq!(deadline(minutes(90), now, HOUR), now.mono + HOUR);
-    }
-}
+mod tests;
