@@ -7,6 +7,7 @@
 //! The cost of an offer is bounded (see [`offers`]). Lock order: registry, then caller queues or the durable tasks'
 //! queue, then the waits for claims.
 
+mod arrivals;
 mod offers;
 mod takeover;
 
@@ -25,6 +26,7 @@ use crate::hub::Hub;
 use crate::model::{Role, UserId};
 use crate::registry::{Candidate, Registry, Target};
 
+pub(super) use arrivals::ArrivalWait;
 pub(crate) use offers::run_offers;
 pub(super) use takeover::ClaimWait;
 use takeover::ClaimWaits;
@@ -203,30 +205,6 @@ impl Drop for QueuedCaller {
     }
 }
 
-/// A caller that waits for a publisher to open its channel.
-pub(super) struct ArrivalWait<'a> {
-    hub: &'a Hub,
-    name: &'a str,
-    opened: Arc<Notify>,
-}
-
-impl ArrivalWait<'_> {
-    /// Resolves when a channel is opened after this call.
-    pub(super) fn opened(&self) -> impl Future<Output = ()> + '_ {
-        self.opened.notified()
-    }
-}
-
-impl Drop for ArrivalWait<'_> {
-    fn drop(&mut self) {
-        let mut arrivals = self.hub.capacity.arrivals.lock();
-        // The table holds one reference and this caller the other: nobody else waits.
-        if Arc::strong_count(&self.opened) == 2 {
-            arrivals.remove(self.name);
-        }
-    }
-}
-
 fn class_of(request: &InferenceRequest, detached: bool) -> WaiterClass {
     let (caller, target) = (&request.caller, &request.target);
     WaiterClass {
@@ -278,27 +256,6 @@ impl Hub {
         let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
         let hub = self.clone();
         QueuedCaller { hub, name, class, place, assigned, agent, _priority: PriorityGuard::new() }
-    }
-
-    /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.
-    pub(super) fn await_arrival<'a>(&'a self, _: &Registry, name: &'a str) -> ArrivalWait<'a> {
-        let opened = self.capacity.arrivals.lock().entry(name.to_owned()).or_default().clone();
-        ArrivalWait { hub: self, name, opened }
-    }
-
-    /// Notifies the callers that wait for a channel of this session.
-    pub(crate) fn channel_opened(&self, registry: &Registry, session: &str) {
-        let mut arrivals = self.capacity.arrivals.lock();
-        if arrivals.is_empty() {
-            return;
-        }
-        let names: HashSet<String> =
-            registry.session_llms(session).iter().flat_map(|row| registry.names_reaching(row)).collect();
-        for name in names {
-            if let Some(opened) = arrivals.remove(&name) {
-                opened.notify_waiters();
-            }
-        }
     }
 
     /// Whether a caller or a durable task waits for capacity.

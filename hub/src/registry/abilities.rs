@@ -5,7 +5,7 @@ use wire::Abilities;
 use wire::row::Status;
 
 use super::Registry;
-use super::view::Target;
+use super::target::Target;
 use crate::model::{Caller, Llm};
 
 /// State and abilities of a name.

@@ -17,6 +17,7 @@ mod register;
 mod rows;
 mod session;
 mod sweep;
+mod target;
 mod usage_support;
 mod view;
 
@@ -31,8 +32,9 @@ pub use pick::{Candidate, NameRedaction, PickResult};
 pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, SessionView, UnknownSession};
+pub use target::{Target, UnresolvedAgent};
 pub use usage_support::UsageSupport;
-pub use view::{DetailedLlm, LiveLlm, Target, UnresolvedAgent};
+pub use view::{DetailedLlm, LiveLlm};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;

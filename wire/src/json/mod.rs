@@ -9,6 +9,7 @@ mod object;
 mod parts;
 pub(crate) mod scan;
 mod spans;
+mod string_stop;
 mod unquote;
 
 pub use compact::{compact, compact_into};

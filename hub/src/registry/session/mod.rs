@@ -3,23 +3,23 @@
 //! [`channel`] has their channel and their heartbeats, [`sweep`](super::sweep) their end.
 
 mod channel;
+mod view;
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use wire::Features;
 use wire::row::{Timestamp, Visibility};
 
 pub use channel::HeartbeatRefusal;
+pub use view::SessionView;
 
 use super::Registry;
 use super::entry::ExpiryKey;
 use super::entry::Lifecycle;
 use super::feed::FeedKey;
 use crate::clock::Now;
-use crate::model::{Caller, Llm, Role, SessionRecord};
+use crate::model::{Caller, Llm, SessionRecord};
 use crate::store::Change;
 
 /// A timeout has passed when more than its time has passed.
@@ -71,25 +71,6 @@ pub(super) enum ControlChannel {
     Open { stream: String, features: Features },
     /// Closed at this time, which identifies the closing for the reattach grace.
     Closed { at: Duration },
-}
-
-/// A publisher's session, as its owner and admins read it.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionView {
-    pub id: String,
-    pub owner_id: String,
-    /// `connected`, `draining` or `away`.
-    pub status: &'static str,
-    /// Features negotiated on its channel.
-    pub features: Vec<&'static str>,
-    /// Rows and agents that its last register call named.
-    pub llms: Vec<String>,
-    pub agents: Vec<String>,
-    /// Wall-clock time of its last heartbeat.
-    pub last_heartbeat_at: Timestamp,
-    /// Wall-clock time of its first registration.
-    pub created_at: Timestamp,
 }
 
 impl Session {
@@ -269,28 +250,6 @@ impl Registry {
     /// Names of the session's registered agents.
     pub fn session_agents(&self, id: &str) -> Vec<String> {
         self.sessions.get(id).map_or(Vec::new(), |session| session.agents.iter().cloned().collect())
-    }
-
-    /// The session `id` as `caller` reads it: one of its own; an admin reads all.
-    pub(super) fn session_view(&self, caller: &Caller, id: &str) -> Option<SessionView> {
-        let session = self.sessions.get(id)?;
-        if caller.role != Role::Admin && caller.user != session.record.owner {
-            return None;
-        }
-        Some(SessionView {
-            id: session.record.id.clone(),
-            owner_id: session.record.owner.clone(),
-            status: match session.channel {
-                ControlChannel::Open { .. } if session.draining => "draining",
-                ControlChannel::Open { .. } if !session.silent => "connected",
-                _ => "away",
-            },
-            features: session.features().names().collect(),
-            llms: session.llms.iter().cloned().collect(),
-            agents: session.agents.iter().cloned().collect(),
-            last_heartbeat_at: session.record.last_heartbeat_at,
-            created_at: session.record.created_at,
-        })
     }
 
     /// Wall-clock time of the last heartbeat of a row's session; for a row that the session dropped, the last before that.
