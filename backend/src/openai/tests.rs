@@ -11,6 +11,7 @@ use bytes::Bytes;
 use testkit::connection::{SSE, chunked};
 use testkit::peer::{Script, Step};
 use testkit::wait::wait_until;
+use tokio::time::timeout;
 use wire::task::Endpoint;
 
 use super::*;
@@ -208,92 +209,10 @@ async fn a_refused_key_has_one_fixed_text() {
     }
 }
 
-/// F41: an error with a JSON body is passed on with its status, without key, host and port.
-#[actix_rt::test]
-async fn an_error_with_a_json_body_is_passed_on_without_key_host_and_port() {
-    let listener = Script::start(Vec::new());
-    let port = listener.url.rsplit(':').next().unwrap().trim_end_matches("/v1").to_owned();
-    drop(listener);
-    let body = format!(r#"{{"error":{{"message":"sk-canary at 127.0.0.1:{port} is out","code":7}}}}"#);
-    let (status, passed) = refusal(json_answer("429 Slow", &body), false).await;
-    assert_eq!(status, 429);
-    assert!(!passed.contains("sk-canary") && !passed.contains("127.0.0.1"), "{passed}");
-    assert!(passed.contains("is out") && passed.contains("\"code\":7"), "{passed}");
-}
-
-/// The backend has been told its key: what it says of it goes no further, whole or in parts.
-#[actix_rt::test]
-async fn the_key_is_cut_from_an_answer_whole_or_streamed() {
-    for said in ["sk-canary", r"\u0073k-canary", r"sk\u002Dcanary"] {
-        let body = format!(
-            r#"{{"choices":[{{"message":{{"content":"it is {said}, not sk-canary-2"}}}}],"n":1.10}}"#
-        );
-        let (status, passed) = whole(json_answer("200 OK", &body)).await;
-        let cut = r#"{"choices":[{"message":{"content":"it is ***, not sk-canary-2"}}],"n":1.10}"#;
-        assert_eq!((status, passed.as_str()), (200, cut), "{said}");
-        let alone = format!(r#"{{"choices":[{{"message":{{"content":"{said}"}}}}]}}"#);
-        assert_eq!(whole(json_answer("200 OK", &alone)).await.1, alone.replace(said, "***"), "{said}");
-    }
-    let piece = |said: &str| TOKEN.replace("hi", said);
-    let said = ["a sk-canary b", r"\u0073k-canary"].map(piece);
-    let all = events(&[&said[0], &said[1], LAST, "[DONE]"]);
-    let (got, error) = pieces(say(&[SSE, &all, "0\r\n\r\n"])).await;
-    assert_eq!((got, error), (vec![piece("a *** b"), piece("***"), LAST.to_owned()], None));
-    // A long one in parts: what came of it before it was one has gone, and nothing else is held back.
-    let server = Script::start(vec![
-        Step::Say(
-            [
-                SSE,
-                &events(
-                    &["an sk-proj-", "Ab12cd34ef", "56gh78", "ij90", " b"]
-                        .map(piece)
-                        .each_ref()
-                        .map(String::as_str),
-                ),
-            ]
-            .concat(),
-        ),
-        Step::UntilClosed,
-    ]);
-    let http = HttpBackend {
-        url: Secret::new(&*server.url),
-        api_key: Some(Secret::new("sk-proj-Ab12cd34ef56gh78ij90")),
-    };
-    let long = OpenAiBackend::new(Client::new(None), &http, Duration::from_secs(5), None);
-    let Reply::Stream(stream) = long.infer(request(true)).await.unwrap() else { panic!("not a stream") };
-    let got: Vec<_> = stream.take(5).map(Result::unwrap).collect().await;
-    assert_eq!(got, ["an sk-proj-", "***", "", "", " b"].map(piece));
-}
-
-/// A home directory, and addresses that are not the backend's own.
-#[actix_rt::test]
-async fn an_error_says_nothing_of_homes_and_private_addresses() {
-    let said =
-        r#"{"detail":[{"msg":"[Errno 2] '\/home\/bob\/models\/q.gguf' from 172.20.0.5:9000, nas.local"}]}"#;
-    let (status, passed) = refusal(json_answer("422 No", said), false).await;
-    assert_eq!(
-        (status, passed.as_str()),
-        (422, r#"{"detail":[{"msg":"[Errno 2] '***/q.gguf' from ***, ***"}]}"#)
-    );
-    let page = "<html><title>proxy at [fd12::1]:3128 cannot reach http://gpu7:8000/v1</title>";
-    let (_, words) = reason(json_answer("502 No", page)).await;
-    assert_eq!(words, "proxy at *** cannot reach http://***/v1");
-}
-
 #[actix_rt::test]
 async fn a_stream_that_was_asked_for_and_answered_in_one_body_is_a_whole_answer() {
     let body = r#"{"choices":[{"message":{"content":"x"}}]}"#;
     assert!(matches!(ask(json_answer("200 OK", body), true).await, Ok(Reply::Whole { status: 200, .. })));
-}
-
-#[actix_rt::test]
-async fn a_models_path_is_cut_to_its_file_name() {
-    let body = r#"{"model":"/home/alice/models/qwen.gguf","choices":[]}"#;
-    let (_, passed) = whole(json_answer("200 OK", body)).await;
-    assert_eq!(passed, r#"{"model":"qwen.gguf","choices":[]}"#);
-    let token = r#"{"model":"/home/alice/qwen.gguf","choices":[{"delta":{"content":"/home/x"}}]}"#;
-    let (got, _) = pieces(say(&[SSE, &events(&[token, "[DONE]"]), "0\r\n\r\n"])).await;
-    assert_eq!(got, [r#"{"model":"qwen.gguf","choices":[{"delta":{"content":"/home/x"}}]}"#]);
 }
 
 /// F35, F43: a refused connection is told from a failure at once; where somebody listens, no compression is asked for.
@@ -312,22 +231,4 @@ async fn nobody_listening_is_unavailable_and_asks_for_no_compression_when_there_
         head.contains("accept-encoding: identity") && head.contains("authorization: bearer sk-canary"),
         "{head}"
     );
-}
-
-/// A response that failed tells its callers why, and nothing of where it runs.
-#[actix_rt::test]
-async fn a_failed_response_tells_nothing_of_home_and_network() {
-    let response = r#"{"object":"response","status":"failed","error":{"message":"/home/alice/vllm/x.py on 10.0.0.5:9000 at http://gpu-box:8000"}}"#;
-    let cut = r#""message":"***/x.py on *** at http://"#;
-    for streaming in [false, true] {
-        let event = format!(r#"{{"type":"response.failed","response":{response}}}"#);
-        let steps = if streaming { say(&[SSE, &events(&[&event])]) } else { json_answer("200 OK", response) };
-        let server = Script::start(steps);
-        let request = BackendRequest { endpoint: Endpoint::Responses, ..request(streaming) };
-        let told = match backend(&server.url, Duration::from_secs(5)).infer(request).await.unwrap() {
-            Reply::Whole { body, .. } => body,
-            Reply::Stream(mut events) => events.next().await.unwrap().unwrap(),
-        };
-        assert!(told.contains(cut) && !told.contains("alice") && !told.contains("10.0.0.5"), "{told}");
-    }
 }

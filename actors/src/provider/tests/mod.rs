@@ -25,6 +25,7 @@ mod delivery;
 mod ending;
 mod health;
 mod queue;
+mod slow_hub;
 mod waking;
 
 thread_local! {
