@@ -18,16 +18,23 @@ const CHANGE_BYTES: u64 = 256;
 /// Takes the result of a job. Its receiver may have been dropped.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-pub(super) enum Job {
+/// A job of a writer.
+pub(super) enum Job<W> {
     Write(Write),
     Expire(RetentionLimits, Reply<()>),
     /// Writes what is in the [`Coalescer`](super::write_behind::Coalescer).
     WriteCoalesced,
-    /// Runs on the reader thread, after the commit of all earlier jobs.
-    Read(ReadFn),
     /// Answers the [`Probes`], if no commit has answered them yet.
     Probe,
-    /// Runs on the writer's connection, after the commit of all earlier jobs.
+    /// Runs after the commit of all earlier jobs.
+    Work(W),
+}
+
+/// Work on the `SQLite` file.
+pub(super) enum Work {
+    /// Runs on the reader thread.
+    Read(ReadFn),
+    /// Runs on the writer's connection.
     Run(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
@@ -61,14 +68,17 @@ pub(super) struct Write {
     pub(super) is_write_behind: bool,
 }
 
-impl Job {
+impl<W> Job<W> {
     pub(super) fn changes(&self) -> &[Change] {
-        match self {
-            Self::Write(write) => &write.changes,
-            Self::Expire(..) | Self::WriteCoalesced | Self::Read(_) | Self::Probe | Self::Run(_) => &[],
-        }
+        if let Self::Write(write) = self { &write.changes } else { &[] }
     }
 
+    pub(super) fn is_write_behind(&self) -> bool {
+        matches!(self, Self::Write(Write { is_write_behind: true, .. }))
+    }
+}
+
+impl Job<Work> {
     /// Bytes that the job writes, or overwrites because of `secure_delete`. Texts in parts are deleted later, by
     /// [`Cleanup`](super::cleanup::Cleanup), and are not counted.
     pub(super) fn weight(&self, conn: &Connection) -> u64 {
@@ -81,10 +91,6 @@ impl Job {
             .iter()
             .map(|change| written_bytes(change).saturating_add(overwritten(change)))
             .fold(0, u64::saturating_add)
-    }
-
-    pub(super) fn is_write_behind(&self) -> bool {
-        matches!(self, Self::Write(Write { is_write_behind: true, .. }))
     }
 }
 

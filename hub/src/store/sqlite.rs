@@ -1,19 +1,18 @@
 //! The store on one `SQLite` file: one thread writes, one reads for callers, one searches the audit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::columns::all;
-use super::job::{Job, Probes, Reply, Write};
+use super::job::{Job, Reply, Work};
+use super::queue::{JobQueue, wait_for};
 use super::reader::connect;
 use super::reader::{ReadFn, Reader};
 use super::schema::migrate;
-use super::write_behind::Coalescer;
 use super::writer::Writer;
 use super::{
     AuditQuery, Change, HubDir, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
@@ -21,18 +20,9 @@ use super::{
 };
 use crate::model::{AuditRecord, DurableTask};
 
-/// Maximum number of jobs in the queue: some seconds of the busiest hub. While a disk hangs for longer, new jobs are refused,
-/// so that memory stays bounded and no caller waits forever.
-pub(super) const MAX_WAITING: usize = 20_000;
-
 /// The store in one file, or in memory.
 pub struct SqliteStore {
-    /// `None` only while it is dropped.
-    jobs: Option<mpsc::Sender<Job>>,
-    /// Number of jobs in the queue.
-    waiting: Arc<AtomicUsize>,
-    coalescer: Arc<Mutex<Coalescer>>,
-    probes: Arc<Mutex<Probes>>,
+    queue: JobQueue<Work>,
     thread: Option<JoinHandle<()>>,
     /// Searches the audit; `None` for a store in memory, which has a single connection.
     searches: Option<Reader>,
@@ -67,40 +57,18 @@ impl SqliteStore {
         (reader, searches): (Option<Reader>, Option<Reader>),
         read_lock: Arc<RwLock<()>>,
     ) -> Result<Self, StoreError> {
-        let (jobs, queue) = mpsc::channel();
-        let waiting = Arc::<AtomicUsize>::default();
-        let coalescer = Arc::<Mutex<Coalescer>>::default();
-        let writer = Writer::new(conn, waiting.clone(), coalescer.clone(), read_lock, reader);
-        let probes = writer.probes.clone();
+        let (sender, jobs) = mpsc::channel();
+        let queue = JobQueue::new(move |job| drop(sender.send(job)));
+        let writer = Writer::new(conn, queue.state(), read_lock, reader);
         let run = move || {
-            writer.serve(&queue);
+            writer.serve(&jobs);
             drop(dir);
         };
         let thread = std::thread::Builder::new()
             .name("hub-store".into())
             .spawn(run)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), searches })
-    }
-
-    fn send<T: Send + 'static>(
-        &self,
-        job: Job,
-        result: oneshot::Receiver<Result<T, StoreError>>,
-    ) -> StoreFuture<T> {
-        if !job.is_write_behind() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            return Box::pin(async { Err(StoreError::Unavailable("too many writes are waiting".into())) });
-        }
-        self.enqueue(&mut self.coalescer.lock(), job);
-        wait_for(result)
-    }
-
-    /// Enqueues a job. The caller holds the coalescer's lock, so that its count of jobs follows their order.
-    fn enqueue(&self, coalescer: &mut Coalescer, job: Job) {
-        coalescer.job_sent(job.changes());
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A failed send drops the job and its reply, and the receiver reports that.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        Ok(Self { queue, thread: Some(thread), searches })
     }
 
     pub(super) fn run<T, F>(&self, work: F) -> StoreFuture<T>
@@ -109,7 +77,8 @@ impl SqliteStore {
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        self.send(Job::Run(Box::new(move |conn| respond(reply, || work(conn)))), result)
+        let run = Work::Run(Box::new(move |conn| respond(reply, || work(conn))));
+        self.queue.send(Job::Work(run), result)
     }
 
     /// Reads on the reader thread, after the commit of all earlier jobs.
@@ -119,7 +88,7 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (read, result) = read_fn(work);
-        self.send(Job::Read(read), result)
+        self.queue.send(Job::Work(Work::Read(read)), result)
     }
 
     /// Reads the `limit` oldest audit records behind the one with the sequence number `after`, with their own.
@@ -167,36 +136,19 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, changes: Vec<Change>) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, is_write_behind: false }), result)
+        self.queue.write(changes, false)
     }
 
     fn probe(&self) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        let is_scheduled = {
-            let mut probes = self.probes.lock();
-            probes.add(reply);
-            std::mem::replace(&mut probes.is_scheduled, true)
-        };
-        if !is_scheduled {
-            self.enqueue(&mut self.coalescer.lock(), Job::Probe);
-        }
-        wait_for(result)
+        self.queue.probe()
     }
 
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, is_write_behind: true }), result)
+        self.queue.write(changes, true)
     }
 
     fn write_coalesced(&self, changes: Vec<Change>) {
-        let mut coalescer = self.coalescer.lock();
-        for change in changes {
-            coalescer.add(change);
-        }
-        if !std::mem::replace(&mut coalescer.is_scheduled, true) {
-            self.enqueue(&mut coalescer, Job::WriteCoalesced);
-        }
+        self.queue.write_coalesced(changes);
     }
 
     fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>> {
@@ -242,8 +194,7 @@ impl Store for SqliteStore {
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Expire(limits, reply), result)
+        self.queue.expire(limits)
     }
 }
 
@@ -252,7 +203,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         // Closed before the writer's connection, which checkpoints when it is the last.
         self.searches = None;
-        self.jobs = None;
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             // The panic hook has reported a panic in the thread.
             let _ = thread.join();
@@ -275,10 +226,4 @@ fn respond<T>(reply: Reply<T>, work: impl FnOnce() -> rusqlite::Result<T>) {
     if !reply.is_closed() {
         drop(reply.send(work().map_err(StoreError::from)));
     }
-}
-
-fn wait_for<T: Send + 'static>(result: oneshot::Receiver<Result<T, StoreError>>) -> StoreFuture<T> {
-    Box::pin(async {
-        result.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store has stopped".into())))
-    })
 }

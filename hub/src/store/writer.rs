@@ -1,28 +1,24 @@
 //! The writer thread: it runs jobs in order, commits waiting writes together, and cleans up between them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cleanup::Cleanup;
-use super::job::write;
-use super::job::{Job, Probes, Write};
-use super::reader::BUSY_TIMEOUT;
-use super::reader::Reader;
-use super::write_behind::Coalescer;
-use super::write_behind::WriteBehind;
+use super::job::{Job, Work, Write, write};
+use super::pending::{GROUP_CHANGES, Pending};
+use super::queue::QueueState;
+use super::reader::{BUSY_TIMEOUT, Reader};
 use super::{StoreError, tasks};
 use crate::news::news;
 
 /// Maximum number of jobs in one commit: bounds how long the first of them waits.
 pub(super) const GROUP: usize = 512;
-/// Number of changes after which no further job joins a commit: some 10 ms.
-pub(super) const GROUP_CHANGES: usize = 1024;
 /// Bytes after which no further job joins a commit.
 pub(super) const GROUP_BYTES: u64 = 8 << 20;
 /// Cleanup backlog, in bytes, above which a commit is followed by two steps instead of one. A job then waits for at most
@@ -37,28 +33,17 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(500);
 /// Longest time without a checkpoint on a store that is never idle.
 pub(super) const MAX_UNCHECKPOINTED: Duration = Duration::from_secs(5);
-/// Interval between the beginnings of two rounds of coalesced changes.
-pub(super) const COALESCE_FOR: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     conn: Connection,
-    write_behind: WriteBehind,
+    pub(super) pending: Pending,
     /// The last transaction failed. Until one succeeds, no job waits for a locked file: each would wait behind the others.
     is_failing: bool,
     cleanup: Cleanup,
     /// Bytes written or deleted since the last time that nothing was left to clean up, less [`tasks::STEP_BYTES`] for each
     /// step since then.
     backlog: u64,
-    /// Number of jobs in the queue.
-    waiting: Arc<AtomicUsize>,
-    jobs_done: u64,
-    coalescer: Arc<Mutex<Coalescer>>,
-    has_coalesced: bool,
-    /// When the last round of coalesced changes began.
-    round_began_at: Option<Instant>,
-    /// Whether the round may have more changes than were written.
-    pub(super) round_has_more: bool,
-    pub(super) probes: Arc<Mutex<Probes>>,
+    state: Arc<QueueState>,
     /// When the WAL got its first frame after the last checkpoint.
     pub(super) uncheckpointed_since: Option<Instant>,
     /// Held by the readers while they read.
@@ -70,24 +55,17 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         conn: Connection,
-        waiting: Arc<AtomicUsize>,
-        coalescer: Arc<Mutex<Coalescer>>,
+        state: Arc<QueueState>,
         read_lock: Arc<RwLock<()>>,
         reader: Option<Reader>,
     ) -> Self {
         Self {
             conn,
-            write_behind: WriteBehind::default(),
+            pending: Pending::default(),
             is_failing: false,
             cleanup: Cleanup::default(),
             backlog: 0,
-            waiting,
-            jobs_done: 0,
-            coalescer,
-            has_coalesced: false,
-            round_began_at: None,
-            round_has_more: false,
-            probes: Arc::default(),
+            state,
             uncheckpointed_since: None,
             read_lock,
             reader,
@@ -95,23 +73,23 @@ impl Writer {
     }
 
     /// Runs all jobs, until every sender is dropped.
-    pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
+    pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job<Work>>) {
         while let Some(first) = self.next(queue) {
             let (mut group, mut reads) = (Vec::new(), Vec::new());
             let (mut weight, mut changes, mut is_probed) = (0, 0, false);
             let mut next = Some(first);
             while let Some(job) = next {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                self.jobs_done += 1;
+                self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.pending.jobs_done += 1;
                 weight += job.weight(&self.conn);
                 changes += job.changes().len();
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::Expire(retention, reply) => self.cleanup.expire(retention, reply),
-                    Job::WriteCoalesced => self.has_coalesced = true,
-                    Job::Read(read) => reads.push(read),
+                    Job::WriteCoalesced => self.pending.has_coalesced = true,
                     Job::Probe => is_probed = true,
-                    Job::Run(work) => {
+                    Job::Work(Work::Read(read)) => reads.push(read),
+                    Job::Work(Work::Run(work)) => {
                         self.commit(std::mem::take(&mut group));
                         work(&mut self.conn);
                     }
@@ -129,11 +107,11 @@ impl Writer {
                     None => read(&self.conn),
                 }
             }
-            if self.has_coalesced && self.until_coalesced().is_zero() {
+            if self.pending.has_coalesced && self.pending.until_coalesced().is_zero() {
                 self.write_coalesced();
             }
             // Also while jobs never cease.
-            if self.write_behind.is_empty() {
+            if self.pending.write_behind.is_empty() {
                 self.clean_up_after(weight);
                 if self.uncheckpointed_since.is_some_and(|since| since.elapsed() >= MAX_UNCHECKPOINTED) {
                     self.cleanup.check_vacuum(&self.conn);
@@ -142,10 +120,10 @@ impl Writer {
             }
         }
         // All jobs are done, so that one round has all changes.
-        self.round_has_more = false;
-        while self.has_coalesced {
+        self.pending.round_has_more = false;
+        while self.pending.has_coalesced {
             self.write_coalesced();
-            if !self.round_has_more {
+            if !self.pending.round_has_more {
                 break;
             }
         }
@@ -155,14 +133,14 @@ impl Writer {
     }
 
     /// The next job; meanwhile, [`work_while_idle`](Self::work_while_idle).
-    fn next(&mut self, queue: &mpsc::Receiver<Job>) -> Option<Job> {
+    fn next(&mut self, queue: &mpsc::Receiver<Job<Work>>) -> Option<Job<Work>> {
         loop {
-            let wait = if !self.write_behind.is_empty() {
+            let wait = if !self.pending.write_behind.is_empty() {
                 RETRY_EVERY
             } else if !self.cleanup.is_idle() {
                 Duration::ZERO
-            } else if self.has_coalesced {
-                self.until_coalesced()
+            } else if self.pending.has_coalesced {
+                self.pending.until_coalesced()
             } else if self.uncheckpointed_since.is_some() {
                 QUIET
             } else {
@@ -177,36 +155,20 @@ impl Writer {
     }
 
     fn work_while_idle(&mut self) {
-        if !self.write_behind.is_empty() {
+        if !self.pending.write_behind.is_empty() {
             self.flush_write_behind();
         } else if !self.cleanup.is_idle() {
             self.cleanup_step();
-        } else if self.has_coalesced {
+        } else if self.pending.has_coalesced {
             self.write_coalesced();
         } else if !self.cleanup.check_vacuum(&self.conn) {
             self.checkpoint();
         }
     }
 
-    /// Time until the next batch of coalesced changes may be written.
-    fn until_coalesced(&self) -> Duration {
-        let began_at = self.round_began_at.filter(|_| !self.round_has_more);
-        began_at.map_or(Duration::ZERO, |at| COALESCE_FOR.saturating_sub(at.elapsed()))
-    }
-
     /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     pub(super) fn write_coalesced(&mut self) {
-        let changes = {
-            let mut coalescer = self.coalescer.lock();
-            if !self.round_has_more {
-                coalescer.begin_round();
-                self.round_began_at = Some(Instant::now());
-            }
-            let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
-            self.has_coalesced = coalescer.is_scheduled;
-            changes
-        };
-        self.round_has_more = changes.len() == GROUP_CHANGES;
+        let changes = self.pending.take_coalesced(&mut self.state.coalescer.lock());
         let (reply, _) = oneshot::channel();
         self.commit(vec![Write { changes, reply, is_write_behind: true }]);
     }
@@ -263,13 +225,13 @@ impl Writer {
 
     /// Answers the probes that no commit has answered yet.
     fn probe(&mut self) {
-        let mut probes = self.probes.lock();
+        let mut probes = self.state.probes.lock();
         probes.is_scheduled = false;
         if probes.waiting.is_empty() {
             return;
         }
         drop(probes);
-        if !self.write_behind.is_empty() {
+        if !self.pending.write_behind.is_empty() {
             self.uncheckpointed_since.get_or_insert_with(Instant::now);
         }
         if let Err(error) = self.transact(&[]) {
@@ -282,7 +244,7 @@ impl Writer {
     }
 
     fn flush_write_behind(&mut self) {
-        if !self.write_behind.is_empty() && self.transact(&[]).is_ok() {
+        if !self.pending.write_behind.is_empty() && self.transact(&[]).is_ok() {
             self.uncheckpointed_since.get_or_insert_with(Instant::now);
             log::info!("store: wrote the changes that could not be written before");
         }
@@ -311,7 +273,7 @@ impl Writer {
                 news!(error, "failed writes", "the store", "{error}");
                 for write in group {
                     if write.is_write_behind {
-                        self.write_behind.add(write.changes);
+                        self.pending.write_behind.add(write.changes);
                     }
                     let _ = write.reply.send(Err(error.clone()));
                 }
@@ -321,15 +283,15 @@ impl Writer {
 
     /// Writes the write-behind changes and the group in one transaction.
     fn transact(&mut self, group: &[Write]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        let results = write(&mut self.conn, self.write_behind.changes(), group);
+        let results = write(&mut self.conn, self.pending.write_behind.changes(), group);
         if results.is_err() != self.is_failing {
             self.is_failing = results.is_err();
             self.conn.busy_timeout(self.busy_timeout())?;
         }
         if results.is_ok() {
-            self.write_behind.clear();
+            self.pending.write_behind.clear();
         }
-        for probe in self.probes.lock().waiting.drain(..) {
+        for probe in self.state.probes.lock().waiting.drain(..) {
             let _ = probe.send(results.as_ref().map(|_| ()).map_err(Clone::clone));
         }
         results

@@ -1,14 +1,9 @@
 //! The store and its thread.
-//!
-//! One implementation of a trait with many methods is in one place: hence the length of this file.
 
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,15 +12,15 @@ use super::connection::{Connection, Failure, Session};
 use super::lease::{Lease, RENEW_EVERY};
 use super::schema::migrate;
 use super::tls::Verified;
-use super::writer::{Job, Pending, SharedConnection, Writer};
+use super::writer::{ReadFn, SharedConnection, Writer};
 use super::{address, tasks};
 use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
-use crate::store::job::{Probes, Reply, Write};
-use crate::store::sqlite::MAX_WAITING;
-use crate::store::write_behind::Coalescer;
+use crate::store::job::{Job, Reply};
+use crate::store::pending::Pending;
+use crate::store::queue::{JobQueue, stopped, wait_for};
 use crate::store::{
     AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture, limit_of,
     rows, search, tasks as task_rows,
@@ -35,12 +30,7 @@ use crate::store::{
 pub struct PostgresStore {
     /// The process that has the lease.
     process: Process,
-    /// `None` only while it is dropped.
-    jobs: Option<mpsc::UnboundedSender<Job>>,
-    /// Number of jobs in the queue.
-    waiting: Arc<AtomicUsize>,
-    coalescer: Arc<Mutex<Coalescer>>,
-    probes: Arc<Mutex<Probes>>,
+    queue: JobQueue<ReadFn>,
     thread: Option<JoinHandle<()>>,
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
@@ -54,14 +44,12 @@ impl PostgresStore {
         let config = address::parse(options.database_url.reveal(), process.hub())?;
         let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
         let connection = move || Connection::new(config.clone(), tls.clone());
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let waiting = Arc::<AtomicUsize>::default();
-        let coalescer = Arc::<Mutex<Coalescer>>::default();
-        let probes = Arc::<Mutex<Probes>>::default();
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let queue = JobQueue::new(move |job| drop(sender.send(job)));
+        let state = queue.state();
         let (opened, is_open) = oneshot::channel();
         let (losing, lost) = watch::channel(None);
         let cluster = options.cluster.clone();
-        let parts = (waiting.clone(), coalescer.clone(), probes.clone());
         let run = async move || {
             let mut upkeep = connection();
             let lease = match open(&mut upkeep, &cluster, process).await {
@@ -71,21 +59,11 @@ impl PostgresStore {
             drop(opened.send(Ok(())));
             let shared = |connection| Rc::new(AsyncMutex::new(connection));
             let (upkeep, reads) = (shared(upkeep), shared(connection()));
-            let (waiting, coalescer, probes) = parts;
             let renewing = keep(lease.clone(), shared(connection()), losing);
             let pending = Pending::default();
-            let writer = Writer {
-                connection: connection(),
-                lease,
-                reads,
-                upkeep,
-                waiting,
-                coalescer,
-                probes,
-                pending,
-            };
+            let writer = Writer { connection: connection(), lease, reads, upkeep, state, pending };
             tokio::select! {
-                () = writer.serve(queue) => (),
+                () = writer.serve(jobs) => (),
                 () = renewing => (),
             }
         };
@@ -100,32 +78,12 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { process, jobs: Some(jobs), waiting, coalescer, probes, thread: Some(thread), lost })
+        Ok(Self { process, queue, thread: Some(thread), lost })
     }
 
     /// The process that has the lease.
     pub fn process(&self) -> Process {
         self.process
-    }
-
-    fn send<T: Send + 'static>(
-        &self,
-        job: Job,
-        result: oneshot::Receiver<Result<T, StoreError>>,
-    ) -> StoreFuture<T> {
-        if !job.is_write_behind() && self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            return Box::pin(async { Err(StoreError::Unavailable("too many writes are waiting".into())) });
-        }
-        self.enqueue(&mut self.coalescer.lock(), job);
-        Box::pin(wait_for(result))
-    }
-
-    /// Enqueues a job. The caller holds the coalescer's lock, so that its count of jobs follows their order.
-    fn enqueue(&self, coalescer: &mut Coalescer, job: Job) {
-        coalescer.job_sent(job.changes());
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A failed send drops the job and its reply, and the receiver reports that.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
     }
 
     /// Reads after the commit of all earlier jobs.
@@ -135,8 +93,8 @@ impl PostgresStore {
         F: Future<Output = Result<T, Failure>> + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let job = Job::Read(Box::new(move |connection| Box::pin(respond(connection, work, reply))));
-        self.send(job, result)
+        let read: ReadFn = Box::new(move |connection| Box::pin(respond(connection, work, reply)));
+        self.queue.send(Job::Work(read), result)
     }
 
     /// Whether no hub has written a record yet.
@@ -235,36 +193,19 @@ impl Store for PostgresStore {
     }
 
     fn write(&self, changes: Vec<Change>) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, is_write_behind: false }), result)
+        self.queue.write(changes, false)
     }
 
     fn probe(&self) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        let is_scheduled = {
-            let mut probes = self.probes.lock();
-            probes.add(reply);
-            std::mem::replace(&mut probes.is_scheduled, true)
-        };
-        if !is_scheduled {
-            self.enqueue(&mut self.coalescer.lock(), Job::Probe);
-        }
-        Box::pin(wait_for(result))
+        self.queue.probe()
     }
 
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, is_write_behind: true }), result)
+        self.queue.write(changes, true)
     }
 
     fn write_coalesced(&self, changes: Vec<Change>) {
-        let mut coalescer = self.coalescer.lock();
-        for change in changes {
-            coalescer.add(change);
-        }
-        if !std::mem::replace(&mut coalescer.is_scheduled, true) {
-            self.enqueue(&mut coalescer, Job::WriteCoalesced);
-        }
+        self.queue.write_coalesced(changes);
     }
 
     fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>> {
@@ -313,8 +254,7 @@ impl Store for PostgresStore {
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {
-        let (reply, result) = oneshot::channel();
-        self.send(Job::Expire(limits, reply), result)
+        self.queue.expire(limits)
     }
 
     fn lost(&self) -> StoreFuture<()> {
@@ -329,7 +269,7 @@ impl Store for PostgresStore {
 impl Drop for PostgresStore {
     /// Waits until all earlier writes are done, and the lease is released.
     fn drop(&mut self) {
-        self.jobs = None;
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             // The panic hook has reported a panic in the thread.
             let _ = thread.join();
@@ -342,12 +282,4 @@ fn numbered(sql: &str) -> String {
     let mut parts = sql.split('?');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.zip(1..).fold(first, |sql, (part, n)| format!("{sql}${n}{part}"))
-}
-
-fn stopped() -> StoreError {
-    StoreError::Unavailable("the store has stopped".into())
-}
-
-async fn wait_for<T>(result: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
-    result.await.unwrap_or_else(|_| Err(stopped()))
 }

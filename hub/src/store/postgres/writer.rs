@@ -3,24 +3,23 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::LocalBoxFuture;
-use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::connection::{Connection, Failure};
 use super::lease::Lease;
 use super::{expiry, transaction};
 use crate::model::UserId;
 use crate::news::news;
-use crate::store::job::{Probes, Reply, Write, written_bytes};
-use crate::store::write_behind::{Coalescer, WriteBehind};
-use crate::store::writer::{COALESCE_FOR, GROUP, GROUP_BYTES, GROUP_CHANGES, RETRY_EVERY};
+use crate::store::job::{Job as StoreJob, Reply, Write, written_bytes};
+use crate::store::pending::{GROUP_CHANGES, Pending};
+use crate::store::queue::QueueState;
+use crate::store::writer::{GROUP, GROUP_BYTES, RETRY_EVERY};
 use crate::store::{Change, RetentionLimits, StoreError};
 
 /// A connection that several operations use in turn.
@@ -29,26 +28,8 @@ pub(super) type SharedConnection = Rc<AsyncMutex<Connection>>;
 /// Reads on the connection for reads, and sends the result to its caller.
 pub(super) type ReadFn = Box<dyn FnOnce(SharedConnection) -> LocalBoxFuture<'static, ()> + Send>;
 
-pub(super) enum Job {
-    Write(Write),
-    /// Writes what is in the [`Coalescer`].
-    WriteCoalesced,
-    /// Runs after the commit of all earlier jobs.
-    Read(ReadFn),
-    /// Answers the [`Probes`], if no commit has answered them yet.
-    Probe,
-    Expire(RetentionLimits, Reply<()>),
-}
-
-impl Job {
-    pub(super) fn changes(&self) -> &[Change] {
-        if let Self::Write(write) = self { &write.changes } else { &[] }
-    }
-
-    pub(super) fn is_write_behind(&self) -> bool {
-        matches!(self, Self::Write(Write { is_write_behind: true, .. }))
-    }
-}
+/// A job of the writer. Its work is a read.
+type Job = StoreJob<ReadFn>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -56,22 +37,8 @@ pub(super) struct Writer {
     pub(super) reads: SharedConnection,
     /// For deletions and the lease.
     pub(super) upkeep: SharedConnection,
-    pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) coalescer: Arc<Mutex<Coalescer>>,
-    pub(super) probes: Arc<Mutex<Probes>>,
+    pub(super) state: Arc<QueueState>,
     pub(super) pending: Pending,
-}
-
-/// What waits in the writer.
-#[derive(Default)]
-pub(super) struct Pending {
-    write_behind: WriteBehind,
-    jobs_done: u64,
-    has_coalesced: bool,
-    /// When the last round of coalesced changes began.
-    round_began_at: Option<Instant>,
-    /// Whether the round may have more changes than were written.
-    round_has_more: bool,
 }
 
 impl Writer {
@@ -82,14 +49,14 @@ impl Writer {
             let (mut changes, mut bytes, mut is_probed) = (0, 0, false);
             let mut next = Some(first);
             while let Some(job) = next {
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.state.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.pending.jobs_done += 1;
                 changes += job.changes().len();
                 bytes += job.changes().iter().map(written_bytes).sum::<u64>();
                 match job {
                     Job::Write(write) => group.push(write),
                     Job::WriteCoalesced => self.pending.has_coalesced = true,
-                    Job::Read(read) => reads.push(read),
+                    Job::Work(read) => reads.push(read),
                     Job::Probe => is_probed = true,
                     Job::Expire(limits, reply) => self.expire(limits, reply),
                 }
@@ -148,14 +115,14 @@ impl Writer {
 
     /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     async fn write_coalesced(&mut self) {
-        let changes = self.pending.take_coalesced(&mut self.coalescer.lock());
+        let changes = self.pending.take_coalesced(&mut self.state.coalescer.lock());
         self.commit(vec![Write { changes, reply: oneshot::channel().0, is_write_behind: true }]).await;
     }
 
     /// Answers the probes that no commit has answered yet.
     async fn probe(&mut self) {
         let is_waited_for = {
-            let mut probes = self.probes.lock();
+            let mut probes = self.state.probes.lock();
             probes.is_scheduled = false;
             !probes.waiting.is_empty()
         };
@@ -186,7 +153,7 @@ impl Writer {
             Err(Failure::Broken(error)) => Some(error.clone()),
             _ => None,
         });
-        for probe in self.probes.lock().waiting.drain(..) {
+        for probe in self.state.probes.lock().waiting.drain(..) {
             drop(probe.send(broken.clone().map_or(Ok(()), Err)));
         }
         if let Some(error) = broken {
@@ -269,24 +236,5 @@ impl Writer {
             }
             drop(reply.send(expired));
         });
-    }
-}
-
-impl Pending {
-    /// Time until the next batch of coalesced changes may be written.
-    fn until_coalesced(&self) -> Duration {
-        let began_at = self.round_began_at.filter(|_| !self.round_has_more);
-        began_at.map_or(Duration::ZERO, |at| COALESCE_FOR.saturating_sub(at.elapsed()))
-    }
-
-    fn take_coalesced(&mut self, coalescer: &mut Coalescer) -> Vec<Change> {
-        if !self.round_has_more {
-            coalescer.begin_round();
-            self.round_began_at = Some(Instant::now());
-        }
-        let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
-        self.has_coalesced = coalescer.is_scheduled;
-        self.round_has_more = changes.len() == GROUP_CHANGES;
-        changes
     }
 }

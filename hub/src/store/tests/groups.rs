@@ -1,7 +1,7 @@
 //! Group commits, counted in the WAL: the last frame of each commit contains the size of the file.
 
 use super::*;
-use crate::store::writer::GROUP_CHANGES;
+use crate::store::pending::GROUP_CHANGES;
 
 const LARGE: usize = 1 << 20;
 

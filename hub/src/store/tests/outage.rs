@@ -3,7 +3,7 @@
 use tokio::time::timeout;
 
 use super::*;
-use crate::store::sqlite::MAX_WAITING;
+use crate::store::queue::MAX_WAITING;
 use crate::store::write_behind::WriteBehind;
 
 fn put(id: &str, model: &str) -> Change {

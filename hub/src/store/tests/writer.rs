@@ -7,29 +7,35 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::store::apply::apply;
-use crate::store::job::{Job, Write};
+use crate::store::job::{Job, Work, Write};
+use crate::store::pending::GROUP_CHANGES;
+use crate::store::queue::QueueState;
 use crate::store::schema::migrate;
-use crate::store::write_behind::Coalescer;
-use crate::store::writer::{GROUP, GROUP_CHANGES, MAX_UNCHECKPOINTED, Writer};
+use crate::store::writer::{GROUP, MAX_UNCHECKPOINTED, Writer};
 
-fn write(changes: Vec<Change>) -> Job {
+fn write(changes: Vec<Change>) -> Job<Work> {
     Job::Write(Write { changes, reply: oneshot::channel().0, is_write_behind: true })
 }
 
+/// The state of a queue with `jobs` jobs.
+fn with_jobs(jobs: usize) -> Arc<QueueState> {
+    Arc::new(QueueState { waiting: AtomicUsize::new(jobs), ..QueueState::default() })
+}
+
 /// The jobs of one commit. Each job schedules the deletion of parts.
-fn group() -> impl Iterator<Item = Job> {
+fn group() -> impl Iterator<Item = Job<Work>> {
     (0..GROUP).map(|_| write(vec![Change::DeleteTask("none".into())]))
 }
 
-fn serve(conn: Connection, jobs: impl IntoIterator<Item = Job>) {
+fn serve(conn: Connection, jobs: impl IntoIterator<Item = Job<Work>>) {
     let (sender, queue) = mpsc::channel();
-    let jobs: Vec<Job> = jobs.into_iter().collect();
-    let waiting = Arc::new(AtomicUsize::new(jobs.len()));
+    let jobs: Vec<Job<Work>> = jobs.into_iter().collect();
+    let state = with_jobs(jobs.len());
     for job in jobs {
         sender.send(job).unwrap();
     }
     drop(sender);
-    Writer::new(conn, waiting, Arc::default(), Arc::default(), None).serve(&queue);
+    Writer::new(conn, state, Arc::default(), None).serve(&queue);
 }
 
 /// Writes `before` to a store in `dir`. Returns a connection for the writer.
@@ -45,15 +51,15 @@ async fn file(dir: &Path, before: Vec<Change>) -> Connection {
 fn a_round_of_coalesced_changes_ends_while_its_records_change() {
     let mut conn = Connection::open_in_memory().unwrap();
     migrate(&mut conn).unwrap();
-    let coalescer = Arc::new(parking_lot::Mutex::new(Coalescer::default()));
-    let mut writer = Writer::new(conn, Arc::default(), coalescer.clone(), Arc::default(), None);
+    let state = Arc::<QueueState>::default();
+    let mut writer = Writer::new(conn, state.clone(), Arc::default(), None);
     let names = || (0..2 * GROUP_CHANGES).map(|name| Change::DeleteName(name.to_string()));
     let mut batches = 0;
     loop {
-        names().for_each(|change| coalescer.lock().add(change));
+        names().for_each(|change| state.coalescer.lock().add(change));
         writer.write_coalesced();
         batches += 1;
-        if !writer.round_has_more || batches == 10 {
+        if !writer.pending.round_has_more || batches == 10 {
             break;
         }
     }
@@ -124,7 +130,8 @@ fn a_change_weighs_what_it_writes_and_deletes() {
         Change::PutAgent(Box::new(wordy)),
     ] {
         let (reply, _) = oneshot::channel();
-        let job = Job::Write(Write { changes: vec![change.clone()], reply, is_write_behind: true });
+        let job: Job<Work> =
+            Job::Write(Write { changes: vec![change.clone()], reply, is_write_behind: true });
         let weight = job.weight(&conn);
         assert!((600_000..602_000).contains(&weight), "{weight}: {change:?}");
     }
@@ -157,10 +164,10 @@ fn the_wal_is_checkpointed_while_jobs_never_cease() {
     (1..GROUP).for_each(|_| sender.send(write(Change::DeleteTask("none".into()))).unwrap());
     let (tell, told) = mpsc::channel();
     let look = move |_: &mut Connection| tell.send(std::fs::metadata(log).unwrap().len()).unwrap();
-    sender.send(Job::Run(Box::new(look))).unwrap();
+    sender.send(Job::Work(Work::Run(Box::new(look)))).unwrap();
     drop(sender);
-    let waiting = Arc::new(AtomicUsize::new(GROUP + 1));
-    let mut writer = Writer::new(conn, waiting, Arc::default(), Arc::default(), None);
+    let state = with_jobs(GROUP + 1);
+    let mut writer = Writer::new(conn, state, Arc::default(), None);
     writer.uncheckpointed_since = Instant::now().checked_sub(MAX_UNCHECKPOINTED);
     writer.serve(&queue);
     assert_eq!(told.recv().unwrap(), 0);
@@ -174,12 +181,12 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
     const LARGE: usize = 32 << 20;
     /// Counts the remaining parts, and queues the next large commit.
     fn look(
-        sender: mpsc::Sender<Job>,
+        sender: mpsc::Sender<Job<Work>>,
         done: DurableTask,
         left: Arc<parking_lot::Mutex<Vec<i64>>>,
         more: usize,
-    ) -> Job {
-        Job::Run(Box::new(move |conn| {
+    ) -> Job<Work> {
+        Job::Work(Work::Run(Box::new(move |conn| {
             let parts = conn.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap();
             left.lock().push(parts);
             if more > 0 {
@@ -189,7 +196,7 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
                 sender.send(Job::Write(Write { changes, reply, is_write_behind: true })).unwrap();
                 sender.clone().send(look(sender, done, left, more - 1)).unwrap();
             }
-        }))
+        })))
     }
     let mut conn = Connection::open_in_memory().unwrap();
     migrate(&mut conn).unwrap();
@@ -202,8 +209,8 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
     let first = look(sender.clone(), done, left.clone(), 40);
     sender.send(first).unwrap();
     drop(sender);
-    let waiting = Arc::new(AtomicUsize::new(usize::MAX / 2));
-    Writer::new(conn, waiting, Arc::default(), Arc::default(), None).serve(&queue);
+    let state = with_jobs(usize::MAX / 2);
+    Writer::new(conn, state, Arc::default(), None).serve(&queue);
     let left = left.lock();
     let erased: Vec<i64> = left.windows(2).map(|pair| pair[0] - pair[1]).collect();
     let step = i64::try_from(tasks::STEP_BYTES >> 20).unwrap();
