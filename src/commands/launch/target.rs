@@ -11,6 +11,7 @@ const SMALL_CONTEXT: u64 = 32_000;
 const CLAUDE_CONTEXT: u64 = 200_000;
 /// Most tokens of one answer: what Claude Code and opencode use for a model that they do not know.
 const MAX_OUTPUT: u64 = 32_000;
+
 /// The model and its hub.
 pub(super) struct Target {
     /// URL of the hub, without `/v1`.
@@ -72,20 +73,22 @@ pub(super) fn warnings(agent: CodingAgent, target: &Target) -> Vec<String> {
     warnings
 }
 
+/// A target for tests.
+#[cfg(test)]
+pub(super) fn target(model: &str, context: Option<u64>) -> Target {
+    Target {
+        hub: "https://h/".to_owned(),
+        model: model.to_owned(),
+        abilities: Abilities { context, ..Abilities::default() },
+        ca_file: None,
+        opencode_config: None,
+        has_qwen_settings: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn target(model: &str, context: Option<u64>) -> Target {
-        Target {
-            hub: "https://h/".to_owned(),
-            model: model.to_owned(),
-            abilities: Abilities { context, ..Abilities::default() },
-            ca_file: None,
-            opencode_config: None,
-            has_qwen_settings: false,
-        }
-    }
 
     #[test]
     fn a_small_context_is_a_warning() {

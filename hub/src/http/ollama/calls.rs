@@ -45,48 +45,25 @@ pub(super) fn register(routes: &mut Routes<'_>) {
     let call = |summary, body| {
         for_member(about(summary).takes(body)).returns(200, any_object).refuses(&[ErrorKind::ModelNotFound])
     };
+    let serve = |api| move |hub, caller, req, payload| infer(api, hub, caller, req, payload);
     let lines = "application/x-ndjson";
     routes
-        .post("/api/chat", chat, call("Chats of Ollama's API", streamed).returns_media(200, lines))
-        .post("/api/generate", generate, call("Texts of Ollama's API", streamed).returns_media(200, lines))
-        .post("/api/embed", embed, call("Embeddings of Ollama's API", whole))
-        .post("/api/embeddings", embeddings, call("An embedding, in the older form of Ollama's API", whole));
-}
-
-async fn chat(
-    hub: HubData,
-    caller: Caller,
-    req: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    infer(OllamaApi::Chat, hub, caller, req, payload).await
-}
-
-async fn generate(
-    hub: HubData,
-    caller: Caller,
-    req: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    infer(OllamaApi::Generate, hub, caller, req, payload).await
-}
-
-async fn embed(
-    hub: HubData,
-    caller: Caller,
-    req: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    infer(OllamaApi::Embed, hub, caller, req, payload).await
-}
-
-async fn embeddings(
-    hub: HubData,
-    caller: Caller,
-    req: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    infer(OllamaApi::Embeddings, hub, caller, req, payload).await
+        .post(
+            "/api/chat",
+            serve(OllamaApi::Chat),
+            call("Chats of Ollama's API", streamed).returns_media(200, lines),
+        )
+        .post(
+            "/api/generate",
+            serve(OllamaApi::Generate),
+            call("Texts of Ollama's API", streamed).returns_media(200, lines),
+        )
+        .post("/api/embed", serve(OllamaApi::Embed), call("Embeddings of Ollama's API", whole))
+        .post(
+            "/api/embeddings",
+            serve(OllamaApi::Embeddings),
+            call("An embedding, in the older form of Ollama's API", whole),
+        );
 }
 
 async fn infer(

@@ -49,93 +49,85 @@ impl<'a> Routes<'a> {
         self
     }
 
-    pub(in crate::http) fn get<F, Args>(
-        &mut self,
-        path: &'static str,
-        handler: F,
-        operation: Operation,
-    ) -> &mut Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.add(Method::GET, path.into(), web::get().to(handler), operation)
-    }
-
-    pub(in crate::http) fn post<F, Args>(
+    pub(in crate::http) fn get<Args>(
         &mut self,
         path: impl Into<Cow<'static, str>>,
-        handler: F,
+        handler: impl RouteHandler<Args>,
         operation: Operation,
-    ) -> &mut Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.add(Method::POST, path.into(), web::post().to(handler), operation)
+    ) -> &mut Self {
+        self.add(Method::GET, path.into(), handler, operation)
     }
 
-    pub(in crate::http) fn put<F, Args>(
+    pub(in crate::http) fn post<Args>(
         &mut self,
-        path: &'static str,
-        handler: F,
+        path: impl Into<Cow<'static, str>>,
+        handler: impl RouteHandler<Args>,
         operation: Operation,
-    ) -> &mut Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.add(Method::PUT, path.into(), web::put().to(handler), operation)
+    ) -> &mut Self {
+        self.add(Method::POST, path.into(), handler, operation)
     }
 
-    pub(in crate::http) fn delete<F, Args>(
+    pub(in crate::http) fn put<Args>(
         &mut self,
-        path: &'static str,
-        handler: F,
+        path: impl Into<Cow<'static, str>>,
+        handler: impl RouteHandler<Args>,
         operation: Operation,
-    ) -> &mut Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.add(Method::DELETE, path.into(), web::delete().to(handler), operation)
+    ) -> &mut Self {
+        self.add(Method::PUT, path.into(), handler, operation)
+    }
+
+    pub(in crate::http) fn delete<Args>(
+        &mut self,
+        path: impl Into<Cow<'static, str>>,
+        handler: impl RouteHandler<Args>,
+        operation: Operation,
+    ) -> &mut Self {
+        self.add(Method::DELETE, path.into(), handler, operation)
     }
 
     /// Registers a handler for all that is below `scope` and describes the one `POST` that it serves there: for a route whose
     /// pattern would cost too much.
-    pub(in crate::http) fn post_below<F, Args>(
+    pub(in crate::http) fn post_below<Args>(
         &mut self,
         scope: &'static str,
         path: &'static str,
-        handler: F,
+        handler: impl RouteHandler<Args>,
         operation: Operation,
-    ) -> &mut Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.config.service(web::scope(scope).default_service(web::to(handler)));
+    ) -> &mut Self {
+        self.config.service(web::scope(scope).default_service(handler.route()));
         self.describe(Method::POST, format!("{scope}{path}").into(), operation)
     }
 
-    fn add(
+    fn add<Args>(
         &mut self,
         method: Method,
         path: Cow<'static, str>,
-        route: Route,
+        handler: impl RouteHandler<Args>,
         operation: Operation,
     ) -> &mut Self {
-        self.config.route(&path, route);
+        self.config.route(&path, handler.route().method(method.clone()));
         self.describe(method, path, operation)
     }
 
     fn describe(&mut self, method: Method, path: Cow<'static, str>, operation: Operation) -> &mut Self {
         self.described.push(Described { section: self.section, method, path, operation });
         self
+    }
+}
+
+/// A handler of a route: a function from what it extracts to a response.
+pub(in crate::http) trait RouteHandler<Args> {
+    /// The route, for any method.
+    fn route(self) -> Route;
+}
+
+impl<F, Args> RouteHandler<Args> for F
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    fn route(self) -> Route {
+        web::to(self)
     }
 }

@@ -1,17 +1,5 @@
-use super::super::model::Abilities;
-
+use super::super::target::target;
 use super::*;
-
-fn target(model: &str, context: Option<u64>) -> Target {
-    Target {
-        hub: "https://h/".to_owned(),
-        model: model.to_owned(),
-        abilities: Abilities { context, ..Abilities::default() },
-        ca_file: None,
-        opencode_config: None,
-        has_qwen_settings: false,
-    }
-}
 
 fn setting(plan: &Plan, name: &str) -> Option<String> {
     let (_, value) = plan.set.iter().find(|(set, _)| *set == name)?;
