@@ -23,7 +23,12 @@ pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits until `probe` returns a value, and returns it. Panics with `what` after [`PATIENCE`].
-pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, probe).await
+}
+
+/// As [`wait_for`], with a deadline of `limit`.
+pub async fn wait_within<T>(limit: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = probe().await {
@@ -32,9 +37,7 @@ pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) 
             sleep(INTERVAL).await;
         }
     };
-    timeout(PATIENCE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("timed out after {PATIENCE:?} waiting until {what}"))
+    timeout(limit, looking).await.unwrap_or_else(|_| panic!("timed out after {limit:?} waiting until {what}"))
 }
 
 /// Waits until nothing listens on this port of 127.0.0.1.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use testkit::wait::wait_within;
+use tokio::time::sleep;
 
 /// Deadline for a process to become idle; longer than the most expensive call of these tests takes in a debug build.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -29,31 +30,25 @@ impl Meter {
         times
     }
 
-    /// Waits until no thread has run for 2 ms, and returns the CPU times.
+    /// Waits until no thread has run between two looks, and returns the CPU times.
     pub async fn times_at_rest(self) -> CpuTimes {
-        let (mut times, deadline) = (self.read(), Instant::now() + PATIENCE);
-        loop {
-            sleep(Duration::from_millis(2)).await;
-            let now = self.read();
-            if now == times {
-                return times;
-            }
-            assert!(Instant::now() < deadline, "process {} was not at rest within {PATIENCE:?}", self.0);
-            times = now;
-        }
+        let mut last = CpuTimes::new();
+        wait_within(PATIENCE, "the process is at rest", async || {
+            let before = std::mem::replace(&mut last, self.read());
+            (before == last).then_some(before)
+        })
+        .await
     }
 
     /// Waits until the process uses less than 10 ms of CPU time in 300 ms.
     pub async fn wait_until_idle(self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        wait_within(PATIENCE, "the process is idle", async || {
             let before = self.read();
+            // The time in which the use is measured.
             sleep(Duration::from_millis(300)).await;
-            if self.since(&before).await < 0.01 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "process {} was not idle within {PATIENCE:?}", self.0);
-        }
+            (self.since(&before).await < 0.01).then_some(())
+        })
+        .await;
     }
 
     /// CPU time used since `before`, in seconds. A thread that has ended since does not count; it was idle.

@@ -137,12 +137,14 @@ async fn fill(
 
 /// Load of the hub without calls, as a share of one core: the minimum of four measurements of 2 s.
 async fn idle(rig: &Rig) -> f64 {
+    const MEASURED: Duration = Duration::from_secs(2);
     let [hub, _] = rig.meters();
     let mut least = f64::MAX;
     for _ in 0..4 {
         let before = hub.times_at_rest().await;
-        sleep(Duration::from_secs(2)).await;
-        least = least.min(hub.since(&before).await / 2.0);
+        // The time in which the load is measured.
+        sleep(MEASURED).await;
+        least = least.min(hub.since(&before).await / MEASURED.as_secs_f64());
     }
     least
 }

@@ -135,6 +135,7 @@ async fn an_answer_that_trickles_is_given_up() {
         connection.request().await?;
         connection.write("HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n").await?;
         loop {
+            // The pace of the answer, which is what this test is about.
             sleep(Duration::from_millis(50)).await;
             connection.write(" ").await?;
         }
