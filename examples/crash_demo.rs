@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
     .await?;
     let token = hub.mint_token("demo", Role::Member).await?;
 
-    // Four at a time, the others wait in its queue: they must not suffer from the one that panics.
+    // The provider runs four tasks at a time and queues the others. They must not suffer from the one that panics.
     let mock = MockConfig { tokens: Some(20), panic_every: Some(REQUESTS), ..MockConfig::default() };
     let demo = ProviderConfig::new("demo".parse()?, "mock-model", BackendConfig::Mock(mock));
     let demo = ProviderConfig { max_queue: 128, ..demo };

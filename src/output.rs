@@ -137,7 +137,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |_| false, |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
-/// One word of a POSIX shell.
+/// Quotes `word` for a POSIX shell if it needs quotes.
 pub(crate) fn shell_word(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -151,7 +151,7 @@ pub(crate) fn printable_answer(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t', |safe, c| write!(safe, "{}", c.escape_unicode()))
 }
 
-/// Whether a character moves the cursor, ends a line, changes the direction of text, or is none in YAML.
+/// Whether a character moves the cursor, ends a line, changes the direction of text, or is not allowed in YAML.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')

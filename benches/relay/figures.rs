@@ -32,7 +32,7 @@ pub struct Chart {
 }
 
 impl Figures {
-    /// One row: what, and its figures.
+    /// One row: its name and its figures.
     pub fn row(&self, what: &str, figures: &[(&str, String)]) {
         let figures: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
         println!("{what:<44} {}", figures.join(", "));

@@ -10,7 +10,7 @@ use testkit::procfs::ran;
 use crate::http::Http;
 use crate::rig::Hub;
 
-/// Between two calls: a thousand a second see a stall of a few milliseconds.
+/// Time between two calls: a thousand calls a second notice a stall of a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub struct Probe {
@@ -28,7 +28,8 @@ impl Probe {
         Self::run(port, token, ["POST", path, body].map(str::to_owned), None)
     }
 
-    /// A call's time is no longer than what the hub worked meanwhile: what other programs took from both does not count.
+    /// As [`start`](Self::start), but limits a call's time to the CPU time that the hub used meanwhile: time that other programs
+    /// took does not count.
     pub fn of_work(hub: &Hub, token: &str, path: &'static str) -> Self {
         Self::run(hub.port, token, ["GET", path, ""].map(str::to_owned), Some(hub.pid()))
     }

@@ -110,7 +110,7 @@ impl Hub {
         procfs::resident(self.process.pid())
     }
 
-    /// Reads events, of which nobody wants to know, until the hub ends.
+    /// Reads and discards events until the hub ends.
     pub fn watch(&self) {
         let mut http = self.admin();
         spawn(move || {

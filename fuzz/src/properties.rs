@@ -21,7 +21,7 @@ pub use link::link;
 /// Panics where the bytes show that something does not hold.
 pub type Property = fn(&[u8]);
 
-/// Each with its target's name.
+/// All properties, each with the name of its fuzz target.
 pub const ALL: [(&str, Property); 9] = [
     ("config", config),
     ("decoder", decoder),

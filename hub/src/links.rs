@@ -18,7 +18,7 @@ pub(crate) use session_link::{Arrival, CountedPiece, SessionLink};
 #[derive(Default)]
 pub(crate) struct Links {
     of: Mutex<HashMap<String, Arc<SessionLink>>>,
-    /// Number of registrars that were told that the hub shuts down, and of all when the first one was told, then.
+    /// Number of registrars that were told of the hub's shutdown, number of links at the first of them, and its time.
     told: Mutex<Option<(u32, u32, Instant)>>,
 }
 

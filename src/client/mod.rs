@@ -78,7 +78,7 @@ impl HubClient {
         }
     }
 
-    /// The list of LLMs. Every hub has it for every token: an answer that is no list is not from a hub.
+    /// The list of LLMs, which every hub returns for every valid token. Another answer is not from a hub.
     pub(crate) async fn llms(&self) -> Result<Value, CallError> {
         match self.find("/api/v1/llms").await? {
             Some(list) if list.is_array() => Ok(list),

@@ -24,7 +24,7 @@ pub enum Network {
     Passes,
     /// Bytes are relayed after this delay.
     Lags(Duration),
-    /// This many bytes a second are relayed in each direction.
+    /// Relays this many bytes a second in each direction.
     Trickles(u32),
     /// Each packet has one byte.
     Slices,

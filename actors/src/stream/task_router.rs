@@ -83,7 +83,7 @@ impl TaskRouter {
         }
     }
 
-    /// Whether tasks have come that have no decision of the hub.
+    /// Whether a task has come whose result the hub has not decided on.
     pub(super) fn has_tasks(&self) -> bool {
         self.outbox.open() > 0
     }

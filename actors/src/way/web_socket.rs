@@ -21,7 +21,7 @@ const ROUNDS: usize = 5;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time of all steps of an open echo: the hub ends it after 60 s.
 const WHOLE: Duration = Duration::from_secs(70);
-/// A longer round trip is a warning: a frame waits somewhere until there are more.
+/// Longest round trip without a warning. A longer one means that something holds frames back until more come.
 const SLOW: Duration = Duration::from_secs(1);
 
 const CLASSIC: &str = "A registrar uses SSE and POSTs: it works, and each answer costs more.";

@@ -19,7 +19,7 @@ pub(crate) struct Member {
     pub(crate) id: u64,
     /// Tasks that run or wait there.
     pub(crate) load: u32,
-    /// Tasks that may run there at once, at least 1; 1 if unknown.
+    /// Number of tasks that may run there at once, at least 1; 1 if unknown.
     pub(crate) capacity: u32,
     /// Whether it has no room.
     pub(crate) full: bool,

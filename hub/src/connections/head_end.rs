@@ -62,7 +62,7 @@ pub(super) fn tail(before: [u8; 4], bytes: &[u8]) -> [u8; 4] {
 /// The end of the first empty line.
 fn end(bytes: &[u8]) -> Option<usize> {
     let proper = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
-    // Bytes behind the proper end are a body, or another request.
+    // Bytes behind the proper end belong to a body or to the next request.
     let bare = memmem::find(&bytes[..proper.unwrap_or(bytes.len())], b"\n\n").map(|at| at + 2);
     bare.or(proper)
 }

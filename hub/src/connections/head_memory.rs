@@ -123,7 +123,7 @@ impl HeadMemory {
     ) -> Result<(), ApiError> {
         let buffer = self.buffer.get().max(buffer_size(self.size.get()));
         self.buffer.set(buffer);
-        // The last call's charge is replaced.
+        // This replaces the charge of the last call.
         self.permit.take();
         self.permit.replace(quota().take(CALL + buffer + headers * HEADER)?);
         self.release_budget();

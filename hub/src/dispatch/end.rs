@@ -64,7 +64,7 @@ impl Hub {
         }
     }
 
-    /// Ends the dispatches of a session that is still away when its grace period is over. `since` is when it left.
+    /// Ends the dispatches of a session that is still away at the end of its grace period. It left at `since`.
     pub(crate) fn lose_later(self: Arc<Self>, session: String, since: Now) {
         // Without a runtime the process is exiting, and all dispatches with it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

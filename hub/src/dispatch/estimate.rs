@@ -8,7 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use wire::json::each_member;
 
-/// Seven bytes of UTF-8 are two tokens: Anthropic's documentation gives 3.5 English characters for a token. Letters of two and
+/// Seven bytes of UTF-8 count as two tokens: Anthropic's documentation gives 3.5 English characters for a token. Letters of two and
 /// three bytes have more tokens each, as in most vocabularies.
 const TOKENS: u64 = 2;
 const BYTES: u64 = 7;

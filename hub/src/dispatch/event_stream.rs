@@ -226,7 +226,7 @@ impl<'a> EventReader<'a> {
                 }
             }
         }
-        // Also if the stream is broken: the piece before that waits for its caller beside the rest of the read.
+        // A broken stream is counted too: its last piece waits for the caller while the rest of the read is in memory.
         if self.count(bytes.capacity()).is_err() {
             (bytes, state) = (Vec::new(), StreamState::Broken(NO_ROOM));
         }

@@ -46,7 +46,7 @@ impl IdleTimeout {
         }
     }
 
-    /// Resolves with the limit when no piece came for so long.
+    /// Resolves with the limit when no piece has come for that long.
     pub(super) fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         let (Some(limit), Some(timer)) = (self.limit, &mut self.timer) else { return Poll::Pending };
         while timer.sleep.as_mut().poll(cx).is_ready() {

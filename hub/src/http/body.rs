@@ -79,7 +79,7 @@ pub(super) async fn read(
     payload: Payload,
     limit: Limit,
 ) -> Result<(Vec<u8>, BytesPermit), ApiError> {
-    // Read before anything is refused: a client that is still writing does not read the response.
+    // The body is read before the request is refused: a client that is still writing does not read the response.
     let (blocks, permit) = read_encoded(req, payload, limit).await?;
     check_token(req)?;
     let size = blocks.iter().map(Vec::len).sum();

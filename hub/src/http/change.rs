@@ -34,7 +34,7 @@ pub(super) struct ChangeTurn {
 }
 
 impl ChangeTurn {
-    /// Waits for the turn of `caller` for a change that a body of the size of `body` asks for.
+    /// Waits until it is the turn of `caller` to make a change. `body` counts the body of the call.
     pub(super) async fn wait(hub: &Hub, caller: &Caller, body: BytesPermit) -> Result<Self, ApiError> {
         Self::wait_to_drop(hub, caller, body, 0).await
     }

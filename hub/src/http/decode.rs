@@ -14,7 +14,7 @@ use crate::telemetry::Limit;
 /// Most gzip members or zstd frames in a row: each costs a set-up, even if it is empty. Twice as many as the largest body
 /// has in blocks of 64 KiB, the block size of genome files.
 const MAX_MEMBERS: usize = 2048;
-/// Bytes that are decoded before they are counted and compared with the limit.
+/// Number of bytes that are decoded before they are counted and compared with the limit.
 const STEP: usize = 64 << 10;
 /// Largest window of a zstd frame, as a power of two: that of RFC 9659, or the limit of the body if it is larger.
 const WINDOW_LOG: u32 = 23;

@@ -177,7 +177,8 @@ fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) ->
 #[derive(Default)]
 pub(super) struct Walk {
     stage: Stage,
-    /// The name of the stage that was visited last. Nothing else is kept between two pages: a list may wait for its reader.
+    /// The name of the stage that was visited last. Nothing else is kept between two pages, since the
+    /// reader of a list may be slow.
     last: Option<String>,
 }
 

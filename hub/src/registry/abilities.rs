@@ -16,7 +16,7 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer of a name of which only the status is known.
+    /// The offer of a name with a known status and unknown abilities.
     pub const fn unknown(status: Status) -> Self {
         Self { status, abilities: Abilities::NONE }
     }

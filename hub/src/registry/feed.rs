@@ -71,7 +71,7 @@ impl ChangeFeed {
         self.changed.insert(self.version, key);
     }
 
-    /// Counts a change of which watchers are not told.
+    /// Counts a change that watchers do not get.
     pub(super) fn touch(&mut self) {
         self.version += 1;
     }

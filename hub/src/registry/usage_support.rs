@@ -22,7 +22,7 @@ impl UsageSupport {
     }
 
     pub fn set_taken(&self) {
-        // The refusal of another call is kept. A read is cheaper than a write for each call.
+        // A refusal of another call is not overwritten, and a read for each call is cheaper than a write.
         if self.0.load(Ordering::Relaxed) == UNKNOWN {
             self.0.store(TAKEN, Ordering::Relaxed);
         }

@@ -35,7 +35,7 @@ use crate::store::{HubDir, PostgresStore, SqliteStore, Store, StoreError};
 use crate::tasks;
 use crate::telemetry::Watch;
 
-/// Time that running calls have when the hub stops (SPEC.md section 5).
+/// Time in which running calls may end when the hub stops (SPEC.md section 5).
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running hub. Call [`stop`](Self::stop): dropping the handle leaves it running.

@@ -148,8 +148,9 @@ impl StoredValue {
     }
 }
 
-/// A field that a stored value may be; `None` if the value is of another kind.
+/// The type of a field.
 pub(super) trait FromStored: Sized {
+    /// `None` if the stored value has another type.
     fn from_stored(value: StoredValue) -> Option<Self>;
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn run_attempt(
                     Err(error) => return (AttemptResult::Failed(error), notifier),
                 }
             }
-            // Only made for callers of other APIs.
+            // These responses are only made for callers of other APIs.
             Ok(Ok(StartedResponse::Expanded { .. } | StartedResponse::Uncounted)) => AttemptResult::Lost,
             Ok(Ok(StartedResponse::Stream { first, dispatch })) => {
                 let none = hub.unfinished_of(&request.caller.user).empty();

@@ -35,8 +35,8 @@ impl<'a> TargetCapacity<'a> {
         self.names.insert(target, names);
     }
 
-    /// Loads again, for `target`, the capacity of names that had some: a claim found them full. New capacity of the other
-    /// names is for the next pass.
+    /// Loads the capacity of the names of `target` again that had some, after a claim found them full. The other names are
+    /// loaded in the next pass.
     pub(super) fn reload(&mut self, target: &'a str) {
         for name in self.names.get(target).into_iter().flatten() {
             if self.owners.get(name).is_some_and(|owners| !owners.is_empty()) {

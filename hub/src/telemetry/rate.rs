@@ -43,7 +43,7 @@ impl Default for Meters {
     }
 }
 
-/// The tokens of a row in the last seconds. A slot has its second in the upper half and the count in the lower.
+/// The tokens of a row in the last seconds. The upper half of a slot is its second, the lower half the count.
 pub(super) struct Meter {
     start: Instant,
     slots: [AtomicU64; SLOTS],

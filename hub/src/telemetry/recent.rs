@@ -11,7 +11,7 @@ use wire::row::Timestamp;
 use crate::model::{Caller, Role, TaskStatus, TokenCounts, UserId};
 use crate::store::ListCursor;
 
-/// Ended inferences that are kept, of all users together. The audit has all.
+/// Number of ended inferences that are kept, of all users together. The audit keeps all.
 const MAX_ENDED: usize = 200;
 
 /// Bytes of an error's text that a record keeps: the text of a publisher may have megabytes.

@@ -181,7 +181,7 @@ async fn a_call_whose_session_has_grown_waits_for_a_longer_turn() {
     let call = drop_all(&hub, &mallory, "grows");
     let call = actix_rt::spawn(async move { call.send().await });
     eventually("the call waits", async || held(&hub, "mallory") > 0).await;
-    // At once, since the call waits for some seconds only.
+    // The change is made directly: a request would come too late, since the call waits for some seconds only.
     let rows: Vec<Value> = (0..60).map(|row| provider(&format!("row-{row}"))).collect();
     let rows = json!({ "providerSessionId": "grows", "providers": rows });
     let (core, rows) = (hub.core(), serde_json::from_value(rows).unwrap());

@@ -59,7 +59,7 @@ impl Client {
         let _ = self.socket.write_all(&out).await;
     }
 
-    /// The next message, or the words with which the hub ends the echo.
+    /// The next message, or the reason for which the hub ends the echo.
     async fn next(&mut self) -> Result<Bytes, String> {
         loop {
             match self.codec.decode(&mut self.input).unwrap() {

@@ -230,7 +230,7 @@ async fn an_incomplete_event_of_a_stream_counts_for_its_publisher() {
     for _ in 0..5 {
         mine.events(&task, &half).await;
     }
-    // 503 if a piece exceeds the limit when it comes, 400 if the buffer of its event does.
+    // The status is 503 if an arriving piece exceeds the limit, and 400 if the buffer of its event does.
     let status = mine.taken(&task).await;
     let refused = super::http::Answer::of(third).await.rest().await;
     let reason =

@@ -109,7 +109,7 @@ async fn a_task_of_a_deleted_row_is_not_sent_again() {
     world.hub.stop().await;
 }
 
-/// A38: a row that became private gets nothing new from strangers.
+/// A38: a row that became private gets no more tasks of other users.
 #[actix_rt::test]
 async fn a_task_of_a_row_made_private_is_not_sent_again() {
     let mut world = World::new(provider("b")).await;

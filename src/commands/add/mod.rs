@@ -62,7 +62,7 @@ pub(crate) async fn run(global: &Global, args: &AddArgs) -> Outcome {
 struct NamedModel {
     model: FoundModel,
     name: String,
-    /// Whether the user gave the name. Another name may replace one that was proposed.
+    /// Whether the user gave the name. A proposed name may be replaced by another.
     by_user: bool,
 }
 

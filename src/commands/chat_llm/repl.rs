@@ -228,7 +228,7 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits());
     let file = options.open(path)?;
-    // Writes wait for the reader.
+    // Without `O_NONBLOCK`, a write waits for the reader of a pipe.
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(file)
 }

@@ -72,8 +72,8 @@ pub(super) fn plan(agent: CodingAgent, target: &Target) -> Plan {
     }
 }
 
-/// Claude Code reads the environment. Its settings files would take precedence, except for those about server, account and
-/// model while a program that starts it says so.
+/// The plan of Claude Code. Its settings files take precedence over the environment, except for server, account and model if
+/// `CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST` is set.
 fn claude(target: &Target) -> Plan {
     let mut plan = Plan::default();
     plan.set("CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST", "1");
@@ -149,7 +149,7 @@ fn codex(target: &Target) -> Plan {
     plan
 }
 
-/// opencode merges the configuration of a variable over that of all files.
+/// The plan of opencode, which merges the configuration in a variable over that of all files.
 fn opencode(target: &Target) -> Plan {
     let mut plan = Plan::default();
     plan.token(TOKEN);

@@ -39,7 +39,7 @@ impl Target {
     /// be longer than the context, and at most the model's own limit. `None` if neither is known.
     pub(super) fn output(&self) -> Option<u64> {
         let of_context = self.context().map(|context| (context / 4).min(MAX_OUTPUT));
-        // A limit above the usual one is not what the agent has to ask for.
+        // An agent does not need more tokens than usual because the model could write more.
         let own = self.abilities.max_output.map(|most| most.min(MAX_OUTPUT));
         of_context.into_iter().chain(own).min()
     }

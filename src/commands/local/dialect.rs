@@ -71,7 +71,7 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    /// Error for a registrar whose provider is this port.
+    /// Error for a registrar with a provider whose backend is this port.
     pub(super) fn circle() -> Self {
         let message =
             "this is `virtual-llm local`: these models are the hub's, and cannot be published to it again";

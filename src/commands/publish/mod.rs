@@ -67,7 +67,7 @@ pub(crate) async fn run(global: &Global, args: &PublishArgs, mut signals: Signal
         },
     })
     .map_err(refused_start)?;
-    // The hub may be unreachable for days: service managers do not wait for its answer.
+    // Service managers do not wait for the hub, which may be unreachable for days.
     notify::ready();
     // Concurrently: a slow backend must not delay the registrar.
     actix_rt::spawn(async move { start::check_backends(&providers).await });

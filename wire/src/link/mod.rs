@@ -1,8 +1,8 @@
 //! The link: one connection on which a hub and a registrar exchange tasks and answers (SPEC.md section 4.1).
 //!
-//! One WebSocket message is one [`Frame`]. A [`Link`] is the state of either end: it cuts bodies into pieces, sends them as
-//! far as the peer has granted credit, keeps them until the peer has taken them, and goes on where it was when a new
-//! connection replaces a broken one. Not here: sockets, WebSocket framing, time.
+//! One WebSocket message is one [`Frame`]. A [`Link`] is the state of either end: it cuts bodies into pieces, sends them
+//! within the credit that the peer has granted, keeps them until the peer has taken them, and continues on the connection
+//! that replaces a broken one. Not here: sockets, WebSocket framing, time.
 
 mod control;
 mod flow;

@@ -1,4 +1,4 @@
-//! What comes on a link.
+//! What a frame of the peer means for its receiver.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use super::object_type::ObjectType;
 use super::roles::MemberRole;
 use super::tools::ToolMembers;
 
-/// An object or array that the scanner is inside of.
+/// An object or array around the scanner's position.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts; any of them can be combined")]
 pub(super) struct Container {

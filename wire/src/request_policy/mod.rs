@@ -48,7 +48,7 @@ pub fn is_known_member(name: &str) -> bool {
 pub struct PolicyReport {
     /// The first member that only the owner of the backend may send.
     refusal: Option<Refusal>,
-    /// The list of tools without those that run on the server and that the model can do without. Agents such as Codex offer
+    /// The list of tools without the optional ones that run on the server. Agents such as Codex offer
     /// these with every request.
     reduced_tools: Option<ReducedTools>,
     store: StoreMembers,

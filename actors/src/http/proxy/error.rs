@@ -53,7 +53,7 @@ pub enum ProxyFault {
     NotHttp,
     /// The proxy answered 407.
     Unauthorized {
-        /// Whether the setting has a user.
+        /// Whether the setting of the proxy has a user name.
         has_user: bool,
         /// Whether the proxy offers Basic, or does not say.
         accepts_basic: bool,

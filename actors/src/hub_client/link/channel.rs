@@ -51,7 +51,7 @@ pub(crate) enum LinkEvent {
 /// How a connection ended, as far as it says something about links.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Its owner gave it up, or it has not ended.
+    /// The registrar dropped it, or it has not ended.
     Left,
     /// It broke, or the hub broke the rules.
     Broke,

@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 /// How long no link is tried at a hub, or through a proxy, that did not let one through.
 const PAUSE: Duration = Duration::from_hours(1);
-/// How long none is tried after a failure for which a hub or a proxy that restarts is a reason as well.
+/// How long no link is tried after a failure that a restart of the hub or of a proxy can also explain.
 const SHORT_PAUSE: Duration = Duration::from_mins(1);
-/// How long no conclusion is drawn from failures after a hub has said that it shuts down.
+/// How long failures do not count after a hub has said that it shuts down.
 const RESTART: Duration = Duration::from_mins(1);
-/// A link that breaks earlier counts as one that does not work.
+/// Age below which a link that breaks counts as one that does not work.
 const SHORT: Duration = Duration::from_secs(30);
 
-/// Remembers what became of the last links.
+/// Decides from the last links whether the next one is tried.
 #[derive(Debug, Default)]
 pub(in crate::hub_client) struct LinkPolicy {
     /// Until when no link is tried, and why.

@@ -46,7 +46,7 @@ use crate::random;
 
 /// Time in which a registrar has to answer the hello.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shorter greetings, of some 30 tasks, are within what a connection is counted for.
+/// Longest hello and resume in bytes, of some 30 tasks, that the quota of the connection covers.
 const UNCOUNTED: usize = 4 << 10;
 /// Bytes that are read, and written, before other connections have their turn.
 const BURST: usize = 64 << 10;

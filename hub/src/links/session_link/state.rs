@@ -16,7 +16,7 @@ pub(super) const MAX_CONTROL: usize = 16 << 10;
 /// HTTP status of an answer for which the hub has no memory now.
 const BUSY: u16 = 503;
 
-/// Smaller pieces are counted together, once they take so much memory.
+/// Memory in bytes from which on pieces are counted. Smaller ones are counted together.
 const UNCOUNTED: usize = 4 << 10;
 
 /// Memory in bytes of a small piece besides its own bytes: its place in the channel, and its allocation.
@@ -53,7 +53,7 @@ pub(crate) struct CountedPiece {
     _held: BytesPermit,
 }
 
-/// What the reader of a link has to do.
+/// A frame that the reader of a link has to act on.
 pub(crate) enum Arrival {
     /// A task's answer begins: its pieces come on `pieces`.
     Answer { task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece> },

@@ -240,7 +240,7 @@ impl Registry {
         rows.iter().filter_map(text).collect()
     }
 
-    /// `row` with its pool as `caller` reads it: the pool of a pending row is told only to those whom it concerns.
+    /// Adds to `row` its pool as `caller` reads it: only the owners of a pending row and of its pool read that pool.
     pub(in crate::registry) fn with_pool(&self, caller: &Caller, llm: &Llm, row: LlmRow) -> LlmRow {
         match self.llms.get(&llm.name).filter(|entry| !entry.member) {
             Some(entry) => {

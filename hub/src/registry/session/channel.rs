@@ -146,7 +146,7 @@ impl Registry {
         };
         let reported = if with_status { self.apply_reports(id, beat) } else { Vec::new() };
         let changes = self.record_heartbeat(id, now);
-        // A row whose availability is unchanged serves no caller that it did not serve before.
+        // A row with unchanged availability can serve no further callers.
         let reported = reported.into_iter().filter(|(row, before)| self.availability(row) != *before);
         let mut rows: BTreeSet<String> = reported.map(|(row, _)| row).collect();
         let mut agents = Vec::new();

@@ -257,7 +257,7 @@ impl Registry {
         self.session_heartbeat(llm.session.as_ref(), llm.registered).or(llm.last_heartbeat_at)
     }
 
-    /// Wall-clock time of the session's last heartbeat, for what is `registered` with it.
+    /// Wall-clock time of the last heartbeat of `session`, for an entry that is `registered` with it.
     pub(super) fn session_heartbeat(&self, session: Option<&String>, registered: bool) -> Option<Timestamp> {
         let session = session.filter(|_| registered).and_then(|id| self.sessions.get(id))?;
         Some(session.record.last_heartbeat_at)

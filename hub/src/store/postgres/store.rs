@@ -137,7 +137,7 @@ async fn keep(lease: Lease, connection: SharedConnection, losing: watch::Sender<
             Ok(true) => {}
             Ok(false) => {
                 losing.send_replace(Some(lease.lost()));
-                // The writer goes on: it refuses each write in words.
+                // The writer continues, and refuses each write with an error.
                 return std::future::pending().await;
             }
             Err(_) => connection.close(),

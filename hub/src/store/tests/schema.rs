@@ -10,7 +10,7 @@ use crate::store::schema::{APPLICATION_ID, MIGRATIONS, migrate};
 use crate::store::{Change, Store};
 use crate::store::{rows, search, tasks};
 
-/// Version from which on `names` was filled by registrations; before that, the migration fills it.
+/// Version since which registrations fill `names`. In an older file, the migration fills it.
 const NAMES: usize = 10;
 
 fn at_version(version: usize) -> Connection {

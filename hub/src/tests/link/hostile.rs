@@ -87,7 +87,7 @@ async fn a_long_hello_counts_until_it_is_answered() {
     let before = held();
     let mut idle = Peer::connect(&hub, &session, Link::default()).await;
     idle.next_frame().await.unwrap();
-    // What each request for a link counts.
+    // The memory that each request for a link counts.
     let of_request = held() - before;
     drop(idle);
     eventually("it is returned", async || held() <= before).await;

@@ -6,7 +6,7 @@ use crate::link::{BodyKind, Credit, Frame, Link, Piece, Received, Violation, WIN
 
 /// A peer that reads the rest of a connection after its hello on the next one counts it before it has come again.
 #[test]
-fn an_acknowledgement_of_what_was_not_sent_again_is_none_against_the_rules() {
+fn an_acknowledgement_of_pieces_that_come_again_is_no_violation() {
     let (mut hub, mut registrar) = two_ends();
     registrar.push("t", BodyKind::Events, vec![0; 200 << 10].into());
     carry(&mut registrar, &mut hub);

@@ -41,7 +41,7 @@ impl LinkConnection {
                     ws::Frame::Ping(bytes) if self.output.len() < BURST => {
                         self.write(ws::Message::Pong(bytes));
                     }
-                    // A ping of a registrar that does not read has no answer: a later one has, when it reads.
+                    // A registrar that does not read gets no pong. It gets one for a ping that comes when it reads again.
                     ws::Frame::Ping(_) | ws::Frame::Pong(_) => (),
                     ws::Frame::Close(_) => return Ok(false),
                     ws::Frame::Text(_) | ws::Frame::Continuation(_) => return Err("a message is not binary"),
