@@ -106,9 +106,9 @@ pub(crate) type HubData = Data<Hub>;
 pub(crate) enum Phase {
     /// Not shutting down.
     Serving,
-    /// New calls get 503, running ones go on.
+    /// New calls get 503, running ones continue.
     Draining,
-    /// Streams end.
+    /// Running streams end.
     Stopping,
 }
 

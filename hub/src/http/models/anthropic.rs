@@ -108,7 +108,7 @@ pub(super) async fn list(
     };
     let mut stages = query.iter().filter(|(key, _)| matches!(key.as_str(), "lifecycle" | "lifecycle[]"));
     let has_filter = stages.clone().next().is_some();
-    // Taken for short lists, too: the walk goes over all models.
+    // Short lists take a permit, too, because the walk goes over all models.
     let permit = ListPermit::take(hub, caller, most * ID_BYTES)?;
     let mut part = Part { ids: BTreeSet::new(), side, most };
     if !has_filter || stages.any(|(_, stage)| stage == "active") {

@@ -171,7 +171,8 @@ impl Registry {
             if session.llms.contains(&status.name)
                 && let Some(entry) = self.llms.get_mut(&status.name)
             {
-                // A greater capacity attracts a greater share of the calls: the first value is the bound. Zero is no value.
+                // The first capacity that is not 0 is the bound of later ones, because a row with more capacity gets more of the
+                // calls.
                 if status.max_concurrency > 0 {
                     entry.registered_capacity.get_or_insert(status.max_concurrency);
                 }
