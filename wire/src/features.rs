@@ -75,7 +75,7 @@ impl Features {
     }
 
     /// Builds the set of the known features among `names`.
-    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         names.into_iter().fold(Self::CLASSIC, |set, name| {
             match ALL.iter().find(|(_, known)| *known == name) {
                 Some((feature, _)) => set.with(*feature),

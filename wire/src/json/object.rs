@@ -99,7 +99,7 @@ impl<'a> Object<'a> {
     }
 
     /// Removes every member that only some readers read as `key` ([`folds`]).
-    pub fn remove_odd(&mut self, key: &str) {
+    pub(crate) fn remove_odd(&mut self, key: &str) {
         self.members.retain(|(name, _)| name == key || !folds(name, key));
     }
 
