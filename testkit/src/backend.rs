@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::Barrier;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::{Connection, Request, SSE, answer, chunked};
 use crate::peer::Peer;
@@ -21,7 +21,7 @@ pub struct Script {
     pub refuse: Option<(u16, String)>,
     /// Answer with this status and an error that quotes the request, as `FastAPI` does.
     pub echo: Option<u16>,
-    /// Pause between two tokens of a streamed answer.
+    /// Time between two tokens of a streamed answer. Delays do not add up.
     pub pace: Duration,
     /// Further pause after the first token of a streamed answer.
     pub pause: Duration,
@@ -204,11 +204,13 @@ async fn chat(to: &mut WriteHalf<'_>, request: &Value, script: &Script) -> io::R
 
 async fn stream(to: &mut WriteHalf<'_>, script: &Script, usage: Option<&Value>) -> io::Result<()> {
     to.write_all(SSE.as_bytes()).await?;
+    let mut at = Instant::now();
     for (n, event) in events(script, usage).enumerate() {
         if script.stalls && n == 1 {
             return std::future::pending().await;
         }
-        sleep(if n == 1 { script.pace + script.pause } else { script.pace }).await;
+        at += if n == 1 { script.pace + script.pause } else { script.pace };
+        sleep_until(at).await;
         to.write_all(chunked(&format!("data: {event}\n\n")).as_bytes()).await?;
     }
     if script.stalls {

@@ -6,8 +6,11 @@ const HUB = new URL("..", import.meta.url);
 /** The hub's address as this page was reached, without a trailing slash. */
 export const address = HUB.href.replace(/\/+$/, "");
 
+/** Its path, which tells hubs of one origin apart. */
+export const path = HUB.pathname;
+
 /** One for each path, as several hubs may share an origin. */
-const KEY = `virtual-llm-token${HUB.pathname}`;
+const KEY = `virtual-llm-token${path}`;
 
 let token = sessionStorage.getItem(KEY);
 let onEnd = () => {};
@@ -27,18 +30,23 @@ export function keepToken(secret) {
   else sessionStorage.setItem(KEY, secret);
 }
 
-/** What the hub said when it did not do what was asked. */
+/** What the hub said when it did not do what was asked: the status of its answer and the code of SPEC.md section 5.1. */
 export class Refused extends Error {
-  constructor(status, message) {
+  constructor(status, message, code) {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
-/** The answer to a request, its path from the hub's address; anything but 2xx is thrown as `Refused`. */
-export async function request(method, path, { body, signal } = {}) {
+/**
+ * The answer to a request, its path from the hub's address; anything but 2xx is thrown as `Refused`. `wait` is how many seconds a
+ * call may wait for a free place.
+ */
+export async function request(method, path, { body, signal, wait } = {}) {
   const sent = token;
   const headers = { authorization: `Bearer ${sent}` };
+  if (wait) headers["x-queue-timeout"] = String(wait);
   if (body !== undefined) headers["content-type"] = "application/json";
   const answer = await fetch(new URL(path, HUB), {
     method,
@@ -53,7 +61,8 @@ export async function request(method, path, { body, signal } = {}) {
   if (answer.ok) return answer;
   const said = await answer.text().catch(() => "");
   if (answer.status === 401 && sent !== null && sent === token) onEnd();
-  throw new Refused(answer.status, reason(said) ?? `the hub answered ${answer.status}`);
+  const { message, code } = fault(said) ?? { message: `the hub answered ${answer.status}` };
+  throw new Refused(answer.status, message, code);
 }
 
 export async function json(method, path, options) {
@@ -62,11 +71,12 @@ export async function json(method, path, options) {
   return body ? JSON.parse(body) : undefined;
 }
 
-/** The sentence in an error body of either API. */
-export function reason(said) {
+/** The sentence and the code in an error body of either API; undefined if it is none. */
+export function fault(said) {
   try {
-    const { error } = JSON.parse(said);
-    return typeof error === "string" ? error : error?.message;
+    const { error, code } = JSON.parse(said);
+    if (typeof error === "string") return { message: error, code };
+    return typeof error?.message === "string" ? { message: error.message, code: error.code } : undefined;
   } catch {
     return undefined;
   }

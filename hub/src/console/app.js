@@ -1,14 +1,29 @@
-// The console: signing in and out, and which page is shown.
+// The console: which page is shown. A page is a function of the address's argument and its name that returns
+// `{ title, node, leave() }`, and `wide` if it takes the whole window; its link is in index.html.
 
-import { hasToken, keepToken, Refused, whenRefused } from "./api.js";
+import { hasToken, keepToken, whenRefused } from "./api.js";
 import { chat, forget } from "./chat.js";
-import { el, text } from "./dom.js";
-import { connect, disconnect, live, watch } from "./live.js";
+import { announce, text } from "./dom.js";
+import { disconnect, live, watch } from "./live.js";
 import { llm } from "./llm.js";
+import { stateOf } from "./models.js";
 import { overview } from "./overview.js";
+import { enter, signInForm, signOut } from "./signin.js";
 import { tokens } from "./tokens.js";
 
-const PAGES = new Map(Object.entries({ overview, chat, llm, tokens }));
+const PAGES = new Map(Object.entries({
+  overview,
+  chat,
+  talk: chat,
+  llm,
+  tokens,
+}));
+
+/** Pages that stand under another one's link. */
+const UNDER = new Map([["talk", "chat"], ["llm", "overview"]]);
+
+/** Pages of admins. */
+const ADMINS = new Set(["tokens"]);
 
 const main = document.getElementById("main");
 const bar = document.getElementById("bar");
@@ -31,18 +46,23 @@ function place() {
   }
 }
 
-function open({ focus = true } = {}) {
+const allowed = (name) => PAGES.has(name) && (!ADMINS.has(name) || live.caller.role === "admin");
+
+function open() {
   if (!live.caller) return;
   let [name, argument] = place();
-  if (!PAGES.has(name) || (name === "tokens" && live.caller.role !== "admin")) name = "overview";
-  const page = PAGES.get(name)(argument);
+  if (!allowed(name)) [name, argument] = ["overview", ""];
+  leave();
+  leave = () => {};
+  const page = PAGES.get(name)(argument, name);
+  document.body.classList.toggle("wide", Boolean(page.wide));
   show(page.node, page.leave);
   document.title = `${page.title} · virtual-llm`;
   for (const entry of bar.querySelectorAll("nav a")) {
-    if (entry.dataset.page === name) entry.setAttribute("aria-current", "page");
+    if (entry.dataset.page === (UNDER.get(name) ?? name)) entry.setAttribute("aria-current", "page");
     else entry.removeAttribute("aria-current");
   }
-  if (focus) main.focus({ preventScroll: true });
+  main.focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
 
@@ -52,45 +72,10 @@ function signIn(message) {
   keepToken(null);
   bar.hidden = true;
   document.title = "Sign in · virtual-llm";
-  const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false", "aria-describedby": "hint trouble" });
-  const trouble = el("p.trouble", { id: "trouble", role: "alert" });
-  const button = el("button", { type: "submit" }, "Sign in");
-  const submit = async (event) => {
-    event.preventDefault();
-    const secret = field.value.trim();
-    // A token is visible ASCII; anything else could not be sent in a header.
-    if (!/^[\x21-\x7e]+$/.test(secret)) return text(trouble, "A token has no spaces and no special characters.");
-    button.disabled = true;
-    text(trouble, "");
-    keepToken(secret);
-    const why = await enter();
-    if (why === undefined) return;
-    keepToken(null);
-    button.disabled = false;
-    text(trouble, why);
-    field.setAttribute("aria-invalid", "true");
-    field.select();
-  };
-  const form = el("form.sign-in.card", { onsubmit: submit },
-    el("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }),
-    el("h1", {}, "virtual-llm"),
-    el("label", { for: "token" }, "Token"), field,
-    el("p.hint", { id: "hint" }, "From an admin, made with ", el("code", {}, "virtual-llm token create"), ". It stays in this tab."),
-    trouble, button);
-  show(form);
-  text(trouble, message);
-  field.focus();
-}
-
-/** Goes in with the token that is kept; the reason if the hub does not let us. */
-async function enter() {
-  try {
-    await connect();
-  } catch (error) {
-    if (!(error instanceof Refused)) return "The hub cannot be reached.";
-    return error.status === 401 ? "The hub does not know this token: it is wrong, expired or revoked." : `The hub says: ${error.message}.`;
-  }
-  return undefined;
+  const form = signInForm(message);
+  document.body.classList.remove("wide");
+  show(form.node);
+  form.focus();
 }
 
 let shown = false;
@@ -103,17 +88,22 @@ watch(() => {
     shown = true;
     bar.hidden = false;
     text(document.getElementById("user"), live.caller.user);
-    bar.querySelector('[data-page="tokens"]').hidden = live.caller.role !== "admin";
+    for (const entry of bar.querySelectorAll("nav a")) entry.hidden = !allowed(entry.dataset.page);
     open();
   }
 });
 
+/** Names that one announcement has; of more, their number. */
+const SPOKEN = 5;
+
 // A screen reader hears what changes on any page.
 let statuses = new Map();
 watch(() => {
-  const now = new Map(Object.values(live.llms).map((row) => [row.name, row.waking ? "waking" : row.status]));
+  // Whether a place is free changes with each call: that is not said.
+  const now = new Map(Object.values(live.llms).map((row) => [row.name, stateOf({ ...row, room: null })]));
   const news = [...now].filter(([name, status]) => statuses.has(name) && statuses.get(name) !== status);
-  if (news.length) text(document.getElementById("news"), news.map(([name, status]) => `${name} is ${status}`).join(", "));
+  if (news.length > SPOKEN) announce(`${news.length} models changed their state`);
+  else if (news.length) announce(news.map(([name, status]) => `${name} is ${status}`).join(", "));
   statuses = now;
 });
 
@@ -125,12 +115,12 @@ function leaveHub(message) {
 whenRefused(() => {
   if (shown) leaveHub("Signed out: the token is no longer valid.");
 });
-window.addEventListener("hashchange", () => open());
+window.addEventListener("hashchange", open);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-document.getElementById("sign-out").addEventListener("click", () => leaveHub());
+document.getElementById("sign-out").addEventListener("click", () => signOut(() => leaveHub()));
 
 if (hasToken()) {
   enter().then((why) => {

@@ -1,150 +1,228 @@
-// Chat with an LLM, a pool or an agent. The conversation lives in this tab's memory and is gone when it closes.
+// Chat with a model, a pool or an agent: the conversations at the side, the open one, and where to ask.
 
-import { collect, read, shown, why } from "./answer.js";
-import { events, json, reason, request } from "./api.js";
-import { el, text } from "./dom.js";
-import { millis, rate } from "./format.js";
+import { json } from "./api.js";
+import { composer } from "./composer.js";
+import { fresh, revived, titleOf } from "./conversation.js";
+import { announce, el, pill, text } from "./dom.js";
+import { live, watch } from "./live.js";
+import { firstChoice, groups } from "./models.js";
+import { keep, runOf, start, stopAll } from "./run.js";
+import { settingsForm } from "./settings.js";
+import * as store from "./store.js";
+import { talkList } from "./talks.js";
+import { answerView, questionView } from "./turns.js";
 
-/** The conversation outlasts a look at another page. */
-let conversation = [];
-let chosen = "";
+/** Distance from the end at which the log still follows an answer, in pixels. */
+const NEAR = 48;
+/** Between two looks at the lists of models and agents, in ms. */
+const LOOK = 15_000;
+/** Most characters of an answer that a screen reader says when it is whole. */
+const SPOKEN = 600;
 
-/** Forgets everything: another user may sign in. */
+/** The open conversation outlasts a look at another page. */
+let open;
+
+/** Forgets everything in memory: another user may sign in. */
 export function forget() {
-  conversation = [];
-  chosen = "";
+  stopAll();
+  open = undefined;
 }
 
-export function chat(wanted) {
-  if (wanted) chosen = wanted;
-  let running;
-  const log = el("div.log", { role: "log", "aria-label": "Conversation", tabindex: "0" });
+/** `#/chat` goes on with the open conversation, `#/chat/NAME` begins one with this model, `#/talk/ID` opens a stored one. */
+export function chat(wanted, page) {
+  const user = live.caller.user;
+  let views = [];
+  let [heads, lists, choices] = [[], {}, []];
+  let [shown, following, left] = ["", true, false];
+
   const model = el("select", { id: "model" });
-  const field = el("textarea", { id: "message", rows: 3, placeholder: "Ask something", "aria-describedby": "keys" });
-  const send = el("button", { type: "submit" }, "Send");
-  const stop = el("button.quiet", { type: "button", hidden: true, onclick: () => running?.abort() }, "Stop");
-  const clear = el("button.quiet", { type: "button", onclick: () => (running?.abort(), (conversation = []), draw(), field.focus()) }, "Clear");
-  const status = el("p.note", { role: "status", "aria-live": "polite" });
-  const form = el("form.ask", { onsubmit: (event) => (event.preventDefault(), ask()) },
-    el("label.hidden", { for: "message" }, "Message"), field,
-    el("div.row", {}, send, stop, clear, el("span.note.grow", { id: "keys" }, "Enter sends, Shift+Enter breaks the line")));
-  const node = el("div.chat.card", {}, el("div.row", {}, el("h1", {}, "Chat"), el("label", { for: "model" }, "with"), model), log, status, form);
+  const state = pill();
+  const log = el("div.log", { role: "log", "aria-label": "Conversation", "aria-live": "off", tabindex: "0" });
+  const settings = el("div");
+  settings.addEventListener("toggle", ({ target }) => settings.classList.toggle("unfolded-settings", target.open), { capture: true });
+  const ask = composer({ ask: (question) => submit(question), stop: () => runOf(open.id)?.stop() });
+  const side = talkList({ rename, remove, fresh: () => begin("") });
+  const toggle = el("button.quiet.side-toggle", { type: "button", "aria-expanded": "false" }, "Conversations");
+  const node = el("div.chat", {}, side.node, el("section.talk", { "aria-label": "Chat" },
+    el("div.talk-head", {}, toggle, el("h1.hidden", {}, "Chat"), el("label", { for: "model" }, "Model"), model, state.node, settings), log, ask.node));
+  const unfold = (now) => {
+    node.classList.toggle("unfolded", now);
+    toggle.setAttribute("aria-expanded", String(now));
+  };
+  toggle.addEventListener("click", () => unfold(!node.classList.contains("unfolded")));
 
-  field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    ask();
+  log.addEventListener("scroll", () => (following = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR), { passive: true });
+  const follow = () => following && (log.scrollTop = log.scrollHeight);
+
+  // What can be asked.
+  const choiceOf = (name) => choices.flatMap((group) => group.choices).find((choice) => choice.name === name);
+  const drawModels = () => {
+    choices = groups({ user, rows: Object.values(live.llms), ...lists });
+    if (!open.model && lists.listed) open.model = firstChoice(choices);
+    const chosen = choiceOf(open.model);
+    const now = JSON.stringify([choices, open.model]);
+    if (now !== shown && document.activeElement !== model) {
+      shown = now;
+      const option = ({ name, state }) => el("option", { value: name }, state === "ready" ? name : `${name} (${state})`);
+      model.replaceChildren(...choices.map(({ label, choices }) => el("optgroup", { label }, choices.map(option))));
+      if (!chosen) model.prepend(el("option", { value: open.model }, open.model || "No model"));
+      model.value = open.model;
+    }
+    state.node.hidden = !chosen;
+    if (chosen) state.set(chosen.state);
+    ask.vision(Boolean(chosen?.vision));
+  };
+  model.addEventListener("change", () => {
+    open.model = model.value;
+    if (open.exchanges.length) keep(open);
+    drawModels();
   });
-  model.addEventListener("change", () => (chosen = model.value));
-
-  const bubble = ({ role, content, thought, refusal, calls, note, failed }) => {
-    const parts = {
-      thought: el("p.thought", { "aria-label": "Reasoning" }, thought),
-      said: el("p.said", {}, content),
-      refusal: el("p.refusal", {}, refusal),
-      calls: el("ul.calls", { "aria-label": "Tool calls" }, (calls ?? []).map((call) => el("li.mono", {}, shown(call)))),
-      note: el("p.note", {}, note),
-    };
-    const node = el(`article.${role}`, {}, el("h2", {}, role === "user" ? "You" : "Answer"), ...(role === "user" ? [parts.said] : Object.values(parts)), failed && el("p.trouble", {}, failed));
-    log.append(node);
-    return { node, parts };
+  model.addEventListener("blur", drawModels);
+  const look = async () => {
+    const read = (path) => json("GET", path).catch(() => undefined);
+    const [models, agents, aliases] = await Promise.all([read("v1/models"), read("api/v1/agents"), read("api/v1/aliases")]);
+    if (left) return;
+    if (!models) return ask.say("The models cannot be listed: the hub does not answer.");
+    lists = { listed: models.data, agents: agents ?? [], aliases: aliases ?? [] };
+    drawModels();
+    if (!choices.length) ask.say("No model is there now. Publish one from the machine that runs it: virtual-llm publish");
   };
-  const bottom = () => (log.scrollTop = log.scrollHeight);
+
+  // The conversation.
+  const watched = (run, view) => {
+    const changed = (answer) => {
+      view.update();
+      if (answer.running) return ask.say(answer.content ? "" : answer.thought ? "Thinking …" : "");
+      ask.running(false);
+      ask.say("");
+      announce(answer.failed || answer.note || `Answer: ${(answer.content || answer.refusal).slice(0, SPOKEN)}`);
+      list();
+    };
+    run.watchers.add(changed);
+    view.unwatch = () => run.watchers.delete(changed);
+  };
+  const show = (exchange, index) => {
+    const { question, answer } = exchange;
+    const asked = questionView(question, (content) => repeat(index, { ...question, content }));
+    views.push(asked);
+    log.append(asked.node);
+    if (!answer) return;
+    const view = answerView(answer, { again: () => repeat(index, question), changed: follow });
+    views.push(view);
+    log.append(view.node);
+    const run = runOf(open.id);
+    if (run?.answer === answer) watched(run, view);
+  };
   const draw = () => {
+    const { exchanges, system } = open;
+    for (const view of views) (view.unwatch?.(), view.dispose());
+    views = [];
     log.replaceChildren();
-    conversation.forEach(bubble);
-    if (!conversation.length) log.append(el("p.empty", {}, "Nothing said yet."));
-    bottom();
+    exchanges.forEach(show);
+    if (!exchanges.length) log.append(el("div.welcome", {}, el("p", {}, "What do you want to know?"), el("p.note", {}, system ? "The system prompt of the settings is sent first." : "Questions go to the model that you choose above. The conversation stays in this browser.")));
+    settings.replaceChildren(settingsForm(open, () => open.exchanges.length && keep(open)));
+    ask.running(Boolean(runOf(open.id)));
+    ask.say(runOf(open.id) ? "Answering …" : "");
+    following = true;
+    follow();
+    drawModels();
+    side.draw(heads, open.id);
   };
+
+  function submit(question) {
+    if (runOf(open.id)) return false;
+    if (!open.model) return ask.say("Choose a model first."), false;
+    if (!open.exchanges.length) {
+      log.replaceChildren();
+      open.title = titleOf(question);
+      history.replaceState(null, "", `#/talk/${encodeURIComponent(open.id)}`);
+    }
+    const exchange = { question };
+    open.exchanges.push(exchange);
+    const choice = choiceOf(open.model);
+    const run = start(open, { vision: Boolean(choice?.vision), wait: choice && choice.state !== "away" });
+    show(exchange, open.exchanges.length - 1);
+    ask.running(true);
+    ask.say(choice?.state === "busy" ? "Waiting for a free place …" : choice?.state === "asleep" ? "Waking the model …" : "Waiting for the first token …");
+    following = true;
+    follow();
+    run.saved.then(list);
+    return true;
+  }
+
+  /** Asks the question of an exchange again, maybe in other words. What follows it goes. */
+  async function repeat(index, question) {
+    const run = runOf(open.id);
+    run?.stop();
+    await run?.ended;
+    open.exchanges.length = index;
+    if (!index) open.title = titleOf(question);
+    draw();
+    submit(question);
+    ask.focus();
+  }
+
+  // The list of conversations.
+  async function list() {
+    heads = await store.list(user).catch(() => []);
+    if (!left) side.draw(heads, open.id);
+  }
+  async function rename(id, title) {
+    const talk = open.id === id ? open : await store.load(user, id);
+    if (!talk) return;
+    talk.title = title;
+    await store.save(talk).catch(() => {});
+    list();
+  }
+  async function remove(id) {
+    runOf(id)?.forget();
+    await store.remove(id);
+    await list();
+    if (open.id === id) begin(open.model);
+  }
+  function begin(name) {
+    unfold(false);
+    open = fresh(user, name);
+    if (location.hash !== "#/chat") history.pushState(null, "", "#/chat");
+    draw();
+    ask.focus();
+  }
+
+  const escape = (event) => {
+    const run = runOf(open.id);
+    if (event.key !== "Escape" || event.defaultPrevented || !run) return;
+    event.preventDefault();
+    run.stop();
+    ask.focus();
+  };
+  document.addEventListener("keydown", escape);
+
+  if (page === "talk" && open?.id !== wanted) {
+    open = fresh(user);
+    store.load(user, wanted).catch(() => undefined).then((stored) => {
+      if (left) return;
+      if (stored) open = runOf(wanted)?.conversation ?? revived(stored);
+      draw();
+      if (!stored) ask.say("This conversation is not in this browser.");
+    });
+  } else if (page === "chat" && wanted) open = fresh(user, wanted);
+  else open ??= fresh(user);
   draw();
-
-  json("GET", "v1/models").then(
-    ({ data }) => {
-      const names = data.map((entry) => entry.id);
-      // One that sleeps or is away may be asked for all the same: the hub says what it thinks of it.
-      if (chosen && !names.includes(chosen)) names.unshift(chosen);
-      chosen ||= names[0] ?? "";
-      model.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === chosen }, name)));
-      if (!names.length) text(status, "No model is there now.");
+  list();
+  look();
+  store.keeps().then((keeps) => keeps || left || ask.say("This browser keeps no conversations: they are gone when the tab closes."));
+  const unwatch = watch(drawModels);
+  const clock = setInterval(look, LOOK);
+  return {
+    title: "Chat",
+    wide: true,
+    node,
+    leave() {
+      left = true;
+      unwatch();
+      clearInterval(clock);
+      document.removeEventListener("keydown", escape);
+      for (const view of views) (view.unwatch?.(), view.dispose());
     },
-    (error) => text(status, `The models cannot be listed: ${error.message}.`),
-  );
-
-  async function ask() {
-    const content = field.value.trim();
-    if (!content || running || !chosen) return;
-    if (!conversation.length) log.replaceChildren();
-    const question = { role: "user", content };
-    conversation.push(question);
-    bubble(question);
-    field.value = "";
-    const answer = { role: "assistant", content: "", thought: "", refusal: "", calls: [] };
-    const { node, parts } = bubble(answer);
-    node.setAttribute("aria-busy", "true");
-    bottom();
-    running = new AbortController();
-    send.disabled = true;
-    stop.hidden = false;
-    text(status, "Waiting for the first token …");
-    const began = performance.now();
-    const mine = conversation;
-    try {
-      const { first, tokens, last } = await stream(answer, parts, running.signal);
-      const speed = tokens > 1 ? `, ${rate((tokens - 1) / Math.max(0.001, (last - first) / 1000))} tokens a second` : "";
-      answer.note = why(answer);
-      text(parts.note, answer.note);
-      text(status, first ? `First token after ${millis(first - began)}${speed}.` : "An empty answer.");
-    } catch (error) {
-      const stopped = running.signal.aborted;
-      answer.failed = stopped ? "Stopped." : `Failed: ${error.message}.`;
-      node.append(el("p.trouble", stopped ? {} : { role: "alert" }, answer.failed));
-      text(status, "");
-    }
-    node.removeAttribute("aria-busy");
-    if (mine === conversation) conversation.push(answer);
-    running = undefined;
-    send.disabled = false;
-    stop.hidden = true;
-    bottom();
-  }
-
-  /** Writes the answer as it comes. Without its end mark it counts as broken off. */
-  async function stream(answer, parts, signal) {
-    const messages = conversation.filter((turn) => turn.content).map(({ role, content }) => ({ role, content }));
-    const body = { model: chosen, messages, stream: true, stream_options: { include_usage: true } };
-    const response = await request("POST", "v1/chat/completions", { body, signal });
-    let [first, last, tokens] = [undefined, undefined, 0];
-    const grow = (name, key, piece) => {
-      if (!piece) return;
-      if (!parts[name].firstChild) parts[name].append("");
-      parts[name].lastChild.appendData(piece);
-      answer[key] += piece;
-    };
-    for await (const { data } of events(response)) {
-      if (data === "[DONE]") return { first, last, tokens };
-      const failed = reason(data);
-      if (failed) throw new Error(failed);
-      const choice = JSON.parse(data).choices?.[0];
-      if (choice?.finish_reason) answer.finish = choice.finish_reason;
-      // A backend that streams nothing sends one whole message.
-      const piece = read(choice?.delta ?? choice?.message);
-      if (!piece.text && !piece.thought && !piece.refusal && !piece.calls.length) continue;
-      last = performance.now();
-      text(status, piece.thought && !answer.content ? "Thinking …" : "Answering …");
-      first ??= last;
-      tokens += 1;
-      const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-      grow("thought", "thought", piece.thought);
-      grow("said", "content", piece.text);
-      grow("refusal", "refusal", piece.refusal);
-      if (piece.calls.length) {
-        collect(answer.calls, piece.calls);
-        parts.calls.replaceChildren(...answer.calls.map((call) => el("li.mono", {}, shown(call))));
-      }
-      if (following) bottom();
-    }
-    throw new Error("the answer broke off");
-  }
-
-  return { title: "Chat", node, leave: () => running?.abort() };
+  };
 }

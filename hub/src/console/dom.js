@@ -58,6 +58,15 @@ export function keyed(parent, make) {
   };
 }
 
+/** Wait between two steps while the page is hidden, where no frames come, in ms. */
+const HIDDEN = 250;
+
+/** Calls `step` in the next frame. */
+export function nextFrame(step) {
+  if (document.hidden) setTimeout(step, HIDDEN);
+  else requestAnimationFrame(step);
+}
+
 /** A status as a coloured word. */
 export function pill() {
   const node = el("span.pill");
@@ -68,4 +77,37 @@ export function pill() {
       if (node.dataset.tone !== tone) node.dataset.tone = tone;
     },
   };
+}
+
+/** A text into the clipboard; false if the browser does not allow it. Pages without TLS have no `navigator.clipboard`. */
+export async function copy(value) {
+  try {
+    await navigator.clipboard.writeText(value);
+    return true;
+  } catch {
+    const field = el("textarea.hidden", { "aria-hidden": "true", tabindex: "-1" });
+    const focused = document.activeElement;
+    field.value = value;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    focused?.focus({ preventScroll: true });
+    return done;
+  }
+}
+
+/** A button that copies what `value()` returns. */
+export function copyButton(value, label) {
+  const button = el("button.plain-button", { type: "button", "aria-label": label }, "Copy");
+  button.addEventListener("click", async () => {
+    text(button, (await copy(value())) ? "Copied" : "Not allowed");
+    setTimeout(() => text(button, "Copy"), 1500);
+  });
+  return button;
+}
+
+/** Has a screen reader say something. */
+export function announce(said) {
+  text(document.getElementById("news"), said);
 }

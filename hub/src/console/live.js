@@ -1,6 +1,7 @@
 // What the hub looks like now: the snapshot and its changes from /api/v1/events, for all pages.
 
 import { events, Refused, request } from "./api.js";
+import { nextFrame } from "./dom.js";
 
 /** First and longest wait before another try, in ms: a hub that restarts is back within a second or two. */
 const FIRST = 1000;
@@ -14,15 +15,22 @@ export const live = Object.assign(things(), { caller: undefined, state: "off" },
 
 const watchers = new Set();
 let abort;
+let planned = false;
 
-/** Calls `draw` on each change until the function that this returns is called. */
+/** Calls `draw` after changes until the function that this returns is called. */
 export function watch(draw) {
   watchers.add(draw);
   return () => watchers.delete(draw);
 }
 
+/** Has the watchers draw in the next frame: once, however many changes come until then. */
 function tell() {
-  for (const draw of watchers) draw(live);
+  if (planned) return;
+  planned = true;
+  nextFrame(() => {
+    planned = false;
+    for (const draw of watchers) draw(live);
+  });
 }
 
 function say(state) {

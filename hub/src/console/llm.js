@@ -5,12 +5,10 @@ import { chart } from "./chart.js";
 import { el, keyed, pill, text } from "./dom.js";
 import { ago, count, median, millis, moment, percent, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
+import { best, byName, serves, stateOf } from "./models.js";
 
 /** Between two looks at the audit, in ms; tasks that end in the live view bring the next look forward. */
 const LOOK = 5000;
-
-/** Whether a row serves the pool, and does not wait to be let in. */
-const serves = (pool) => (row) => row.poolName === pool && !row.waitsFor;
 
 export function llm(name) {
   const members = Object.values(live.llms).filter(serves(name));
@@ -21,10 +19,9 @@ export function llm(name) {
 const cached = ({ cacheHitPercent }) =>
   cacheHitPercent === undefined ? "" : `${percent(cacheHitPercent)} of prompt tokens cached`;
 
-function heading(name, ...rest) {
-  return el("div.heading", {}, el("h1", {}, name), ...rest,
-    el("a.button", { href: `#/chat/${encodeURIComponent(name)}` }, "Chat"));
-}
+const chatLink = (name) => el("a.button", { href: `#/chat/${encodeURIComponent(name)}` }, "Chat");
+
+const heading = (name, ...rest) => el("div.heading", {}, el("h1", {}, name), ...rest);
 
 function pool(name) {
   const list = el("ul.plain");
@@ -33,12 +30,17 @@ function pool(name) {
     const hits = el("span.hint");
     const node = el("li", {}, el("a", { href: `#/llm/${encodeURIComponent(row.name)}` }, row.name), " ", status.node, " ", hits);
     const update = (row) => {
-      status.set(row.waking ? "waking" : row.status);
-      text(hits, cached(row));
+      status.set(stateOf(row));
+      text(hits, [row.ownerId, row.model, cached(row)].filter(Boolean).join(" · "));
     };
     return { node, update };
   });
-  const draw = () => sync(Object.values(live.llms).filter(serves(name)), (row) => row.name);
+  const state = pill();
+  const draw = () => {
+    const members = Object.values(live.llms).filter(serves(name)).sort(byName);
+    state.set(best(members.map(stateOf)));
+    sync(members, (row) => row.name);
+  };
   draw();
   const hits = el("p.hint");
   const look = async () => {
@@ -47,7 +49,7 @@ function pool(name) {
   };
   look();
   const clock = setInterval(look, LOOK);
-  const node = el("div.stack", {}, heading(name),
+  const node = el("div.stack", {}, heading(name, state.node, chatLink(name)),
     el("section.card", { "aria-labelledby": "members" }, el("h2", { id: "members" }, "Members of the pool"), hits, list));
   const unwatch = watch(draw);
   return { title: name, node, leave: () => (unwatch(), clearInterval(clock)) };
@@ -58,7 +60,7 @@ const FACTS = [
   ["Pool", (row) => (row.waitsFor ? `${row.poolName}, waits for ${row.waitsFor}` : row.poolName ?? "–")], ["Visibility", (row) => row.visibility], ["Owner", (row) => row.ownerId ?? "–"],
   ["Tier", (row) => row.tier ?? "–"], ["Work", (row) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
   ["Context", (row) => (row.contextLength ? count(row.contextLength) : "–")], ["Can", (row) => can(row)],
-  ["Tokens a second", (row) => rate(row.tokensPerSecond)], ["Prompt tokens cached", (row) => percent(row.cacheHitPercent)], ["Seen", (row) => seen(row)],
+  ["Tokens a second", (row) => (row.tokensPerSecond ? rate(row.tokensPerSecond) : "–")], ["Prompt tokens cached", (row) => percent(row.cacheHitPercent)], ["Seen", (row) => seen(row)],
   ["Publisher", (row) => row.providerSessionId ?? "–"],
 ];
 
@@ -70,27 +72,33 @@ const WIDE = new Set(["Model", "Publisher"]);
 
 function one(name) {
   const status = pill();
+  const ask = chatLink(name);
   const about = el("p.hint");
   const facts = FACTS.map(([label, value]) => ({ value, label, node: el("dd") }));
   const gone = el("p.trouble", { role: "alert" });
   const charts = el("div.charts");
+  const { user, role } = live.caller;
+  const admin = role === "admin";
+  // Tasks of other callers are shown to the row's owner and to admins, their names to admins alone.
+  const own = admin || live.llms[name]?.ownerId === user ? "Recent tasks" : "Your recent tasks";
   const rows = el("tbody");
   const none = el("p.empty", {}, "Looking …");
   const table = el("table", { "aria-labelledby": "recent", hidden: true }, el("thead", {}, el("tr", {},
-    ["When", "Status", "Code", "User", "First byte", "In all", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
-  const sync = keyed(rows, taskRow);
-  const node = el("div.stack", {}, heading(name, status.node), about, gone,
+    ["When", "Status", "Code", ...(admin ? ["User"] : []), "First byte", "In all", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
+  const sync = keyed(rows, (task) => taskRow(task, admin));
+  const node = el("div.stack", {}, heading(name, status.node, ask), about, gone,
     el("section.card", { "aria-labelledby": "facts" }, el("h2", { id: "facts" }, "Now"),
       el("dl.facts", {}, facts.map(({ label, node }) => el(WIDE.has(label) ? "div.wide" : "div", {}, el("dt", {}, label), node)))),
     el("section.card", { "aria-labelledby": "speed" }, el("h2", { id: "speed" }, "Latency and tokens"), charts),
-    el("section.card", { "aria-labelledby": "recent" }, el("h2", { id: "recent" }, "Recent tasks"), none, table));
+    el("section.card", { "aria-labelledby": "recent" }, el("h2", { id: "recent" }, own), none, table));
 
   const draw = () => {
     const row = live.llms[name];
     text(gone, row || live.state !== "live" ? "" : "There is no such LLM, or it is not visible to you.");
     status.node.hidden = !row;
+    ask.hidden = !row || row.capabilities?.embeddings === true;
     if (!row) return;
-    status.set(row.waking ? "waking" : row.status);
+    status.set(stateOf(row));
     text(about, row.description ?? "");
     for (const { value, node } of facts) text(node, value(row));
   };
@@ -108,9 +116,9 @@ function one(name) {
     const oldest = tasks.toReversed();
     charts.replaceChildren(
       chart({ title: "Time to answer", unit: millis, bars: oldest, value: (task) => task.totalMs, inner: (task) => task.firstByteMs,
-        label: summary("in all", tasks.map((task) => task.totalMs), millis), legend: ["in all", "to the first byte"] }),
+        label: summary("in all", tasks.map((task) => task.totalMs), millis), legend: ["in all", "to the first byte"], when }),
       chart({ title: "Tokens out", unit: count, bars: oldest, value: (task) => task.outputTokens,
-        label: summary("tokens out", tasks.map((task) => task.outputTokens ?? NaN), count), legend: ["tokens"] }));
+        label: summary("tokens out", tasks.map((task) => task.outputTokens ?? NaN), count), legend: ["tokens"], when }));
   };
 
   let ended = "";
@@ -136,12 +144,15 @@ function tokensOut({ outputTokens, counted }) {
   return counted ? el("abbr", { title: "Counted by the hub: the backend reported no usage" }, `~${count(outputTokens)}`) : count(outputTokens);
 }
 
-function taskRow(task) {
+/** When a task began, as the charts have it. */
+const when = (task) => moment(task.createdAt);
+
+function taskRow(task, admin) {
   const status = pill();
   status.set(task.status, task.status < 400 ? "active" : task.status === 499 ? "inactive" : "error");
   const cell = (label, said) => el("td", { "data-label": label }, said);
   const node = el("tr", {}, el("th", { scope: "row" }, moment(task.createdAt)), cell("Status", status.node),
-    cell("Code", task.code ?? "–"), cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("In all", millis(task.totalMs)),
+    cell("Code", task.code ?? "–"), admin && cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("In all", millis(task.totalMs)),
     cell("Tokens in", count(task.inputTokens)), cell("Cached", count(task.cachedTokens)), cell("Tokens out", tokensOut(task)));
   return { node, update() {} };
 }

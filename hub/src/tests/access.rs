@@ -167,6 +167,7 @@ const OPEN: &[(&str, &str)] = &[
     ("GET", "/"),
     ("GET", "/favicon.ico"),
     ("GET", "/console/{file}"),
+    ("GET", "/console/vendor/{file}"),
     ("GET", "/openapi.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),

@@ -1,6 +1,7 @@
 //! The web console: its files, its live events, the recent tasks of one row.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::http::{Answer, ask};
 use super::publisher::{Publisher, private, provider};
@@ -65,7 +66,7 @@ async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {
         assert_eq!(answer.status, 200, "{path}");
         for header in [
             &format!("content-type: {kind}"),
-            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
+            "content-security-policy: default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; ",
             "frame-ancestors 'none'",
             "x-content-type-options: nosniff",
             "referrer-policy: no-referrer",
@@ -89,11 +90,76 @@ async fn the_page_needs_no_token_and_runs_its_own_scripts_only() {
 #[actix_rt::test]
 async fn every_file_of_the_console_is_served() {
     let hub = hub().await;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/console");
-    for file in std::fs::read_dir(folder).unwrap() {
-        let name = file.unwrap().file_name().into_string().unwrap();
+    for name in names("") {
         let path = if name == "index.html" { "/".into() } else { format!("/console/{name}") };
         assert_eq!(ask(hub.addr, "GET", path).send().await.0, 200, "{name}");
+    }
+    for name in scripts("vendor") {
+        let (status, text) = ask(hub.addr, "GET", format!("/console/vendor/{name}")).send().await;
+        assert_eq!(status, 200, "{name}");
+        // The file is that of its package, whose sum the notice has.
+        let sum = crate::random::hex(&Sha256::digest(text));
+        let line =
+            NOTICE.lines().find(|line| line.contains(name.as_str())).unwrap_or_else(|| panic!("{name}"));
+        assert!(line.contains(&sum), "{name} has {sum}");
+    }
+    hub.stop().await;
+}
+
+const NOTICE: &str = include_str!("../console/vendor/NOTICE.md");
+
+/// The names of the files in a folder of the console.
+fn names(folder: &str) -> Vec<String> {
+    let folder = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/console/{}"), folder);
+    let files = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = files.filter(|file| file.file_type().unwrap().is_file());
+    files.map(|file| file.file_name().into_string().unwrap()).collect()
+}
+
+fn scripts(folder: &str) -> Vec<String> {
+    let is_script = |name: &String| std::path::Path::new(name).extension().is_some_and(|end| end == "js");
+    names(folder).into_iter().filter(is_script).collect()
+}
+
+/// The page's own scripts stay small enough to be read, and make no HTML.
+#[test]
+fn the_scripts_are_small_and_make_no_html() {
+    let mut lines = 0;
+    for name in scripts("") {
+        let text =
+            std::fs::read_to_string(format!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/console/{}"), name))
+                .unwrap();
+        lines += text.lines().count();
+        for sink in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "srcdoc"]
+        {
+            assert!(!text.contains(sink), "{name}: {sink}");
+        }
+    }
+    assert!(lines < 2500, "{lines} lines");
+}
+
+/// A browser asks for the page's own files again and gets 304; libraries, which have their version in their name, it keeps.
+#[actix_rt::test]
+async fn known_files_are_not_sent_again() {
+    let hub = hub().await;
+    for (path, cached) in [
+        ("/", "cache-control: no-cache"),
+        ("/favicon.ico", "cache-control: no-cache"),
+        ("/console/app.js", "cache-control: no-cache"),
+        ("/console/vendor/marked-18.2.1.js", "cache-control: public, max-age=31536000, immutable"),
+    ] {
+        let first = ask(hub.addr, "GET", path).open().await;
+        assert!(first.head.contains(cached), "{}", first.head);
+        let tag = first.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}")] {
+            let mut again = ask(hub.addr, "GET", path).header("if-none-match", &known).open().await;
+            assert_eq!(again.status, 304, "{path} {known}");
+            assert!(again.head.contains(&tag) && again.head.contains(cached), "{}", again.head);
+            assert_eq!(again.rest().await, "");
+        }
+        let other = ask(hub.addr, "GET", path).header("if-none-match", "\"other\"").send().await;
+        assert_eq!(other.0, 200, "{path}");
     }
     hub.stop().await;
 }

@@ -1,10 +1,15 @@
 //! The hub's web console in a real browser, against a real hub and a real publisher.
 
+mod chat;
+mod conversations;
+mod load;
+mod markdown;
+mod overview;
+
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 use testkit::browser::Browser;
 use testkit::http::Http;
-use testkit::prefix::PrefixProxy;
 use testkit::process::{Home, Process};
 use testkit::wait::wait_for;
 
@@ -61,7 +66,28 @@ async fn scene_of(width: u32, options: &[&str], providers: &Value) -> Option<Sce
     Some(Scene { browser, url, hub, publisher, _homes: [hub_home, home] })
 }
 
+/// Starts a scene with the LLM `odd` of this backend, and shows its chat.
+async fn chat_of(backend: &FakeBackend) -> Option<Scene> {
+    let provider = json!([{ "name": "odd", "type": "openai", "model": "fake-model", "url": backend.url(),
+        "publish": true, "visibility": "public", "capabilities": { "vision": true } }]);
+    let scene = scene_of(1280, &[], &provider).await?;
+    scene.sign_in(ADMIN).await;
+    scene.browser.click("a[data-page=chat]").await;
+    scene.browser.until("document.querySelector('#model')?.value === 'odd'").await;
+    Some(scene)
+}
+
 impl Scene {
+    /// Asks in the chat, and waits for the end of the answer.
+    async fn ask(&self, question: &str) {
+        let before = self.browser.js("document.querySelectorAll('.log > .assistant').length").await;
+        self.browser.type_into("#message", &format!("{question}\u{E007}")).await;
+        let after = before.as_u64().unwrap() + 1;
+        let ended =
+            format!("document.querySelectorAll('.log > .assistant:not([aria-busy])').length === {after}");
+        self.browser.until(&ended).await;
+    }
+
     async fn sign_in(&self, token: &str) {
         self.browser.type_into("#token", token).await;
         self.browser.click(".sign-in button").await;
@@ -98,7 +124,7 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     assert!(said.contains("<img") && said.contains("<b>said</b>"), "{said}");
     assert_eq!(page.js("document.querySelectorAll('.log img, .log b').length").await, 0);
     assert_eq!(page.js("document.querySelectorAll('.trouble:not(:empty)').length").await, 0);
-    page.shows(".chat > .note", "tokens a second").await;
+    page.shows(".facts-line", "tokens a second").await;
 
     // The page of an LLM shows its last task and a chart.
     page.js("location.hash = '#/llm/slow'").await;
@@ -107,8 +133,13 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     page.shows(".hint", "<b id=bold>bold</b>").await;
     assert_eq!(page.js("document.querySelector('#bold')").await, Value::Null);
 
+    // The conversation is deleted from the browser if the user wants it.
     page.click("#sign-out").await;
+    page.click("[data-sign-out=delete]").await;
     page.until("document.querySelector('.sign-in') && document.querySelector('#bar').hidden").await;
+    let stored = "new Promise((done) => { indexedDB.open('virtual-llm/').onsuccess = ({ target }) => { \
+        target.result.transaction('heads').objectStore('heads').count().onsuccess = ({ target }) => done(target.result); }; })";
+    page.until(&format!("(await {stored}) === 0")).await;
     assert_eq!(page.js("sessionStorage.length + localStorage.length + document.cookie.length").await, 0);
     assert!(!page.text("body").await.contains("model-of-slow"));
     page.go(&scene.url).await;
@@ -155,134 +186,4 @@ async fn a_wrong_token_is_refused_and_a_revoked_one_signs_its_user_out() {
     api.send(awc::http::Method::DELETE, &path, None).await;
     page.shows("#trouble", "no longer valid").await;
     scene.reports_no_errors(&["401"]).await;
-}
-
-#[actix_rt::test]
-async fn the_live_view_follows_a_publisher_that_leaves() {
-    let Some(scene) = scene(1280).await else { return };
-    let page = &scene.browser;
-    scene.sign_in(ADMIN).await;
-    page.shows("table", "active").await;
-    scene.publisher.signal(nix::sys::signal::Signal::SIGTERM);
-    page.until("[...document.querySelectorAll('.pill')].filter((pill) => pill.innerText === 'inactive').length === 2").await;
-    page.shows("#news", "is inactive").await;
-    scene.hub.signal(nix::sys::signal::Signal::SIGTERM);
-    page.shows("#link", "Reconnecting").await;
-    scene.reports_no_errors(&["ERR_", "503"]).await;
-}
-
-/// Users and LLMs with the names of JavaScript properties are shown like others.
-#[actix_rt::test]
-async fn the_console_shows_llms_named_like_javascript_properties() {
-    let mock = json!([{ "name": "echo", "type": "mock", "publish": true }]);
-    let Some(scene) = scene_of(1280, &[], &mock).await else { return };
-    let api = Http::new(&scene.url, ADMIN);
-    for (session, llm) in
-        [("__proto__", "constructor"), ("toString", "valueof"), ("hasOwnProperty", "tostring")]
-    {
-        let provider = json!({ "name": llm, "type": "openai", "model": "m", "initialStatus": "active" });
-        let body = json!({ "providerSessionId": session, "providers": [provider] });
-        let answer = api.post("/api/v1/llms/_provider-register", &body).await;
-        assert_eq!(answer.status, 201, "{}", answer.body);
-    }
-    let page = &scene.browser;
-    scene.sign_in(ADMIN).await;
-    for text in ["__proto__", "toString", "hasOwnProperty"] {
-        page.shows("[aria-labelledby=section-publishers]", text).await;
-    }
-    page.shows("[aria-labelledby=section-llms]", "constructor").await;
-    page.js("location.hash = '#/llm/constructor'").await;
-    page.shows(".heading", "active").await;
-    // An unknown name is not found among the properties that JavaScript objects inherit.
-    page.js("location.hash = '#/llm/__proto__'").await;
-    page.shows("[role=alert]", "There is no such LLM").await;
-    for name in ["__proto__", "constructor", "toString"] {
-        page.js(&format!("location.hash = '#/{name}/x'")).await;
-        page.shows("[aria-labelledby=section-publishers]", "hasOwnProperty").await;
-    }
-    scene.reports_no_errors(&["/api/v1/llms/__proto__"]).await;
-}
-
-/// Behind a proxy that serves the hub below a path, every link and request of the page stays below that path.
-#[actix_rt::test]
-async fn the_console_works_below_a_path_of_a_proxy() {
-    let mock = json!([{ "name": "echo", "type": "mock", "publish": true, "visibility": "public" }]);
-    let public = "https://models.example.org/deep/er";
-    let Some(scene) = scene_of(1280, &["--public-url", public], &mock).await else { return };
-    let proxy = PrefixProxy::start("/deep/er", &scene.url);
-    let page = &scene.browser;
-    page.go(&format!("{}/deep/er/", proxy.url())).await;
-    scene.sign_in(ADMIN).await;
-    page.shows("#link", "Live").await;
-    page.shows("table", "echo").await;
-    page.until("[...document.images].every((image) => image.complete && image.naturalWidth > 0)").await;
-    page.click("a[data-page=chat]").await;
-    page.until("document.querySelector('#model')?.options.length === 1").await;
-    page.type_into("#message", "below a path\u{E007}").await;
-    page.shows(".assistant:not([aria-busy]) .said", "below a path").await;
-    page.click("a[data-page=tokens]").await;
-    page.type_into("#user-name", "eve").await;
-    page.click("[aria-labelledby=new] button[type=submit]").await;
-    page.shows(".fresh", &format!("virtual-llm login {public}")).await;
-    page.js("location.hash = '#/llm/echo'").await;
-    page.shows("[aria-labelledby=recent] tbody", "200").await;
-    page.js("location.reload()").await;
-    page.shows("#link", "Live").await;
-    assert_eq!(proxy.outside_prefix(), Vec::<String>::new());
-    scene.reports_no_errors(&[]).await;
-}
-
-#[actix_rt::test]
-async fn the_chat_shows_reasoning_refusals_tool_calls_and_why_an_answer_is_empty() {
-    let backend = FakeBackend::start();
-    let provider = json!([{ "name": "odd", "type": "openai", "model": "fake-model", "url": backend.url(),
-        "publish": true, "visibility": "public" }]);
-    let Some(scene) = scene_of(1280, &[], &provider).await else { return };
-    let page = &scene.browser;
-    scene.sign_in(ADMIN).await;
-    page.click("a[data-page=chat]").await;
-    page.until("document.querySelector('#model')?.options.length === 1").await;
-    let chunk = |delta: Value, finish: Value| json!({ "index": 0, "delta": delta, "finish_reason": finish });
-    let call = |given: &str| json!({ "tool_calls": [{ "index": 0, "function": { "name": "find", "arguments": given } }] });
-    let more = || json!({ "tool_calls": [{ "index": 0, "function": { "arguments": ":2}" } }] });
-    for (choices, part, text) in [
-        (
-            vec![
-                chunk(json!({ "reasoning": "well, <b>" }), Value::Null),
-                chunk(json!({ "content": "yes" }), json!("stop")),
-            ],
-            ".thought",
-            "well, <b>",
-        ),
-        (vec![chunk(json!({ "refusal": "rather not" }), json!("stop"))], ".refusal", "rather not"),
-        (
-            vec![chunk(call("{\"a\""), Value::Null), chunk(more(), json!("tool_calls"))],
-            ".calls",
-            "find({\"a\":2})",
-        ),
-        (vec![chunk(json!({}), json!("length"))], ".note", "the limit of tokens was reached"),
-        (vec![chunk(json!({}), json!("content_filter"))], ".note", "content filter"),
-        (
-            vec![chunk(json!({ "reasoning_content": "hm" }), json!("stop"))],
-            ".note",
-            "thought and said nothing",
-        ),
-        (
-            vec![chunk(json!({ "content": [{ "type": "text", "text": "in parts" }] }), json!("stop"))],
-            ".said",
-            "in parts",
-        ),
-    ] {
-        backend.script(|script| script.choices = Some(choices));
-        page.type_into("#message", "go on\u{E007}").await;
-        let last = format!(".log > article:last-child.assistant:not([aria-busy]) {part}");
-        page.shows(&last, text).await;
-    }
-    assert_eq!(page.js("document.querySelectorAll('.log b').length").await, 0);
-    // The conversation is still shown after a visit to another page.
-    page.click("a[data-page=overview]").await;
-    page.click("a[data-page=chat]").await;
-    page.shows(".log .thought", "well, <b>").await;
-    page.shows(".log .calls:not(:empty)", "find({\"a\":2})").await;
-    scene.reports_no_errors(&[]).await;
 }

@@ -1,0 +1,77 @@
+// Where questions are written: text, images, send and stop.
+
+import { el, text } from "./dom.js";
+import { fromFile, imagesOf, MOST, preview } from "./images.js";
+
+/** A form; `ask(question)` sends `{ content, images }` and returns whether it was taken, `stop()` ends the answer. */
+export function composer({ ask, stop }) {
+  const field = el("textarea", { id: "message", rows: 2, placeholder: "Ask something", "aria-describedby": "keys", autocapitalize: "sentences" });
+  const files = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
+  const attach = el("button.quiet", { type: "button", hidden: true, onclick: () => files.click() }, "Attach image");
+  const send = el("button", { type: "submit" }, "Send");
+  const halt = el("button.stop", { type: "button", hidden: true, onclick: stop }, "Stop");
+  const shelf = el("ul.images", { "aria-label": "Attached images", hidden: true });
+  const status = el("p.note.status", { role: "status", "aria-live": "polite" });
+  const node = el("form.ask", {}, shelf, el("label.hidden", { for: "message" }, "Message"), field,
+    el("div.row", {}, status, files, attach, el("span.note.keys", { id: "keys" }, "Enter sends, Shift+Enter breaks the line"), halt, send));
+  let images = [];
+  let [running, sees] = [false, false];
+
+  const drawShelf = () => {
+    shelf.hidden = !images.length;
+    shelf.replaceChildren(...images.map((url, index) => el("li", {}, preview(url),
+      el("button.plain-button", { type: "button", "aria-label": `Remove image ${index + 1}`, onclick: () => (images.splice(index, 1), drawShelf(), field.focus()) }, "✕"))));
+  };
+  const add = async (found) => {
+    for (const file of found) {
+      if (images.length >= MOST) return text(status, `A question takes ${MOST} images.`);
+      try {
+        images.push(await fromFile(file));
+      } catch {
+        text(status, `${file.name} is no image that this browser can read.`);
+      }
+    }
+    drawShelf();
+  };
+  const submit = () => {
+    const question = { content: field.value.trim(), images: sees ? images : [] };
+    if (running || (!question.content && !question.images.length) || !ask(question)) return;
+    field.value = "";
+    images = [];
+    drawShelf();
+  };
+
+  node.addEventListener("submit", (event) => (event.preventDefault(), submit()));
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    submit();
+  });
+  files.addEventListener("change", () => add(imagesOf(files.files)).then(() => (files.value = "")));
+  const take = (event, data) => {
+    const found = sees ? imagesOf(data?.files) : [];
+    if (!found.length) return;
+    event.preventDefault();
+    add(found);
+  };
+  field.addEventListener("paste", (event) => take(event, event.clipboardData));
+  node.addEventListener("dragover", (event) => sees && event.preventDefault());
+  node.addEventListener("drop", (event) => take(event, event.dataTransfer));
+
+  return {
+    node,
+    focus: () => field.focus(),
+    say: (said) => text(status, said),
+    running(now) {
+      running = now;
+      send.hidden = now;
+      halt.hidden = !now;
+    },
+    /** Whether the chosen model sees images. */
+    vision(now) {
+      sees = now;
+      attach.hidden = !now;
+      shelf.hidden = !now || !images.length;
+    },
+  };
+}

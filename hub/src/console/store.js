@@ -1,0 +1,89 @@
+// Conversations in this browser's IndexedDB: of one user of one hub, bounded. Nothing of them is ever sent anywhere else.
+
+import { path } from "./api.js";
+
+/** Most conversations of a user, and characters of all of them: what was changed longest ago is deleted beyond. */
+const MOST = 200;
+const MOST_TEXT = 64 * 1024 * 1024;
+
+let opened;
+
+/** The database; undefined where the browser keeps none (a private window). One for each path, as several hubs may share an origin. */
+function database() {
+  opened ??= new Promise((resolve) => {
+    try {
+      const request = indexedDB.open(`virtual-llm${path}`, 1);
+      request.onupgradeneeded = () => {
+        request.result.createObjectStore("heads", { keyPath: "id" }).createIndex("user", "user");
+        request.result.createObjectStore("bodies", { keyPath: "id" });
+      };
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = request.onblocked = () => resolve(undefined);
+    } catch {
+      resolve(undefined);
+    }
+  });
+  return opened;
+}
+
+const done = (request) => new Promise((resolve, reject) => {
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+
+/** Runs `work(heads, bodies)` in one transaction, and waits until it is written. */
+async function within(mode, work) {
+  const db = await database();
+  if (!db) return undefined;
+  const transaction = db.transaction(["heads", "bodies"], mode);
+  const ended = new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = transaction.onerror = () => reject(transaction.error);
+  });
+  const result = await work(transaction.objectStore("heads"), transaction.objectStore("bodies"));
+  await ended;
+  return result;
+}
+
+/** Whether conversations outlast this tab. */
+export const keeps = async () => (await database()) !== undefined;
+
+/** `{ id, user, title, updated, size }` of each conversation of `user`, the newest first. */
+export async function list(user) {
+  const heads = await within("readonly", (heads) => done(heads.index("user").getAll(user)));
+  return (heads ?? []).sort((a, b) => b.updated - a.updated);
+}
+
+/** A conversation of `user`, if there is one with this id. */
+export async function load(user, id) {
+  const body = await within("readonly", (_, bodies) => done(bodies.get(id)));
+  return body?.user === user ? JSON.parse(body.text) : undefined;
+}
+
+/** Writes a conversation, and deletes the oldest others beyond the bounds. */
+export async function save(conversation) {
+  const { id, user, title, updated } = conversation;
+  const text = JSON.stringify(conversation);
+  const head = { id, user, title, updated, size: text.length };
+  const others = (await list(user)).filter((other) => other.id !== id);
+  let [count, size] = [1, head.size];
+  const spare = others.filter((other) => ++count > MOST || (size += other.size) > MOST_TEXT);
+  await within("readwrite", (heads, bodies) => {
+    heads.put(head);
+    bodies.put({ id, user, text });
+    for (const other of spare) {
+      heads.delete(other.id);
+      bodies.delete(other.id);
+    }
+  });
+}
+
+export const remove = (id) => within("readwrite", (heads, bodies) => {
+  heads.delete(id);
+  bodies.delete(id);
+});
+
+/** Deletes all conversations of `user`. */
+export async function clear(user) {
+  for (const { id } of await list(user)) await remove(id);
+}
