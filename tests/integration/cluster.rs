@@ -88,6 +88,23 @@ async fn a_killed_hub_of_a_cluster_has_its_records_back() {
     assert_eq!(newer.http().get("/api/v1/llms/away").await.status, 200);
 }
 
+/// A hub that was paused for longer than its lease, while a standby took over, ends when it goes on.
+#[actix_rt::test]
+async fn a_hub_that_slept_through_its_lease_ends() {
+    let Some(database) = Database::create().await else { return };
+    let (paused, standby) = (Member::new(&database.url()), Member::new(&database.url()));
+    let first = paused.start("a").await;
+    first.signal(Signal::SIGSTOP);
+    // As if the 15 s were over.
+    database.run("UPDATE hubs SET until = now() - interval '1 s'").await;
+    let _second = standby.start("b").await;
+    first.signal(Signal::SIGCONT);
+    let ended = first.end().await;
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("another process has taken over the database"), "{}", ended.stderr);
+    assert_eq!(standby.http().post("/api/v1/tokens", &json!({ "user": "alice" })).await.status, 201);
+}
+
 /// What has to be stored gets 503 while the database is away; inference goes on, and what happened meanwhile is written later.
 #[actix_rt::test]
 async fn inference_goes_on_without_the_database() {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::connection::{Failure, Session};
-use super::schema::LOCK;
 use crate::cluster::Process;
 use crate::store::StoreError;
 use crate::store::columns::{StoredRow, Value};
@@ -19,36 +18,42 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease for `process`. An older process of the same hub loses its own; another hub's is respected.
-    pub(super) async fn take(session: &Session, process: Process) -> Result<Self, StoreError> {
-        let lease = Self { process };
-        lease.write(session).await.map_err(Failure::into_error)?;
-        Ok(lease)
+    /// Takes the lease for `process` within the transaction that opens the database, under its advisory lock. Every older
+    /// lease ends: that of an older process of the same hub, and those that have expired. `migrate` runs when no process
+    /// writes any more.
+    ///
+    /// # Errors
+    /// Another hub's lease still holds. Nothing has been changed.
+    pub(super) async fn take(
+        session: &Session,
+        process: Process,
+        migrate: impl AsyncFnOnce() -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        let found = session.query("SELECT to_regclass('hubs') IS NOT NULL AS found", &[]).await;
+        let found = found.map_err(Failure::into_error)?;
+        if found.first().map_or(Ok(false), |row| row.field::<bool>("found"))? {
+            Self::end_others(session, process).await?;
+        }
+        migrate().await?;
+        let sql = "INSERT INTO hubs (id, boot, until, version) VALUES ($1, $2, clock_timestamp() + interval '15 s', $3)";
+        let values = [process.hub().into(), process.boot().into(), env!("CARGO_PKG_VERSION").into()];
+        session.execute(sql, &values).await.map_err(Failure::into_error)?;
+        Ok(Self { process })
     }
 
-    async fn write(&self, session: &Session) -> Result<(), Failure> {
-        session.batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
+    /// Deletes all leases, unless one of another hub holds. A deletion waits for the transactions that have checked the lease.
+    async fn end_others(session: &Session, process: Process) -> Result<(), StoreError> {
         let sql = "SELECT id, ceil(extract(epoch FROM until - now()))::bigint AS seconds
             FROM hubs WHERE id <> $1 AND until > now() LIMIT 1";
-        if let Some(row) = session.query(sql, &[self.process.hub().into()]).await?.first() {
-            let other = || Ok::<_, StoreError>((row.field::<String>("id")?, row.field::<i64>("seconds")?));
-            let (other, seconds) = other().map_err(Failure::Broken)?;
-            session.batch("ROLLBACK").await?;
-            return Err(Failure::Refused(StoreError::Database(format!(
+        let others = session.query(sql, &[process.hub().into()]).await.map_err(Failure::into_error)?;
+        if let Some(row) = others.first() {
+            let (other, seconds) = (row.field::<String>("id")?, row.field::<i64>("seconds")?);
+            return Err(StoreError::Database(format!(
                 "hub '{other}' of the cluster uses it: stop that one, or try again when its lease has ended, \
                  in {seconds} s if it is dead"
-            ))));
+            )));
         }
-        let sql = "INSERT INTO hubs (id, boot, until, version) VALUES ($1, $2, now() + interval '15 s', $3)
-            ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, until = excluded.until, version = excluded.version,
-                started_at = now()";
-        session
-            .execute(
-                sql,
-                &[self.process.hub().into(), self.process.boot().into(), env!("CARGO_PKG_VERSION").into()],
-            )
-            .await?;
-        session.batch("COMMIT").await
+        session.execute("DELETE FROM hubs", &[]).await.map(drop).map_err(Failure::into_error)
     }
 
     /// Renews the lease. `false` if it has ended: another process took over.

@@ -1,11 +1,13 @@
 //! The schema as an ordered list of migrations. The table `cluster` counts those that a database has.
 
 use super::connection::{Failure, Session};
+use super::lease::Lease;
+use crate::cluster::Process;
 use crate::store::StoreError;
 use crate::store::columns::StoredRow;
 
 /// Key of the advisory lock under which hubs migrate and take leases: "vllm" in ASCII.
-pub(super) const LOCK: i64 = 0x766c_6c6d;
+const LOCK: i64 = 0x766c_6c6d;
 
 /// Oldest server: `xid8` came with it.
 const OLDEST_SERVER: i64 = 130_000;
@@ -102,19 +104,20 @@ const MIGRATIONS: &[&str] = &["
 /// Oldest version of the program's schema that can work with a database of this one.
 const COMPATIBLE: i64 = 1;
 
-/// Brings the database of `cluster` to the newest schema, or makes it. Nothing is written to a database that is refused.
-pub(super) async fn migrate(session: &Session, cluster: &str) -> Result<(), StoreError> {
+/// Opens the database of `cluster` for `process`: takes the lease and brings the database to the newest schema, or makes it.
+/// Nothing is written to a database that is refused or that another hub uses.
+pub(super) async fn open(session: &Session, cluster: &str, process: Process) -> Result<Lease, StoreError> {
     session
         .batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
         .await
         .map_err(Failure::into_error)?;
-    let migrated = migrate_locked(session, cluster).await;
-    let end = if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let opened = open_locked(session, cluster, process).await;
+    let end = if opened.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.batch(end).await.map_err(Failure::into_error);
-    migrated.and(ended)
+    opened.and_then(|lease| ended.map(|()| lease))
 }
 
-async fn migrate_locked(session: &Session, cluster: &str) -> Result<(), StoreError> {
+async fn open_locked(session: &Session, cluster: &str, process: Process) -> Result<Lease, StoreError> {
     let query = async |sql: &str, values: &[_]| session.query(sql, values).await.map_err(Failure::into_error);
     let server = query("SELECT current_setting('server_version_num')::bigint AS version", &[]).await?;
     let server: i64 = server.first().map_or(Ok(0), |row| row.field("version"))?;
@@ -160,11 +163,14 @@ async fn migrate_locked(session: &Session, cluster: &str) -> Result<(), StoreErr
         let sql = "INSERT INTO cluster (name, schema, compat) VALUES ($1, 0, 1)";
         session.execute(sql, &[cluster.into()]).await.map_err(Failure::into_error)?;
     }
-    if applied >= known {
-        return Ok(());
-    }
-    for sql in MIGRATIONS.iter().skip(usize::try_from(applied).unwrap_or(0)) {
-        run(sql).await?;
-    }
-    run(&format!("UPDATE cluster SET schema = {known}, compat = {COMPATIBLE}")).await
+    let migrate = async || {
+        if applied >= known {
+            return Ok(());
+        }
+        for sql in MIGRATIONS.iter().skip(usize::try_from(applied).unwrap_or(0)) {
+            run(sql).await?;
+        }
+        run(&format!("UPDATE cluster SET schema = {known}, compat = {COMPATIBLE}")).await
+    };
+    Lease::take(session, process, migrate).await
 }

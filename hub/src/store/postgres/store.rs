@@ -10,10 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection::{Connection, Failure, Session};
 use super::lease::{Lease, RENEW_EVERY};
-use super::schema::migrate;
 use super::tls::Verified;
 use super::writer::{ReadFn, SharedConnection, Writer};
-use super::{address, tasks};
+use super::{address, schema, tasks};
 use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask};
 use crate::options::ClusterOptions;
@@ -37,7 +36,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the database: brings it to the newest schema and takes the lease.
+    /// Opens the database: takes the lease and brings it to the newest schema.
     pub async fn open(options: &ClusterOptions) -> Result<Self, StoreError> {
         let process = Process::start(&options.hub_id)
             .ok_or_else(|| StoreError::Database("a hub's id is 1 to 16 of a-z and 0-9".into()))?;
@@ -118,11 +117,10 @@ impl PostgresStore {
     }
 }
 
-/// Opens the database and takes the lease.
+/// Opens the database by its lease.
 async fn open(connection: &mut Connection, cluster: &str, process: Process) -> Result<Lease, StoreError> {
     let session = connection.session().await?;
-    migrate(&session, cluster).await?;
-    Lease::take(&session, process).await
+    schema::open(&session, cluster, process).await
 }
 
 /// Renews the lease until it has ended, and tells that. While the database is away it may end only by another hub.

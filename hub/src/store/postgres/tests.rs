@@ -159,6 +159,37 @@ async fn the_lease_of_a_dead_hub_ends() {
     PostgresStore::open(&options(&database, "b")).await.unwrap();
 }
 
+/// A hub that was stopped or cut off for longer than its lease must find that another one took over.
+#[actix_rt::test]
+async fn a_hub_whose_lease_was_taken_writes_nothing_any_more() {
+    let Some(database) = Database::create().await else { return };
+    let paused = store_of(&database).await;
+    paused.write(vec![Change::PutToken(token("t"))]).await.unwrap();
+    database.run("UPDATE hubs SET until = now() - interval '1 s'").await;
+    let taker = PostgresStore::open(&options(&database, "b")).await.unwrap();
+    let refused = paused.write(vec![Change::PutToken(token("late"))]).await.unwrap_err().to_string();
+    assert!(refused.contains("taken over"), "{refused}");
+    assert!(paused.probe().await.is_err());
+    let lost = paused.lost().await.unwrap_err().to_string();
+    assert!(lost.contains("taken over"), "{lost}");
+    assert!(paused.write_behind(vec![put_llm(llm("1", "late"))]).await.is_err());
+    drop(paused);
+    taker.probe().await.unwrap();
+    let found = taker.load().await.unwrap();
+    assert_eq!((found.tokens, found.llms), (vec![token("t")], vec![]));
+}
+
+#[actix_rt::test]
+async fn a_newer_version_changes_no_database_that_another_hub_uses() {
+    let Some(database) = Database::create().await else { return };
+    let running = store_of(&database).await;
+    // As an older version has left it.
+    database.run("UPDATE cluster SET schema = 0").await;
+    let refused = refusal(PostgresStore::open(&options(&database, "b")).await);
+    assert!(refused.contains("hub 'a' of the cluster uses it"), "{refused}");
+    running.probe().await.unwrap();
+}
+
 #[actix_rt::test]
 async fn a_database_of_others_is_refused_and_unchanged() {
     let Some(database) = Database::create().await else { return };
