@@ -22,6 +22,7 @@ use crate::cluster::Route;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::UserId;
+use crate::news::news;
 use crate::registry::{Candidate, NameRedaction};
 use crate::telemetry::Limit;
 
@@ -134,7 +135,7 @@ impl Dispatch {
         let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
         if let Route::At(process) = candidate.route {
-            log::debug!("'{}' is served by {process}, to which nothing is sent", candidate.name);
+            news!(debug, "calls for other processes", caller, "'{}' is served by {process}", candidate.name);
             return Err(away());
         }
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;

@@ -69,7 +69,13 @@ impl ResultSender<'_> {
         match self.home {
             Route::Here => Rejection::Unknown,
             Route::At(home) => {
-                log::debug!("task {}: a result came, and its home {home} is gone", self.id);
+                news!(
+                    debug,
+                    "results for processes that are gone",
+                    self.user,
+                    "task {} was made by {home}",
+                    self.id
+                );
                 Rejection::Gone
             }
         }
