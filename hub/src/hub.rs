@@ -21,11 +21,11 @@ use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
 use crate::links::Links;
 use crate::locks::RankedMutex;
-use crate::model::{AuditRecord, Caller, UserId};
+use crate::model::{AuditRecord, Caller, UsageSum, UserId};
 use crate::options::HubOptions;
 use crate::quota::{MistakeBudgets, UserQuotas};
 use crate::registry::Registry;
-use crate::store::{AuditQuery, Change, Store, StoreFuture};
+use crate::store::{AuditQuery, Change, Store, StoreFuture, UsageQuery};
 use crate::tasks::DurableTasks;
 use crate::telemetry::{Limit, Watch};
 
@@ -164,6 +164,16 @@ impl Hub {
         let _turn =
             if query.is_lookup() { None } else { Some(connections::turn(&SEARCHES, &caller.user).await) };
         Ok(self.store.audit(query).await?)
+    }
+
+    /// Adds up sums for `caller`. They include inferences that have just ended.
+    pub(crate) async fn usage(&self, caller: &Caller, query: UsageQuery) -> Result<Vec<UsageSum>, ApiError> {
+        let limit = self.options.limits.searches;
+        let _permit =
+            self.quotas.searches.take(&caller.user, limit, "searches under way", Limit::Searches)?;
+        self.watch.flush().await;
+        let _turn = connections::turn(&SEARCHES, &caller.user).await;
+        Ok(self.store.usage(query).await?)
     }
 
     /// Applies `change` to the registry and enqueues its writes under one lock, so that the store sees changes in the

@@ -168,6 +168,9 @@ pub struct HubTimings {
     pub task_retention: Duration,
     /// Time for which audit rows are kept.
     pub audit_retention: Duration,
+    /// Time for which the sums of a day are kept. Default: a year and a month, so that a month can be compared with the same
+    /// one a year before.
+    pub usage_retention: Duration,
     /// Time for which a caller waits for the first content.
     pub wait_timeout: Duration,
     /// Time for which a publisher may pause within an answer; zero for no limit.
@@ -187,6 +190,7 @@ impl Default for HubTimings {
             queue_timeout: Duration::from_hours(1),
             task_retention: Duration::from_hours(7 * 24),
             audit_retention: Duration::from_hours(7 * 24),
+            usage_retention: Duration::from_hours(400 * 24),
             wait_timeout: Duration::from_mins(10),
             stream_idle_timeout: Duration::from_mins(10),
         }

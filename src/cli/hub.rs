@@ -166,6 +166,9 @@ pub(crate) struct HubTimings {
     /// How long the audit row of an inference is kept
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
     pub(crate) audit_retention: Duration,
+    /// How many days the daily sums of calls and tokens are kept
+    #[arg(long, value_name = "DAYS", default_value = "400", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) usage_days: u32,
     /// How long a caller waits for an answer
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse_positive)]
     pub(crate) wait_timeout: Duration,

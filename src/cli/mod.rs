@@ -11,6 +11,7 @@ mod service;
 mod size;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod use_llm;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -28,6 +29,7 @@ pub(crate) use registrar::{
     TransportArg, UpArgs,
 };
 pub(crate) use service::{InstallArgs, Manager, Served, ServiceCommand};
+pub(crate) use usage::{UsageArgs, UsageBy, UsageFormat};
 pub(crate) use use_llm::ChatArgs;
 
 /// Offer the LLM on your workstation to your team through one hub, from behind NAT.
@@ -119,6 +121,8 @@ pub(crate) enum Command {
     /// Create, list and revoke the hub's tokens
     #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
     Token(TokenCommand),
+    /// Show who used how much: calls, tokens and time of the last days
+    Usage(UsageArgs),
     /// Check the configuration, the hub and every backend
     #[command(after_help = "Example:\n  virtual-llm check")]
     Check,

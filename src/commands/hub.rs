@@ -72,11 +72,12 @@ const MIGRATING: &str = "migrate";
 async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
     let (cluster, hub_id) = (cluster.to_owned(), MIGRATING.to_owned());
     let to = ClusterOptions { cluster, hub_id, database_url: database_url(file)? };
-    let Transferred { llms, agents, sessions, names, aliases, tokens, open_tasks, ended_tasks, audit_rows } =
-        hub::transfer(from, &to).await.map_err(Failure::failed)?;
+    let moved = hub::transfer(from, &to).await.map_err(Failure::failed)?;
+    let Transferred { llms, agents, sessions, names, aliases, tokens, .. } = moved;
+    let Transferred { open_tasks, ended_tasks, audit_rows, usage_sums, .. } = moved;
     crate::output::line(format_args!(
         "moved {llms} LLMs, {agents} agents, {names} names, {aliases} aliases, {sessions} sessions, {tokens} tokens, \
-         {open_tasks} open tasks, {ended_tasks} ended tasks, {audit_rows} audit rows"
+         {open_tasks} open tasks, {ended_tasks} ended tasks, {audit_rows} audit rows, {usage_sums} sums of usage"
     ))
 }
 
@@ -117,6 +118,7 @@ fn options(args: HubArgs) -> Result<HubOptions, Failure> {
             queue_timeout: args.timings.queue_timeout,
             task_retention: args.timings.task_retention,
             audit_retention: args.timings.audit_retention,
+            usage_retention: std::time::Duration::from_hours(24 * u64::from(args.timings.usage_days)),
             wait_timeout: args.timings.wait_timeout,
             stream_idle_timeout: args.timings.stream_idle_timeout,
         },

@@ -23,6 +23,7 @@ mod status;
 mod table;
 mod token;
 mod up;
+mod usage;
 
 use crate::{
     cli::{Cli, Command, Global},
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Alias(command) => until_signal(signals, manage::alias(global, &command)).await,
         Command::Name(command) => until_signal(signals, manage::name(global, &command)).await,
         Command::Token(command) => until_signal(signals, token::run(global, &command)).await,
+        Command::Usage(args) => until_signal(signals, usage::run(global, &args)).await,
         Command::Check => until_signal(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),
         Command::Completions { names: Some(of), .. } => {

@@ -19,18 +19,24 @@ pub(crate) struct Column {
     head: &'static str,
     cell: fn(&Value) -> String,
     can_cut: bool,
+    is_number: bool,
     /// Order in which columns are dropped from a table that does not fit; 0 for never.
     drop_order: u8,
 }
 
 pub(crate) const fn column(head: &'static str, cell: fn(&Value) -> String) -> Column {
-    Column { head, cell, can_cut: false, drop_order: 0 }
+    Column { head, cell, can_cut: false, is_number: false, drop_order: 0 }
 }
 
 impl Column {
     /// A column whose cells may be cut.
     pub(crate) const fn cut(self) -> Self {
         Self { can_cut: true, ..self }
+    }
+
+    /// A column of numbers, which end below each other.
+    pub(crate) const fn number(self) -> Self {
+        Self { is_number: true, ..self }
     }
 
     /// A column that may be dropped, as the `nth` one.
@@ -125,9 +131,11 @@ impl Table {
         for ((cell, &width), column) in cells.iter().zip(&self.widths).zip(&self.columns) {
             let cell =
                 if column.can_cut && self.max_width.is_some() { cut(cell, width) } else { cell.clone() };
-            let padding = width.saturating_sub(cell.width()) + self.gap;
+            let padding = width.saturating_sub(cell.width());
+            let (before, after) = if column.is_number { (padding, 0) } else { (0, padding) };
+            line.extend(std::iter::repeat_n(' ', before));
             line.push_str(&cell);
-            line.extend(std::iter::repeat_n(' ', padding));
+            line.extend(std::iter::repeat_n(' ', after + self.gap));
         }
         line.truncate(line.trim_end().len());
         line

@@ -152,6 +152,7 @@ async fn every_help_text_matches_its_golden_file_and_has_an_example() {
         "token create",
         "token list",
         "token revoke",
+        "usage",
         "check",
         "service",
         "service install",

@@ -47,4 +47,5 @@ mod told;
 mod trouble;
 mod up;
 mod usage;
+mod usage_sums;
 mod vllm_sleep;

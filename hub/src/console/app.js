@@ -10,12 +10,14 @@ import { stateOf } from "./models.js";
 import { overview } from "./overview.js";
 import { enter, signInForm, signOut } from "./signin.js";
 import { tokens } from "./tokens.js";
+import { usage } from "./usage.js";
 
 const PAGES = new Map(Object.entries({
   overview,
   chat,
   talk: chat,
   llm,
+  usage,
   tokens,
 }));
 

@@ -30,6 +30,7 @@ impl ActiveCall {
         let permit = hub.call_of(&request.caller.user)?;
         let mut inference = hub.watch.begin(RequestInfo {
             user: request.caller.user.clone(),
+            token: request.caller.token_id.clone(),
             target: request.target.shown_name().to_owned(),
             endpoint: request.endpoint,
             streaming: request.streaming,

@@ -91,6 +91,7 @@ static FILES: LazyLock<Vec<File>> = files![
     "tokens.js" SCRIPT,
     "tree.js" SCRIPT,
     "turns.js" SCRIPT,
+    "usage.js" SCRIPT,
 ];
 
 /// Libraries, each with its version in its name; vendor/NOTICE.md says where they are from.

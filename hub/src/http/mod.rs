@@ -28,6 +28,7 @@ mod resolve;
 mod status;
 mod stored;
 mod tokens;
+mod usage;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ fn add_routes(routes: &mut Routes<'_>) {
         .section("Health", status::register)
         .section("Tokens", tokens::register)
         .section("Audit", audit::register)
+        .section("Usage", usage::register)
         .section("Durable tasks", durable_tasks::register)
         .section("LLMs", llms::register)
         .section("Agents", agents::register)

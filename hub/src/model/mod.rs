@@ -9,10 +9,12 @@ use wire::row::{Timestamp, Visibility};
 mod alias;
 mod rows;
 mod tokens;
+mod usage;
 
 pub use alias::{Alias, AliasScope};
 pub use rows::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Upstream, bytes_of};
 pub use tokens::TokenCounts;
+pub use usage::{Day, MAX_COUNT, OTHERS, UsageCounts, UsageKey, UsageSum};
 
 /// The name of a user (`token create --user`).
 pub type UserId = String;

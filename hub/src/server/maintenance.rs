@@ -1,4 +1,4 @@
-//! Periodic maintenance, with the retention of ended tasks and audit rows. Only the wall clock spans a restart, and setting
+//! Periodic maintenance, with the retention of ended tasks, audit rows and sums. Only the wall clock spans a restart, and setting
 //! it must not expire anything.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use wire::row::Timestamp;
 
 use crate::clock::Now;
 use crate::hub::Hub;
+use crate::model::Day;
 use crate::news::{log_suppressed, news};
 use crate::store::RetentionLimits;
 
@@ -54,6 +55,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let timings = &hub.options.timings;
     let mut tasks = Retention::new(timings.task_retention, hub.now());
     let mut audit = Retention::new(timings.audit_retention, hub.now());
+    let mut usage = Retention::new(timings.usage_retention, hub.now());
     let mut ticks = interval(timings.sweep_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -64,6 +66,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
             tasks_since: tasks.expired_before(now),
             audit_since: audit.expired_before(now),
             audit_rows: hub.options.limits.audit_rows,
+            usage_since: Day::of(usage.expired_before(now)),
         }));
         while sweep(&hub) {
             yield_now().await;

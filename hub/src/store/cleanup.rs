@@ -8,10 +8,10 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::job::Reply;
-use super::{Change, RetentionLimits, StoreError, parts, tasks, vacuum};
+use super::{Change, RetentionLimits, StoreError, parts, tasks, usage, vacuum};
 use crate::model::UserId;
 
-/// Maximum number of audit records deleted in one step.
+/// Maximum number of audit records, or of sums, deleted in one step.
 const STEP: i64 = 1000;
 
 /// The cleanup that is left to do.
@@ -181,7 +181,8 @@ impl Cleanup {
         let retention = *retention;
         let has_deleted = tasks::expire(conn, retention.tasks_since)?
             || self.expire_audit(conn, retention)?
-            || self.bound_audit(conn, retention.audit_rows)?;
+            || self.bound_audit(conn, retention.audit_rows)?
+            || usage::expire(conn, retention.usage_since, STEP)?;
         self.vacuums |= vacuum::is_due(conn)?;
         if has_deleted {
             self.has_deleted_parts = true;

@@ -107,6 +107,7 @@ pub(super) fn written_bytes(change: &Change) -> u64 {
         Change::PutName(record) => record.bytes() as u64,
         Change::PutAlias(alias) => alias.bytes() as u64,
         Change::Audit(record) => record.bytes() as u64,
+        Change::AddUsage { sum, .. } => sum.bytes() as u64,
         Change::PutSession(SessionRecord { id, owner, .. })
         | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
         Change::DeleteLlm(_)

@@ -9,7 +9,8 @@ use std::pin::Pin;
 use wire::row::Timestamp;
 
 use crate::model::{
-    Agent, Alias, AliasScope, AuditRecord, DurableTask, Llm, NameRecord, SessionRecord, Token, UserId,
+    Agent, Alias, AliasScope, AuditRecord, Day, DurableTask, Llm, NameRecord, SessionRecord, Token, UsageKey,
+    UsageSum, UserId,
 };
 
 mod apply;
@@ -28,6 +29,7 @@ mod search;
 mod sqlite;
 mod tasks;
 mod transfer;
+mod usage;
 mod vacuum;
 mod write_behind;
 mod writer;
@@ -37,6 +39,7 @@ pub(crate) use dir::plain;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use transfer::{Transferred, transfer};
+pub use usage::{UsageBy, UsageQuery};
 
 /// A change of one record. A list of changes is one transaction; lists are applied in order. `Put…` inserts or replaces by
 /// id or name, `Delete…` deletes by id or name.
@@ -82,6 +85,12 @@ pub enum Change {
         max_bytes: u64,
     },
     Audit(AuditRecord),
+    /// Adds to the sum of a day. `batch` is a random number for all sums that are added together, and again after an error: a
+    /// sum to which the same batch was added last is not changed, so that nothing is added twice.
+    AddUsage {
+        sum: Box<UsageSum>,
+        batch: i64,
+    },
 }
 
 /// All that a hub reads when it starts.
@@ -96,9 +105,11 @@ pub struct Snapshot {
     pub tokens: Vec<Token>,
     /// Open durable tasks, oldest first, without requests and results.
     pub tasks: Vec<DurableTask>,
+    /// The sums of the newest day that has any.
+    pub usage: Vec<UsageKey>,
 }
 
-/// How long ended tasks and audit records are kept.
+/// How long ended tasks, audit records and sums are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct RetentionLimits {
     /// Ended tasks are kept if they ended at this time or later.
@@ -107,6 +118,8 @@ pub struct RetentionLimits {
     pub audit_since: Timestamp,
     /// Maximum number of audit records. Of more, the oldest of the user with the most are deleted.
     pub audit_rows: u64,
+    /// Sums of this day or later are kept.
+    pub usage_since: Day,
 }
 
 /// A query for audit records, newest first. `None` matches all.
@@ -237,7 +250,7 @@ pub trait Store: Send + Sync {
     }
 
     /// As [`write`](Self::write), for changes that the registry in memory has already applied: after an error they are
-    /// retried until they are written, except for audit records.
+    /// retried until they are written, except for audit records and sums.
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()>;
 
     /// As [`write_behind`](Self::write_behind), for records that change often, such as the status of a row: only the newest
@@ -264,6 +277,9 @@ pub trait Store: Send + Sync {
 
     /// Reads the newest audit records that match.
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>>;
+
+    /// Adds up the sums that match: one for each error of what the query adds up by, with the other parts of its key empty.
+    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>>;
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;

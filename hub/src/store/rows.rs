@@ -5,7 +5,7 @@ use wire::abilities::{Abilities, Capabilities};
 use wire::row::{Kind, Status, Tier, Visibility};
 
 use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
-use super::{Change, search};
+use super::{Change, search, usage};
 use crate::model::{
     Agent, Alias, AliasScope, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
 };
@@ -37,6 +37,7 @@ pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
             let columns = search::audit_columns(record);
             Statement { sql: insert_sql("audit", &columns, mark, ""), values: values(columns) }
         }
+        Change::AddUsage { sum, batch } => usage::add(sum, *batch, mark),
         Change::PutTask(_)
         | Change::NewTask { .. }
         | Change::ClaimTask { .. }

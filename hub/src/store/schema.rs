@@ -282,6 +282,15 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ALTER TABLE tasks ADD COLUMN cached_tokens INTEGER;
     ALTER TABLE tasks ADD COLUMN output_tokens INTEGER;
     ALTER TABLE tasks ADD COLUMN counted INTEGER;
+", "
+    -- Sums of a day; through and code are '' for none. batch is the number of the batch that was added last.
+    CREATE TABLE usage_sums (
+        day INTEGER NOT NULL, user TEXT NOT NULL, token TEXT NOT NULL, llm TEXT NOT NULL, through TEXT NOT NULL,
+        code TEXT NOT NULL, calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL, counted_tokens INTEGER NOT NULL, millis INTEGER NOT NULL,
+        batch INTEGER NOT NULL, PRIMARY KEY (day, user, token, llm, through, code)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX usage_sums_of ON usage_sums (user, day);
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

@@ -1,4 +1,6 @@
-//! The store on one `SQLite` file: one thread writes, one reads for callers, one searches the audit.
+//! The store on one `SQLite` file: one thread writes, one reads for callers, one searches the audit and the sums.
+//!
+//! One implementation of a trait with many methods is in one place: hence the length of this file.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -16,9 +18,9 @@ use super::schema::migrate;
 use super::writer::Writer;
 use super::{
     AuditQuery, Change, HubDir, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
-    limit_of, parts, rows, search, tasks, vacuum,
+    UsageQuery, limit_of, parts, rows, search, tasks, usage, vacuum,
 };
-use crate::model::{AuditRecord, DurableTask};
+use crate::model::{AuditRecord, Day, DurableTask, UsageSum};
 
 /// The store in one file, or in memory.
 pub struct SqliteStore {
@@ -91,12 +93,29 @@ impl SqliteStore {
         self.queue.send(Job::Work(Work::Read(read)), result)
     }
 
+    /// Reads on the thread for searches.
+    fn search<T, F>(&self, work: F) -> StoreFuture<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let Some(searches) = &self.searches else { return self.read(work) };
+        let (read, result) = read_fn(work);
+        searches.send(read);
+        wait_for(result)
+    }
+
     /// Reads the `limit` oldest audit records behind the one with the sequence number `after`, with their own.
     pub(super) fn audit_after(&self, after: i64, limit: usize) -> StoreFuture<Vec<(i64, AuditRecord)>> {
         let sql = "SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         self.read(move |conn| {
             all(conn, sql, params![after, limit_of(limit)], |row| Ok((row.get("seq")?, search::record(row)?)))
         })
+    }
+
+    /// Reads the sums of the first day after `day` that has any.
+    pub(super) fn usage_after(&self, day: Day) -> StoreFuture<Vec<UsageSum>> {
+        self.read(move |conn| all(conn, usage::NEXT_DAY, [day.0], |row| usage::sum(row)))
     }
 
     /// Runs `with` on the writer thread.
@@ -131,6 +150,7 @@ impl Store for SqliteStore {
                 aliases: all(conn, "SELECT * FROM aliases", [], |row| rows::alias(row))?,
                 tokens: all(conn, "SELECT * FROM tokens", [], |row| rows::token(row))?,
                 tasks: all(conn, tasks::OPEN, [], |row| tasks::task(row))?,
+                usage: all(conn, usage::NEWEST, [], |row| usage::key(row))?,
             })
         })
     }
@@ -187,10 +207,11 @@ impl Store for SqliteStore {
     fn audit(&self, wanted: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
         let is_lookup = wanted.is_lookup();
         let search = |conn: &Connection| search::audit(conn, wanted);
-        let Some(searches) = self.searches.as_ref().filter(|_| !is_lookup) else { return self.read(search) };
-        let (read, result) = read_fn(search);
-        searches.send(read);
-        wait_for(result)
+        if is_lookup { self.read(search) } else { self.search(search) }
+    }
+
+    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
+        self.search(|conn| usage::groups(conn, query))
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

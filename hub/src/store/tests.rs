@@ -9,6 +9,7 @@ mod reads;
 mod records;
 mod schema;
 mod stored;
+mod usage;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use wire::{Abilities, Capabilities};
 
 use super::*;
-use crate::model::{AliasScope, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream};
+use crate::model::{AliasScope, Day, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -95,8 +96,12 @@ pub(super) fn agent(id: &str) -> Agent {
 }
 
 /// Retention limits under which nothing expires.
-const KEEP_ALL: RetentionLimits =
-    RetentionLimits { tasks_since: Timestamp(0), audit_since: Timestamp(0), audit_rows: u64::MAX };
+const KEEP_ALL: RetentionLimits = RetentionLimits {
+    tasks_since: Timestamp(0),
+    audit_since: Timestamp(0),
+    audit_rows: u64::MAX,
+    usage_since: Day(0),
+};
 
 pub(super) fn task(id: &str, state: TaskStatus) -> DurableTask {
     DurableTask {

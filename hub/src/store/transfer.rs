@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     AuditQuery, Change, HubDir, ListCursor, PostgresStore, Snapshot, SqliteStore, Store, StoreError,
 };
-use crate::model::TaskStatus;
+use crate::model::{Day, TaskStatus};
 use crate::options::ClusterOptions;
 
 /// Changes in one transaction.
@@ -26,6 +26,7 @@ pub struct Transferred {
     pub open_tasks: usize,
     pub ended_tasks: usize,
     pub audit_rows: usize,
+    pub usage_sums: usize,
 }
 
 /// Copies all records of the hub whose directory is `from`, which must not run, to the empty database of a cluster. Nothing is
@@ -43,7 +44,7 @@ pub async fn transfer(from: &Path, to: &ClusterOptions) -> Result<Transferred, S
         return Err(StoreError::Database("it is not empty: give a new one, nothing was moved".into()));
     }
     let mut counts = Transferred::default();
-    let Snapshot { llms, agents, sessions, names, aliases, tokens, tasks } = source.load().await?;
+    let Snapshot { llms, agents, sessions, names, aliases, tokens, tasks, usage: _ } = source.load().await?;
     counts.llms = put(&target, llms, |llm| Change::PutLlm(Box::new(llm))).await?;
     counts.agents = put(&target, agents, |agent| Change::PutAgent(Box::new(agent))).await?;
     counts.sessions = put(&target, sessions, Change::PutSession).await?;
@@ -81,11 +82,21 @@ pub async fn transfer(from: &Path, to: &ClusterOptions) -> Result<Transferred, S
         after = *last;
         counts.audit_rows += put(&target, page, |(_, record)| Change::Audit(record)).await?;
     }
+    let mut day = Day(i64::MIN);
+    loop {
+        let page = source.usage_after(day).await?;
+        let Some(last) = page.last() else { break };
+        day = last.key.day;
+        let add = |sum| Change::AddUsage { sum: Box::new(sum), batch: 0 };
+        counts.usage_sums += put(&target, page, add).await?;
+    }
     // Read back, so that what is told is there.
     let found = target.load().await?;
+    let found_usage = found.usage;
     let found = (found.llms.len(), found.agents.len(), found.tokens.len(), found.tasks.len());
     if found != (counts.llms, counts.agents, counts.tokens, counts.open_tasks)
         || target.audit(AuditQuery::of(None, None, 1)).await?.is_empty() != (counts.audit_rows == 0)
+        || found_usage.is_empty() != (counts.usage_sums == 0)
     {
         return Err(StoreError::Damaged("the database does not hold what was written to it".into()));
     }

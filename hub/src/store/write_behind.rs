@@ -27,7 +27,8 @@ enum Key {
 }
 
 impl WriteBehind {
-    /// Adds changes; a newer change of a record replaces the older one. Audit rows are skipped: `AuditLog` keeps them.
+    /// Adds changes; a newer change of a record replaces the older one. Audit rows and sums are skipped: `AuditLog` keeps
+    /// them.
     pub(super) fn add(&mut self, changes: Vec<Change>) {
         for change in changes {
             let Some(key) = key(&change) else { continue };
@@ -53,7 +54,7 @@ impl WriteBehind {
     }
 }
 
-/// The record that `change` writes; `None` for audit rows and quotas.
+/// The record that `change` writes; `None` for audit rows, sums and quotas.
 fn key(change: &Change) -> Option<Key> {
     Some(match change {
         Change::PutLlm(llm) => Key::Llm(llm.id.clone()),
@@ -70,7 +71,7 @@ fn key(change: &Change) -> Option<Key> {
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
-        Change::Audit(_) | Change::EnforceTaskQuota { .. } => return None,
+        Change::Audit(_) | Change::AddUsage { .. } | Change::EnforceTaskQuota { .. } => return None,
     })
 }
 

@@ -123,6 +123,7 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<ActiveCall> {
     let begin = || {
         let info = RequestInfo {
             user: task.owner.clone(),
+            token: task.token.clone().unwrap_or_default(),
             target: task.target.clone(),
             endpoint: Endpoint::ChatCompletions,
             streaming: task.streaming,

@@ -1,14 +1,15 @@
-//! Collects audit records in memory and writes them to the store in batches.
+//! Collects audit records and sums in memory and writes them to the store in batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::Machine;
-use crate::model::{AuditRecord, UserId};
+use super::usage::UsageSums;
+use crate::model::{AuditRecord, UsageCounts, UsageKey, UserId};
 use crate::news::news;
 use crate::store::{Change, Store};
 
@@ -23,6 +24,8 @@ pub(super) struct AuditLog {
     pending: Mutex<PendingRecords>,
     /// Notified when [`BATCH`] records are pending.
     full: Notify,
+    /// Held during a write: a batch of sums is written before the next one is.
+    writing: AsyncMutex<()>,
     store: Arc<dyn Store>,
     machine: Machine,
 }
@@ -33,6 +36,8 @@ struct PendingRecords {
     by_user: HashMap<UserId, VecDeque<(u64, AuditRecord)>>,
     count: usize,
     last_number: u64,
+    /// No record that is lost is missing in the sums.
+    sums: UsageSums,
 }
 
 impl PendingRecords {
@@ -68,12 +73,25 @@ impl PendingRecords {
 
 impl AuditLog {
     pub(super) fn new(store: Arc<dyn Store>, machine: Machine) -> Self {
-        Self { pending: Mutex::default(), full: Notify::new(), store, machine }
+        Self {
+            pending: Mutex::default(),
+            full: Notify::new(),
+            writing: AsyncMutex::default(),
+            store,
+            machine,
+        }
     }
 
-    pub(super) fn add(&self, record: AuditRecord) {
+    /// Learns which sums of today the store has.
+    pub(super) fn know(&self, sums: Vec<UsageKey>) {
+        self.pending.lock().sums.know(sums);
+    }
+
+    /// Adds the record of an inference, and its numbers to the sum `key`.
+    pub(super) fn add(&self, record: AuditRecord, key: UsageKey, counts: UsageCounts) {
         let lost = {
             let mut pending = self.pending.lock();
+            pending.sums.add(key, counts);
             pending.add(record);
             if pending.count == BATCH {
                 self.full.notify_one();
@@ -102,14 +120,29 @@ impl AuditLog {
         }
     }
 
-    /// Writes the pending records. They stay pending, as many as may, if the store cannot write.
+    /// Writes the pending records and sums in one transaction. If the store cannot write, sums stay pending, and as many records
+    /// as may.
     pub(super) async fn flush(&self) {
-        let batch = self.pending.lock().take();
-        if batch.is_empty() {
-            return;
-        }
-        if self.store.write(batch.iter().cloned().map(Change::Audit).collect()).await.is_ok() {
-            return;
+        let _turn = self.writing.lock().await;
+        let mut batch = Vec::new();
+        loop {
+            let (mut changes, is_again) = {
+                let mut pending = self.pending.lock();
+                batch.append(&mut pending.take());
+                pending.sums.take()
+            };
+            if batch.is_empty() && changes.is_empty() {
+                return;
+            }
+            changes.extend(batch.iter().cloned().map(Change::Audit));
+            if self.store.write(changes).await.is_err() {
+                break;
+            }
+            self.pending.lock().sums.written();
+            batch.clear();
+            if !is_again {
+                return;
+            }
         }
         let mut lost = Vec::new();
         {
@@ -128,7 +161,7 @@ impl AuditLog {
 mod tests {
     use super::*;
     use crate::model::TokenCounts;
-    use crate::store::{AuditQuery, SqliteStore};
+    use crate::store::{AuditQuery, SqliteStore, UsageBy, UsageQuery};
     use crate::telemetry::Metrics;
 
     fn record(user: &str, task: &str) -> AuditRecord {
@@ -152,6 +185,11 @@ mod tests {
         }
     }
 
+    fn add(log: &AuditLog, user: &str, task: &str) {
+        let key = UsageKey { user: user.into(), llm: "a".into(), ..UsageKey::default() };
+        log.add(record(user, task), key, UsageCounts { calls: 1, output: 7, ..UsageCounts::default() });
+    }
+
     fn log() -> (AuditLog, Arc<SqliteStore>, Metrics) {
         let (store, metrics) = (Arc::new(SqliteStore::in_memory().unwrap()), Metrics::new().unwrap());
         (AuditLog::new(store.clone(), metrics.of_machine().unwrap()), store, metrics)
@@ -168,9 +206,9 @@ mod tests {
     async fn a_flood_of_calls_loses_only_audit_records_of_its_own_user() {
         let (log, store, metrics) = log();
         for n in 0..MAX_PENDING * 2 {
-            log.add(record("mallory", &format!("m{n}")));
+            add(&log, "mallory", &format!("m{n}"));
             if n % 100 == 0 {
-                log.add(record("victim", &format!("v{}", n / 100)));
+                add(&log, "victim", &format!("v{}", n / 100));
             }
         }
         let victims = MAX_PENDING * 2 / 100 + 1;
@@ -184,5 +222,12 @@ mod tests {
         );
         let lost = format!("virtual_llm_audit_rows_lost_total {}\n", MAX_PENDING + victims);
         assert!(metrics.text().unwrap().contains(&lost), "{}", metrics.text().unwrap());
+        // The sums have also the calls whose records are lost.
+        let sums = store.usage(UsageQuery::all(UsageBy::User)).await.unwrap();
+        let mut calls: Vec<_> =
+            sums.iter().map(|sum| (&sum.key.user[..], sum.counts.calls, sum.counts.output)).collect();
+        calls.sort_unstable();
+        let flood = MAX_PENDING as u64 * 2;
+        assert_eq!(calls, [("mallory", flood, 7 * flood), ("victim", victims as u64, 7 * victims as u64)]);
     }
 }

@@ -15,7 +15,7 @@ use super::{CacheCounters, Limit, TaskView, Watch, brief};
 use crate::clock;
 use crate::dispatch::Tally;
 use crate::error::ErrorKind;
-use crate::model::{AuditRecord, TokenCounts, UserId};
+use crate::model::{AuditRecord, Day, TokenCounts, UsageCounts, UsageKey, UserId};
 use crate::news::news;
 use crate::registry::Candidate;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
@@ -30,6 +30,8 @@ const UNAUTHORIZED: u16 = 401;
 #[derive(Debug, Clone)]
 pub struct RequestInfo {
     pub user: UserId,
+    /// The id of the caller's token; empty if it is unknown.
+    pub token: String,
     /// The row, pool or agent that the caller named.
     pub target: String,
     pub endpoint: Endpoint,
@@ -46,6 +48,8 @@ struct Destination {
     session: Option<String>,
     /// The id of the dispatch.
     task: String,
+    /// When it was sent.
+    sent: Instant,
     /// Counts the prompt tokens of the row.
     cache: Arc<CacheCounters>,
 }
@@ -111,6 +115,7 @@ impl Inference {
             model: member.model.clone(),
             session: member.session.clone(),
             task: task.to_owned(),
+            sent: Instant::now(),
             cache: member.cache.clone(),
         });
     }
@@ -222,7 +227,8 @@ impl Inference {
         self.set_public(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
         let destination = self.destination.take();
-        let total_ms = millis(self.began, Instant::now());
+        let now = Instant::now();
+        let total_ms = millis(self.began, now);
         if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
             news!(
                 info,
@@ -237,7 +243,8 @@ impl Inference {
                 self.id,
             );
         }
-        self.watch.audit.add(AuditRecord {
+        let counts = UsageCounts::of_call(tokens, destination.as_ref().map_or(0, |to| millis(to.sent, now)));
+        let record = AuditRecord {
             id: self.id.clone(),
             request_id: self.request_id.take(),
             code: code.map(str::to_owned),
@@ -254,7 +261,16 @@ impl Inference {
             first_byte_ms: self.first_byte.map(|first| millis(self.began, first)),
             total_ms,
             tokens,
-        });
+        };
+        let key = UsageKey {
+            day: Day::of(clock::now()),
+            user: record.user.clone(),
+            token: std::mem::take(&mut self.request.token),
+            llm: record.llm.clone(),
+            through: record.through.clone().unwrap_or_default(),
+            code: code.unwrap_or_default().to_owned(),
+        };
+        self.watch.audit.add(record, key, counts);
     }
 
     fn update_view(&self, change: impl FnOnce(&mut TaskView)) {

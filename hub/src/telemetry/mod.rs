@@ -1,4 +1,5 @@
-//! The record of each inference: [`Inference`] updates the metrics, the list of recent inferences and the audit.
+//! The record of each inference: [`Inference`] updates the metrics, the list of recent inferences, the audit and the
+//! sums of the day.
 //!
 //! Also here: the gauges of the process ([`Machine`]) and the changes that `/api/v1/events` shows ([`Watcher`]). Durable tasks
 //! have a list of their own ([`crate::tasks`]).
@@ -11,6 +12,7 @@ mod live;
 mod metrics;
 mod rate;
 mod recent;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use rate::Rates;
 use recent::RecentInferences;
 pub(crate) use recent::{Counts, TaskView, brief};
 
-use crate::model::Caller;
+use crate::model::{Caller, UsageKey};
 use crate::store::{ListCursor, Store};
 
 /// Least time between two counts of the public totals.
@@ -82,14 +84,22 @@ impl Watch {
         is_due
     }
 
-    /// Writes audit records in batches until the future is dropped. Call [`Watch::flush`] then.
+    /// Learns which sums of today the store has.
+    pub(crate) fn know_usage(&self, sums: Vec<UsageKey>) {
+        self.audit.know(sums);
+    }
+
+    /// Writes audit records and sums in batches until the future is dropped. Call [`Watch::flush`] then.
     pub async fn run(&self) {
         self.audit.run().await;
     }
 
-    /// Writes all pending audit records.
-    pub async fn flush(&self) {
-        self.audit.flush().await;
+    /// Writes all pending audit records and sums. A caller that waits for this may leave, or be polled late: others that write then
+    /// do not wait for it.
+    pub async fn flush(self: &Arc<Self>) {
+        let watch = self.clone();
+        // A panic has been reported by the panic hook.
+        let _ = tokio::spawn(async move { watch.audit.flush().await }).await;
     }
 
     /// The `limit` newest inferences older than `before` that `caller` may see, running and recently ended, in any order.

@@ -19,7 +19,7 @@ fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
 
 fn request(user: &str) -> RequestInfo {
     let endpoint = Endpoint::ChatCompletions;
-    RequestInfo { user: user.into(), target: "pool".into(), endpoint, streaming: true }
+    RequestInfo { user: user.into(), token: "t".into(), target: "pool".into(), endpoint, streaming: true }
 }
 
 fn member(name: &str) -> Candidate {

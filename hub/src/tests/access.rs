@@ -42,6 +42,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 403, 204)),
     ("GET", "/api/v1/sessions", "", ALL),
     ("GET", "/api/v1/audit", "", ALL),
+    ("GET", "/api/v1/usage", "", ALL),
     (
         "POST",
         "/api/v1/inference-tasks",

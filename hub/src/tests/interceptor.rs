@@ -1,8 +1,8 @@
 //! A store whose writes a test intercepts. Everything else goes to a `SqliteStore`.
 
-use crate::model::{AuditRecord, DurableTask};
+use crate::model::{AuditRecord, DurableTask, UsageSum};
 use crate::store::{
-    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, SqliteStore, Store, StoreFuture,
+    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, SqliteStore, Store, StoreFuture, UsageQuery,
 };
 
 /// Intercepts the writes to a store.
@@ -57,6 +57,10 @@ impl<T: StoreInterceptor> Store for T {
 
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
         self.store().audit(query)
+    }
+
+    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
+        self.store().usage(query)
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

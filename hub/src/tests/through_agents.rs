@@ -102,6 +102,7 @@ async fn a_public_agent_serves_its_owners_private_llm_and_hides_it() {
         "/v1/models",
         "/api/v1/inference-tasks",
         "/api/v1/audit",
+        "/api/v1/usage?by=llm",
     ] {
         read += &hub.ask_as(&bob, "GET", path).send().await.1;
     }

@@ -2,6 +2,7 @@
 
 mod dialects;
 mod refusals;
+mod sums;
 
 use serde_json::{Value, json};
 use testkit::wait::eventually;

@@ -5,6 +5,7 @@ mod conversations;
 mod load;
 mod markdown;
 mod overview;
+mod usage;
 
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;

@@ -1,10 +1,10 @@
-//! Deletion of ended tasks and audit records that are past their retention or over a quota, in small steps.
+//! Deletion of ended tasks, audit records and sums that are past their retention or over a quota, in small steps.
 
 use wire::row::Timestamp;
 
 use super::connection::{Failure, Session};
-use crate::store::RetentionLimits;
 use crate::store::columns::{StoredRow, Value};
+use crate::store::{RetentionLimits, usage};
 
 /// Maximum number of tasks or records deleted in one step.
 const STEP: i64 = 256;
@@ -17,7 +17,10 @@ pub(super) async fn expire(session: &Session, limits: RetentionLimits) -> Result
     let audit = "DELETE FROM audit WHERE seq IN
         (SELECT seq FROM audit WHERE created_at < $1 ORDER BY created_at LIMIT $2)";
     before(session, audit, limits.audit_since).await?;
-    bound_audit(session, limits.audit_rows).await
+    bound_audit(session, limits.audit_rows).await?;
+    let usage = usage::expire_sql('$');
+    while session.execute(&usage, &[limits.usage_since.0.into(), STEP.into()]).await? > 0 {}
+    Ok(())
 }
 
 async fn before(session: &Session, sql: &str, time: Timestamp) -> Result<(), Failure> {

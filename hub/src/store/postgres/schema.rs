@@ -99,6 +99,16 @@ const MIGRATIONS: &[&str] = &["
         id text PRIMARY KEY, boot text NOT NULL, until timestamptz NOT NULL, version text NOT NULL,
         started_at timestamptz NOT NULL DEFAULT now()
     );
+", "
+    -- Sums of a day; through and code are '' for none. batch is the number of the batch that was added last.
+    CREATE TABLE usage_sums (
+        day bigint NOT NULL, \"user\" text COLLATE \"C\" NOT NULL, token text COLLATE \"C\" NOT NULL,
+        llm text COLLATE \"C\" NOT NULL, through text COLLATE \"C\" NOT NULL, code text COLLATE \"C\" NOT NULL,
+        calls bigint NOT NULL, input_tokens bigint NOT NULL, cached_tokens bigint NOT NULL,
+        output_tokens bigint NOT NULL, counted_tokens bigint NOT NULL, millis bigint NOT NULL, batch bigint NOT NULL,
+        PRIMARY KEY (day, \"user\", token, llm, through, code)
+    ) WITH (fillfactor = 85);
+    CREATE INDEX usage_sums_of ON usage_sums (\"user\", day);
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.

@@ -14,15 +14,15 @@ use super::tls::Verified;
 use super::writer::{ReadFn, SharedConnection, Writer};
 use super::{address, schema, tasks};
 use crate::cluster::Process;
-use crate::model::{AuditRecord, DurableTask};
+use crate::model::{AuditRecord, DurableTask, UsageSum};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
 use crate::store::job::{Job, Reply};
 use crate::store::pending::Pending;
 use crate::store::queue::{JobQueue, stopped, wait_for};
 use crate::store::{
-    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture, limit_of,
-    rows, search, tasks as task_rows,
+    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture, UsageQuery,
+    limit_of, rows, search, tasks as task_rows, usage,
 };
 
 /// The store in a database, which this hub alone writes while it has the lease.
@@ -98,7 +98,8 @@ impl PostgresStore {
 
     /// Whether no hub has written a record yet.
     pub(in crate::store) async fn is_empty(&self) -> Result<bool, StoreError> {
-        let tables = ["llms", "agents", "sessions", "names", "aliases", "tokens", "tasks", "audit"];
+        let tables =
+            ["llms", "agents", "sessions", "names", "aliases", "tokens", "tasks", "audit", "usage_sums"];
         let conditions = tables.map(|table| format!("NOT EXISTS (SELECT FROM {table})"));
         let sql = format!("SELECT {} AS empty", conditions.join(" AND "));
         let found = self.select(sql, Vec::new(), |row| row.field::<bool>("empty")).await?;
@@ -110,7 +111,7 @@ impl PostgresStore {
         &self,
         sql: impl Into<String>,
         values: Vec<StoredValue>,
-        record: fn(&tokio_postgres::Row) -> Result<T, StoreError>,
+        record: impl Fn(&tokio_postgres::Row) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<Vec<T>> {
         let sql = sql.into();
         self.read(async move |session: Rc<Session>| all(&session, &sql, &values, record).await)
@@ -166,7 +167,7 @@ async fn all<T>(
     session: &Session,
     sql: &str,
     values: &[StoredValue],
-    record: fn(&tokio_postgres::Row) -> Result<T, StoreError>,
+    record: impl Fn(&tokio_postgres::Row) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, Failure> {
     let values: Vec<Value<'_>> = values.iter().map(StoredValue::as_value).collect();
     let rows = session.query(sql, &values).await?;
@@ -186,6 +187,7 @@ impl Store for PostgresStore {
                     .await?,
                 tokens: all(session, "SELECT * FROM tokens ORDER BY id", &[], rows::token).await?,
                 tasks: all(session, tasks::OPEN, &[], task_rows::task).await?,
+                usage: all(session, usage::NEWEST, &[], usage::key).await?,
             })
         })
     }
@@ -249,6 +251,12 @@ impl Store for PostgresStore {
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
         let (sql, values) = search::select(query);
         self.select(numbered(&sql), values, search::record)
+    }
+
+    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
+        let by = query.by;
+        let (sql, values) = usage::select(query, usage::postgres_sum);
+        self.select(numbered(&sql), values, move |row| usage::group(row, by))
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

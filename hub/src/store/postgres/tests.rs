@@ -6,10 +6,10 @@ use testkit::postgres::Database;
 use testkit::wait::{eventually, wait_for};
 
 use super::*;
-use crate::model::TaskStatus;
+use crate::model::{Day, TaskStatus, UsageCounts, UsageKey, UsageSum};
 use crate::options::ClusterOptions;
 use crate::store::tests::{audit, llm, put_llm, put_task, task, token};
-use crate::store::{AuditQuery, Change, ListCursor, RetentionLimits, Store, StoreError};
+use crate::store::{AuditQuery, Change, ListCursor, RetentionLimits, Store, StoreError, UsageBy, UsageQuery};
 
 fn options(database: &Database, hub: &str) -> ClusterOptions {
     ClusterOptions { cluster: "team".into(), hub_id: hub.into(), database_url: Secret::new(database.url()) }
@@ -103,16 +103,26 @@ async fn what_is_past_its_retention_is_deleted() {
         vec![put_task(at("old", 4)), put_task(at("new", 5)), put_task(task("open", TaskStatus::Pending))];
     changes.extend((0..700).map(|n| Change::Audit(record("alice", n))));
     changes.extend((0..9).map(|n| Change::Audit(record("bob", 695 + n))));
+    changes.extend((0..600).map(|n| {
+        let key = UsageKey { day: Day(n % 5), user: n.to_string(), ..UsageKey::default() };
+        let counts = UsageCounts { calls: 1, ..UsageCounts::default() };
+        Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch: 1 }
+    }));
     store.write(changes).await.unwrap();
     let limits = RetentionLimits {
         tasks_since: wire::row::Timestamp(5),
         audit_since: wire::row::Timestamp(100),
         audit_rows: 20,
+        usage_since: Day(3),
     };
     store.expire(limits).await.unwrap();
     let ended = store.ended_tasks(None, &ListCursor::end(), 9).await.unwrap();
     assert_eq!(ended.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(store.load().await.unwrap().tasks.len(), 1);
+    let days = store.usage(UsageQuery::all(UsageBy::Day)).await.unwrap();
+    let mut days: Vec<_> = days.iter().map(|sum| (sum.key.day.0, sum.counts.calls)).collect();
+    days.sort_unstable();
+    assert_eq!(days, [(3, 120), (4, 120)]);
     let of = async |user| {
         let records = store.audit(AuditQuery::of(user, None, 900)).await.unwrap();
         records.into_iter().map(|record| record.created_at.0).collect::<Vec<_>>()

@@ -90,8 +90,7 @@ async fn cleanup_goes_on_while_jobs_never_cease() {
     let conn = file(dir.path(), before).await;
 
     let (reply, mut expired) = oneshot::channel();
-    let retention =
-        RetentionLimits { tasks_since: Timestamp(9), audit_since: Timestamp(9), audit_rows: u64::MAX };
+    let retention = RetentionLimits { tasks_since: Timestamp(9), audit_since: Timestamp(9), ..KEEP_ALL };
     let over = |user: &&str| Change::EnforceTaskQuota { owner: (*user).into(), max_bytes: 100 << 10 };
     let first = [Job::Expire(retention, reply), write(users.iter().map(over).collect())];
     // Enough commits for 40 steps: 28 of 0.5 MiB each to free 14 MiB, and a few of each other kind.

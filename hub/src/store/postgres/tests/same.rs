@@ -5,9 +5,11 @@ use proptest::test_runner::{Config, TestRunner};
 use wire::row::Timestamp;
 
 use super::*;
-use crate::model::{AliasScope, AuditRecord, DurableTask, TokenCounts};
-use crate::store::SqliteStore;
+use crate::model::{
+    AliasScope, AuditRecord, DurableTask, MAX_COUNT, TokenCounts, UsageCounts, UsageKey, UsageSum,
+};
 use crate::store::tests::{agent, alias, name, session};
+use crate::store::{SqliteStore, UsageBy, UsageQuery};
 
 const STATES: [TaskStatus; 6] = [
     TaskStatus::Pending,
@@ -55,7 +57,28 @@ fn any_change() -> impl Strategy<Value = Change> {
             let tokens = TokenCounts { output, ..audit("x").tokens };
             Change::Audit(AuditRecord { tokens, created_at: Timestamp(n.into()), ..audit(&n.to_string()) })
         }),
+        3 => any_usage(),
     ]
+}
+
+fn any_usage() -> impl Strategy<Value = Change> {
+    let key = (
+        0..4_i64,
+        "[a-b]",
+        "[s-tä]",
+        "[l-m]",
+        prop::option::of("[x-y]"),
+        prop_oneof![Just(""), Just("timeout")],
+    );
+    let count = || prop_oneof![3 => 0..9_u64, 1 => Just(MAX_COUNT)];
+    (key, count(), count(), 0..3_i64).prop_map(
+        |((day, user, token, llm, through, code), output, millis, batch)| {
+            let (through, code) = (through.unwrap_or_default(), code.to_owned());
+            let key = UsageKey { day: Day(day), user, token, llm, through, code };
+            let counts = UsageCounts { calls: 1, input: 9, cached: 3, output, counted: output / 2, millis };
+            Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch }
+        },
+    )
 }
 
 /// All that can be read from a store.
@@ -94,6 +117,16 @@ async fn contents(store: &dyn Store) -> String {
     for query in queries {
         lines.push(format!("{:?}", store.audit(query).await.unwrap()));
     }
+    for by in [UsageBy::User, UsageBy::Llm, UsageBy::Token, UsageBy::Day] {
+        let some = UsageQuery { since: Day(1), until: Day(2), as_member: true, ..UsageQuery::all(by) };
+        for query in
+            [UsageQuery::all(by), UsageQuery { user: Some("a".into()), llm: Some("x".into()), ..some }]
+        {
+            let mut sums = store.usage(query).await.unwrap();
+            sums.sort_by(|a, b| a.key.cmp(&b.key));
+            lines.push(format!("{sums:?}"));
+        }
+    }
     lines.join("\n")
 }
 
@@ -108,7 +141,7 @@ fn both_databases_have_the_same_records_after_any_changes() {
         runtime.block_on(async {
             let sqlite = SqliteStore::in_memory().unwrap();
             let postgres = store_of(&database).await;
-            let tables = "llms, agents, sessions, names, aliases, tokens, tasks, stored, audit";
+            let tables = "llms, agents, sessions, names, aliases, tokens, tasks, stored, audit, usage_sums";
             database.run(&format!("TRUNCATE {tables}")).await;
             for list in lists {
                 let (expected, found) =

@@ -1,0 +1,139 @@
+//! Sums of days.
+
+use super::*;
+use crate::model::{MAX_COUNT, UsageCounts, UsageKey, UsageSum};
+
+fn key(day: i64, user: &str, llm: &str, code: &str) -> UsageKey {
+    let [user, llm, code] = [user, llm, code].map(str::to_owned);
+    UsageKey { day: Day(day), token: format!("t-{user}"), user, llm, through: String::new(), code }
+}
+
+const COUNTS: UsageCounts =
+    UsageCounts { calls: 2, input: 10, cached: 3, output: 5, counted: 1, millis: 1500 };
+
+fn add(key: UsageKey, counts: UsageCounts, batch: i64) -> Change {
+    Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch }
+}
+
+async fn calls(store: &SqliteStore, query: UsageQuery) -> Vec<(UsageKey, u64)> {
+    let mut found: Vec<_> =
+        store.usage(query).await.unwrap().into_iter().map(|sum| (sum.key, sum.counts.calls)).collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn sums_are_added_up_by_user_llm_token_and_day() {
+    let store = SqliteStore::in_memory().unwrap();
+    let hidden = UsageKey { through: "agent".into(), ..key(3, "bob", "row", "") };
+    let changes = [key(1, "alice", "a", ""), key(2, "alice", "b", "timeout"), key(2, "bob", "a", ""), hidden];
+    store.write(changes.map(|key| add(key, COUNTS, 1)).into()).await.unwrap();
+    let expect = async |query: UsageQuery, expected: &[(&str, u64)]| {
+        let by = query.by;
+        let named = calls(&store, query).await.into_iter().map(|(key, calls)| {
+            let name = match by {
+                UsageBy::User => key.user,
+                UsageBy::Llm => key.llm,
+                UsageBy::Token => format!("{}/{}", key.user, key.token),
+                UsageBy::Day => key.day.0.to_string(),
+            };
+            (name + &key.code, calls)
+        });
+        let expected: Vec<_> = expected.iter().map(|(name, calls)| ((*name).to_owned(), *calls)).collect();
+        assert_eq!(named.collect::<Vec<_>>(), expected, "{by:?}");
+    };
+    let all = UsageQuery::all;
+    expect(all(UsageBy::User), &[("alice", 2), ("alicetimeout", 2), ("bob", 4)]).await;
+    expect(all(UsageBy::Llm), &[("a", 4), ("btimeout", 2), ("row", 2)]).await;
+    expect(UsageQuery { as_member: true, ..all(UsageBy::Llm) }, &[("a", 4), ("agent", 2), ("btimeout", 2)])
+        .await;
+    expect(all(UsageBy::Token), &[("alice/t-alice", 2), ("alice/t-alicetimeout", 2), ("bob/t-bob", 4)]).await;
+    expect(all(UsageBy::Day), &[("1", 2), ("2", 2), ("2timeout", 2), ("3", 2)]).await;
+    let some = UsageQuery { since: Day(2), until: Day(2), user: Some("bob".into()), ..all(UsageBy::User) };
+    expect(some, &[("bob", 2)]).await;
+    for (llm, as_member, found) in
+        [("agent", true, 1), ("row", true, 0), ("row", false, 1), ("agent", false, 0)]
+    {
+        let query = UsageQuery { llm: Some(llm.into()), as_member, ..all(UsageBy::User) };
+        assert_eq!(store.usage(query).await.unwrap().len(), found, "{llm} {as_member}");
+    }
+}
+
+/// A list that is written again, since nobody learned that it was written, adds nothing.
+#[tokio::test]
+async fn a_batch_of_sums_is_added_once() {
+    let store = SqliteStore::in_memory().unwrap();
+    let batch = |number| {
+        vec![add(key(1, "alice", "a", ""), COUNTS, number), add(key(1, "bob", "a", ""), COUNTS, number)]
+    };
+    for number in [7, 7, -8, -8, 7] {
+        store.write(batch(number)).await.unwrap();
+    }
+    let sums = store.usage(UsageQuery::all(UsageBy::Day)).await.unwrap();
+    let three = |count: u64| 3 * 2 * count;
+    let UsageCounts { calls, input, cached, output, counted, millis } = COUNTS;
+    let [calls, input, cached, output, counted, millis] =
+        [calls, input, cached, output, counted, millis].map(three);
+    assert_eq!(sums[0].counts, UsageCounts { calls, input, cached, output, counted, millis });
+}
+
+/// Counts of a publisher that lies neither fail the write nor the query.
+#[tokio::test]
+async fn the_largest_counts_are_added_without_an_error() {
+    let store = SqliteStore::in_memory().unwrap();
+    let most = UsageCounts { calls: 1, output: MAX_COUNT, ..UsageCounts::default() };
+    for batch in 0..2000 {
+        store.write(vec![add(key(batch % 1100, "alice", "a", ""), most, batch)]).await.unwrap();
+    }
+    for by in [UsageBy::Day, UsageBy::User] {
+        let sums = store.usage(UsageQuery::all(by)).await.unwrap();
+        assert!(sums.iter().all(|sum| sum.counts.output == MAX_COUNT), "{by:?}");
+    }
+}
+
+#[tokio::test]
+async fn sums_past_their_retention_are_deleted() {
+    let store = SqliteStore::in_memory().unwrap();
+    let of = |day: i64, n: usize| add(key(day, &format!("u{n}"), "a", ""), COUNTS, 1);
+    store.write((0..2500).map(|n| of(1, n)).chain([of(2, 0), of(3, 0), of(3, 1)]).collect()).await.unwrap();
+    store.expire(RetentionLimits { usage_since: Day(2), ..KEEP_ALL }).await.unwrap();
+    let days: Vec<_> = calls(&store, UsageQuery::all(UsageBy::Day))
+        .await
+        .into_iter()
+        .map(|(key, calls)| (key.day.0, calls))
+        .collect();
+    assert_eq!(days, [(2, 2), (3, 4)]);
+    // At its start a hub learns the sums of the newest day.
+    let known = store.load().await.unwrap().usage;
+    assert_eq!(known, [key(3, "u0", "a", ""), key(3, "u1", "a", "")]);
+}
+
+/// 200 users with three LLMs each, for 90 of 120 days, in a file. The limit is for a build without optimization on a busy machine.
+#[tokio::test]
+async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    for day in 0..120 {
+        let sums = (0..600)
+            .map(|n| add(key(day, &format!("user-{}", n % 200), &format!("llm-{}", n % 7), ""), COUNTS, 1));
+        store.write(sums.collect()).await.unwrap();
+    }
+    for (by, user) in
+        [(UsageBy::User, None), (UsageBy::Llm, None), (UsageBy::Day, None), (UsageBy::Token, Some("user-7"))]
+    {
+        let query = UsageQuery {
+            since: Day(30),
+            until: Day(119),
+            user: user.map(str::to_owned),
+            ..UsageQuery::all(by)
+        };
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let start = tokio::time::Instant::now();
+            assert!(!store.usage(query.clone()).await.unwrap().is_empty());
+            times.push(start.elapsed());
+        }
+        times.sort();
+        assert!(times[0] < Duration::from_millis(50), "by {by:?}: {times:?}");
+    }
+}

@@ -1,0 +1,265 @@
+//! Sums of a day that are not written yet, and which sums of the day there are. Pure.
+//!
+//! A sum is written by what it grew since it was written last. What is to be written is taken as a batch with a random number;
+//! a batch that could not be written, or of which that is unknown, is written again with its number before the next one, so
+//! that the store adds it once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::{Day, OTHERS, UsageCounts, UsageKey, UsageSum, UserId};
+use crate::random;
+use crate::store::Change;
+
+/// Most sums of a user and a day: what 16 LLMs, called with 16 tokens, need.
+const MAX_OF_USER: usize = 256;
+/// Most sums of all users and a day: 50 for each of 200 users. Some 4 MiB.
+const MAX_OF_DAY: usize = 10_000;
+/// Days whose sums are known: a call may end while another has begun the next day, and a clock may be set.
+const DAYS: usize = 2;
+/// Most days with sums while the store cannot write. Calls of further days are sums of all others.
+const MAX_DAYS: usize = 8;
+
+#[derive(Default)]
+pub(super) struct UsageSums {
+    days: BTreeMap<Day, DaySums>,
+    /// What is being written, and its number.
+    batch: Option<(i64, Vec<UsageSum>)>,
+    /// Number of batches.
+    batches: u64,
+}
+
+/// The sums of a day.
+#[derive(Default)]
+struct DaySums {
+    by_user: HashMap<UserId, HashMap<OfUser, UsageCounts>>,
+    count: usize,
+    /// Number of batches before the last call.
+    last_used: u64,
+}
+
+/// A key within the sums of a user and a day.
+#[derive(PartialEq, Eq, Hash)]
+struct OfUser {
+    token: String,
+    llm: String,
+    through: String,
+    code: String,
+}
+
+impl OfUser {
+    /// The sum of all others with the same error.
+    fn others(code: String) -> Self {
+        Self { token: String::new(), llm: OTHERS.to_owned(), through: String::new(), code }
+    }
+}
+
+impl UsageSums {
+    /// Learns sums that the store has, so that a restart does not double how many a user may have.
+    pub(super) fn know(&mut self, keys: Vec<UsageKey>) {
+        for key in keys {
+            self.add(key, UsageCounts::default());
+        }
+    }
+
+    /// Adds to a sum. One too many is added to that of the user's others; if all users have too many, to that of all others.
+    pub(super) fn add(&mut self, key: UsageKey, counts: UsageCounts) {
+        let UsageKey { day, user, token, llm, through, code } = key;
+        let is_full = self.days.len() >= MAX_DAYS && !self.days.contains_key(&day);
+        let of_day = self.days.entry(day).or_default();
+        of_day.last_used = self.batches;
+        if is_full {
+            of_day.count = MAX_OF_DAY;
+        }
+        let key = OfUser { token, llm, through, code };
+        if let Some(sum) = of_day.by_user.get_mut(&user).and_then(|sums| sums.get_mut(&key)) {
+            return sum.add(counts);
+        }
+        let is_day_full = of_day.count >= MAX_OF_DAY;
+        let user = if is_day_full { OTHERS.to_owned() } else { user };
+        let sums = of_day.by_user.entry(user).or_default();
+        let key = if is_day_full || sums.len() >= MAX_OF_USER { OfUser::others(key.code) } else { key };
+        of_day.count += usize::from(!sums.contains_key(&key));
+        sums.entry(key).or_default().add(counts);
+    }
+
+    /// The changes to write now, and whether they were taken before. They are taken again until [`written`](Self::written).
+    pub(super) fn take(&mut self) -> (Vec<Change>, bool) {
+        let is_again = self.batch.is_some();
+        if !is_again {
+            let sums = self.grown();
+            if !sums.is_empty() {
+                self.batch = Some((i64::from_le_bytes(random::bytes()), sums));
+            }
+        }
+        let (batch, sums) = self.batch.as_ref().map_or((0, &[][..]), |(batch, sums)| (*batch, &sums[..]));
+        let changes = sums.iter().map(|sum| Change::AddUsage { sum: Box::new(sum.clone()), batch });
+        (changes.collect(), is_again)
+    }
+
+    /// The last batch was written.
+    pub(super) fn written(&mut self) {
+        self.batch = None;
+    }
+
+    /// What the sums grew since the last batch.
+    fn grown(&mut self) -> Vec<UsageSum> {
+        let mut grown = Vec::new();
+        for (day, sums) in &mut self.days {
+            for (user, sums) in &mut sums.by_user {
+                for (key, counts) in sums.iter_mut().filter(|(_, counts)| counts.calls > 0) {
+                    let OfUser { token, llm, through, code } = key;
+                    let key = UsageKey {
+                        day: *day,
+                        user: user.clone(),
+                        token: token.clone(),
+                        llm: llm.clone(),
+                        through: through.clone(),
+                        code: code.clone(),
+                    };
+                    grown.push(UsageSum { key, counts: std::mem::take(counts) });
+                }
+            }
+        }
+        self.batches += 1;
+        while self.days.len() > DAYS {
+            let oldest = self.days.iter().min_by_key(|(_, sums)| sums.last_used).map(|(day, _)| *day);
+            oldest.map(|day| self.days.remove(&day));
+        }
+        grown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(day: i64, user: &str, llm: usize, code: &str) -> UsageKey {
+        let (user, llm, code) = (user.to_owned(), format!("llm-{llm}"), code.to_owned());
+        UsageKey { day: Day(day), user, token: "t".into(), llm, through: String::new(), code }
+    }
+
+    const ONE: UsageCounts = UsageCounts { calls: 1, input: 10, cached: 3, output: 5, counted: 2, millis: 7 };
+
+    /// What a store has after the changes of some batches.
+    #[derive(Default)]
+    struct Stored(BTreeMap<UsageKey, (i64, UsageCounts)>);
+
+    impl Stored {
+        fn write(&mut self, changes: Vec<Change>) {
+            for change in changes {
+                let Change::AddUsage { sum, batch } = change else { panic!("{change:?}") };
+                let (last, counts) = self.0.entry(sum.key).or_default();
+                if std::mem::replace(last, batch) != batch {
+                    counts.add(sum.counts);
+                }
+            }
+        }
+
+        fn total(&self) -> UsageCounts {
+            let mut total = UsageCounts::default();
+            self.0.values().for_each(|(_, counts)| total.add(*counts));
+            total
+        }
+
+        fn of(&self, user: &str) -> usize {
+            self.0.keys().filter(|key| key.user == user).count()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(testkit::cases()) })]
+
+        /// F66: whatever calls end and however writes fail or stay unknown, each call is added once.
+        #[test]
+        fn sums_have_each_call_once(
+            steps in prop::collection::vec((0..3_i64, 0..3_u8, 0..4_usize, 0..4_u8), 1..80)
+        ) {
+            let (mut sums, mut stored, mut calls) = (UsageSums::default(), Stored::default(), 0);
+            for (day, user, llm, outcome) in steps {
+                sums.add(key(day, &format!("u{user}"), llm, ""), ONE);
+                calls += 1;
+                match outcome {
+                    // The write fails.
+                    0 => drop(sums.take()),
+                    // The write succeeds, which the hub does not learn.
+                    1 => stored.write(sums.take().0),
+                    2 => {
+                        stored.write(sums.take().0);
+                        sums.written();
+                    }
+                    _ => {}
+                }
+            }
+            for _ in 0..2 {
+                stored.write(sums.take().0);
+                sums.written();
+            }
+            let mut expected = UsageCounts::default();
+            (0..calls).for_each(|_| expected.add(ONE));
+            prop_assert_eq!(stored.total(), expected);
+        }
+    }
+
+    fn written(sums: &mut UsageSums) -> Stored {
+        let mut stored = Stored::default();
+        stored.write(sums.take().0);
+        sums.written();
+        stored
+    }
+
+    /// A27: a user with too many sums has one for the rest, and takes none of another user's.
+    #[test]
+    fn what_is_over_the_bound_of_a_user_is_counted_as_its_others() {
+        let mut sums = UsageSums::default();
+        for n in 0..1000 {
+            sums.add(key(1, "mallory", n, if n % 2 == 0 { "" } else { "caller_left" }), ONE);
+            sums.add(key(1, "victim", n % 9, ""), ONE);
+        }
+        let stored = written(&mut sums);
+        assert_eq!((stored.of("mallory"), stored.of("victim")), (MAX_OF_USER + 2, 9));
+        assert_eq!(stored.total().calls, 2000);
+        let others =
+            UsageKey { token: String::new(), llm: OTHERS.into(), ..key(1, "mallory", 0, "caller_left") };
+        assert_eq!(stored.0[&others].1.calls, (1000 - 256) / 2);
+    }
+
+    /// A27: however many users call, the sums of a day are bounded, also across a restart.
+    #[test]
+    fn what_is_over_the_bound_of_a_day_is_counted_as_all_others() {
+        let mut sums = UsageSums::default();
+        let add_all = |sums: &mut UsageSums| {
+            for n in 0..200 * 256 {
+                sums.add(key(1, &format!("u{}", n / 256), n % 256, ""), ONE);
+            }
+        };
+        add_all(&mut sums);
+        let stored = written(&mut sums);
+        assert_eq!(stored.0.len(), MAX_OF_DAY + 1);
+        assert_eq!((stored.of(OTHERS), stored.total().calls), (1, 200 * 256));
+        let mut after_restart = UsageSums::default();
+        after_restart.know(stored.0.into_keys().collect());
+        assert!(after_restart.take().0.is_empty());
+        add_all(&mut after_restart);
+        after_restart.add(key(1, "new", 0, ""), ONE);
+        assert!(written(&mut after_restart).0.len() <= MAX_OF_DAY + 1);
+    }
+
+    /// A store that cannot write for days fills no memory.
+    #[test]
+    fn days_are_bounded_while_nothing_is_written() {
+        let mut sums = UsageSums::default();
+        sums.add(key(0, "u", 0, ""), ONE);
+        assert!(!sums.take().1);
+        for day in 0..400 {
+            (0..300).for_each(|n| sums.add(key(day, "u", n, ""), ONE));
+            assert!(sums.take().1);
+        }
+        let kept: usize = sums.days.values().flat_map(|day| day.by_user.values()).map(HashMap::len).sum();
+        assert!(kept <= MAX_DAYS * (MAX_OF_USER + 1) + 400, "{kept}");
+        sums.written();
+        assert_eq!(written(&mut sums).total().calls, 400 * 300);
+        assert_eq!(sums.days.len(), DAYS);
+    }
+}
