@@ -210,7 +210,8 @@ async fn stream(to: &mut WriteHalf<'_>, script: &Script, usage: Option<&Value>) 
             return std::future::pending().await;
         }
         at += if n == 1 { script.pace + script.pause } else { script.pace };
-        sleep_until(at).await;
+        // Without a pace, too, a token comes alone: a registrar merges those that come at once.
+        sleep_until(at.max(Instant::now())).await;
         to.write_all(chunked(&format!("data: {event}\n\n")).as_bytes()).await?;
     }
     if script.stalls {
