@@ -20,6 +20,12 @@ pub fn ran(pid: i32) -> Duration {
     Duration::from_nanos(std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(ran).sum())
 }
 
+/// CPU time of this thread so far.
+pub fn thread_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+}
+
 /// Resident memory in bytes.
 pub fn resident(pid: i32) -> u64 {
     memory(pid, "VmRSS:")

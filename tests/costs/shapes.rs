@@ -270,6 +270,19 @@ const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "results of Ollama's API with other ids than the calls",
+        path: "/api/chat",
+        least: 500,
+        body: |n| {
+            let id = "a".repeat(200);
+            let calls = list(n, |i| format!(r#"{{"id":"{id}{i}","function":{{"name":"f"}}}}"#));
+            let results = list(n, |_| format!(r#"{{"role":"tool","tool_call_id":"{id}z","content":""}}"#));
+            format!(
+                r#"{{{LLM},"stream":false,"messages":[{{"role":"assistant","tool_calls":[{calls}]}},{results}]}}"#
+            )
+        },
+    },
+    Shape {
         name: "many agents",
         path: "/api/v1/llms/_provider-register",
         least: 9,

@@ -1,13 +1,15 @@
 //! The blocks of an answer, one open at a time. Chat completions interleaves text and tool calls, the other APIs do not.
 
+use std::collections::HashMap;
 use std::mem::discriminant;
 
-use super::chunk::{BlockKind, Chunk, Delta, Usage, arguments};
+use super::arguments_check::ArgumentsCheck;
+use super::chunk::{BlockKind, Chunk, Delta, Usage};
 use super::json::without_half;
 use super::{AnswerError, MAX_PARTS, MAX_TEXT};
 
-/// Size in bytes from which incomplete arguments are parsed again only after they grew by an eighth.
-const LONG: usize = 4 << 10;
+/// Bytes that a change to a call counts beside its strings.
+const CALL_DELTA: usize = 16;
 
 /// A block of an answer.
 #[derive(Debug)]
@@ -17,8 +19,7 @@ pub(super) struct AnswerBlock {
     pub(super) text: String,
     /// Number of bytes of `text` in earlier events.
     emitted: usize,
-    /// Length of the arguments when they were last found to be incomplete.
-    incomplete_len: Option<usize>,
+    arguments: ArgumentsCheck,
 }
 
 /// A change to the block of this number.
@@ -33,6 +34,7 @@ pub(super) enum BlockEvent {
 #[derive(Debug, Default)]
 pub(super) struct AnswerBuilder {
     pub(super) blocks: Vec<AnswerBlock>,
+    calls: CallNumbers,
     /// Size of all blocks in bytes.
     size: usize,
     /// Number of the first block that is not closed.
@@ -92,7 +94,8 @@ impl AnswerBuilder {
     /// Adds one chunk of a stream, or a whole completion.
     pub(super) fn push(&mut self, chunk: Chunk) -> Result<(), AnswerError> {
         for delta in chunk.deltas {
-            self.size += delta.size();
+            let is_call = matches!(delta.kind, BlockKind::Call { .. });
+            self.size += delta.size() + if is_call { CALL_DELTA } else { 0 };
             if self.size > MAX_TEXT {
                 return Err(AnswerError::TooLarge);
             }
@@ -110,7 +113,10 @@ impl AnswerBuilder {
     fn add_delta(&mut self, delta: Delta) {
         let Some(number) = self.continued_block(&delta) else {
             let Delta { kind, text } = delta;
-            self.blocks.push(AnswerBlock { kind, text, emitted: 0, incomplete_len: None });
+            if let BlockKind::Call { index, id, .. } = &kind {
+                self.calls.add(self.blocks.len(), *index, id);
+            }
+            self.blocks.push(AnswerBlock { kind, text, emitted: 0, arguments: ArgumentsCheck::default() });
             return;
         };
         let is_closed = number < self.current;
@@ -121,7 +127,8 @@ impl AnswerBuilder {
             && !is_opened
         {
             // Some servers repeat both in every chunk.
-            if id.is_empty() {
+            if id.is_empty() && !new_id.is_empty() {
+                self.calls.name(number, &new_id);
                 *id = new_id;
             }
             if name.is_empty() {
@@ -135,23 +142,20 @@ impl AnswerBuilder {
     }
 
     /// Returns the number of the block that `delta` continues; `None` if it begins one.
-    fn continued_block(&self, delta: &Delta) -> Option<usize> {
+    fn continued_block(&mut self, delta: &Delta) -> Option<usize> {
         let BlockKind::Call { index, id, name } = &delta.kind else {
             let last = self.blocks.len().checked_sub(1)?;
             return (discriminant(&self.blocks[last].kind) == discriminant(&delta.kind)).then_some(last);
         };
-        let number = self.blocks.iter().rposition(|block| match &block.kind {
-            BlockKind::Call { index: known, .. } if index.is_some() => known == index,
-            BlockKind::Call { id: known, .. } => id.is_empty() || known == id,
-            _ => false,
-        })?;
-        let block = &self.blocks[number];
+        let number = self.calls.find(*index, id)?;
+        let block = &mut self.blocks[number];
         let BlockKind::Call { id: known_id, name: known_name, .. } = &block.kind else { return None };
+        let (is_other, has_name) = (known_id != id, !known_name.is_empty());
         // Some servers send no index, or the same one for all calls. There, a name with another id begins a call, and so does a name
         // after complete arguments.
         let is_new = !name.is_empty()
-            && !known_name.is_empty()
-            && if id.is_empty() { index.is_none() && block.is_complete() } else { known_id != id };
+            && has_name
+            && if id.is_empty() { index.is_none() && block.is_complete() } else { is_other };
         (!is_new).then_some(number)
     }
 
@@ -168,7 +172,7 @@ impl AnswerBuilder {
                 events.push(BlockEvent::Open(number));
                 self.is_open = true;
             }
-            let is_done = is_finished || is_followed && block.check_complete();
+            let is_done = is_finished || is_followed && block.is_complete();
             let rest = &block.text[block.emitted..];
             let length = if is_done { rest.len() } else { without_half(rest) };
             if length > 0 {
@@ -188,37 +192,110 @@ impl AnswerBuilder {
 
 impl AnswerBlock {
     /// Whether nothing can be added: to text once another block follows, to arguments once they are a whole object.
-    fn is_complete(&self) -> bool {
-        let is_call = matches!(self.kind, BlockKind::Call { .. });
-        !is_call || self.text.contains('}') && arguments(&self.text).is_some()
+    fn is_complete(&mut self) -> bool {
+        !matches!(self.kind, BlockKind::Call { .. }) || self.arguments.is_complete(&self.text)
+    }
+}
+
+/// Numbers of the blocks that are calls: the last one of each index and of each id.
+#[derive(Debug, Default)]
+struct CallNumbers {
+    last: Option<usize>,
+    by_index: HashMap<u64, usize>,
+    by_id: HashMap<String, usize>,
+}
+
+impl CallNumbers {
+    fn add(&mut self, number: usize, index: Option<u64>, id: &str) {
+        self.last = Some(number);
+        if let Some(index) = index {
+            self.by_index.insert(index, number);
+        }
+        self.name(number, id);
     }
 
-    /// Like [`is_complete`](Self::is_complete), but parses long arguments again only after they grew by an eighth.
-    fn check_complete(&mut self) -> bool {
-        let length = self.text.len();
-        let next = |known: usize| if known < LONG { known + 1 } else { known + known / 8 };
-        if self.incomplete_len.is_some_and(|known| length < next(known)) {
-            return false;
+    /// Records that the call `number` has this id.
+    fn name(&mut self, number: usize, id: &str) {
+        let last = self.by_id.entry(id.to_owned()).or_insert(number);
+        *last = number.max(*last);
+    }
+
+    /// The last call with this index; without an index the last one with this id; without both the last one.
+    fn find(&self, index: Option<u64>, id: &str) -> Option<usize> {
+        match index {
+            Some(index) => self.by_index.get(&index).copied(),
+            None if id.is_empty() => self.last,
+            None => self.by_id.get(id).copied(),
         }
-        let is_complete = self.is_complete();
-        self.incomplete_len = (!is_complete).then_some(length);
-        is_complete
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    fn call(index: Option<u64>, id: &str, name: &str, text: &str) -> Chunk {
+        let kind = BlockKind::Call { index, id: id.to_owned(), name: name.to_owned() };
+        let deltas = vec![Delta { kind, text: text.to_owned() }];
+        Chunk { deltas, finish_reason: None, stop_sequence: None, usage: None, logprobs: Vec::new() }
+    }
+
+    fn texts(answer: &AnswerBuilder) -> Vec<&str> {
+        answer.blocks.iter().map(|block| block.text.as_str()).collect()
+    }
+
     #[test]
-    fn long_arguments_are_not_parsed_for_each_added_byte() {
-        let kind = BlockKind::Call { index: None, id: String::new(), name: String::new() };
-        let text = format!(r#"{{\"a\":\"}}{}"#, "x".repeat(2 * LONG));
-        let mut block = AnswerBlock { kind, text, emitted: 0, incomplete_len: None };
-        assert!(!block.check_complete());
-        block.text.push_str(r#"\"}"#);
-        assert!(block.is_complete() && !block.check_complete(), "three bytes cause no parse");
-        block.text.push_str(&" ".repeat(LONG));
-        assert!(block.check_complete());
+    fn a_delta_does_not_read_earlier_arguments_again() {
+        // A string that stays open, and what looks complete at each bracket and is no object.
+        for begin in [r#"{\"a\":\""#, "{x}"] {
+            let mut answer = AnswerBuilder::default();
+            answer.push(call(None, "", "f", &format!("{begin}{}", "}".repeat(4 << 20)))).unwrap();
+            let began = testkit::procfs::thread_time();
+            for _ in 0..300 {
+                answer.push(call(None, "", "f", "}")).unwrap();
+            }
+            let used = testkit::procfs::thread_time().saturating_sub(began);
+            assert_eq!(answer.blocks.len(), 1);
+            assert!(used < Duration::from_secs(5), "{begin}: {used:?}");
+        }
+    }
+
+    #[test]
+    fn calls_without_text_count() {
+        let mut answer = AnswerBuilder::default();
+        let pushed = (0..MAX_TEXT).take_while(|_| answer.push(call(Some(0), "", "", "")).is_ok()).count();
+        assert_eq!(pushed, MAX_TEXT / CALL_DELTA);
+    }
+
+    #[test]
+    fn a_delta_belongs_to_the_last_call_of_its_index_or_id() {
+        let mut answer = AnswerBuilder::default();
+        for (index, id, name, text) in [
+            (Some(0), "a", "f", "1"),
+            (Some(1), "", "g", "2"),
+            (Some(0), "", "", "3"),
+            // The id comes later than the call.
+            (Some(1), "b", "", "4"),
+            (None, "b", "", "5"),
+            (None, "a", "", "6"),
+            // Another call of a server that gives all calls one index.
+            (Some(0), "c", "h", "7"),
+            (Some(0), "", "", "8"),
+            (None, "", "", "9"),
+        ] {
+            answer.push(call(index, id, name, text)).unwrap();
+        }
+        assert_eq!(texts(&answer), ["136", "245", "789"]);
+    }
+
+    #[test]
+    fn a_name_behind_complete_arguments_begins_a_call_without_index_and_id() {
+        let mut answer = AnswerBuilder::default();
+        for (name, text) in [("f", r#"{\"a\":"#), ("f", "1}"), ("f", "{"), ("g", "}"), ("g", "{}")] {
+            answer.push(call(None, "", name, text)).unwrap();
+        }
+        assert_eq!(texts(&answer), [r#"{\"a\":1}"#, "{}", "{}"]);
     }
 }

@@ -3,6 +3,7 @@
 //! [`messages::to_chat`] and [`responses::to_chat`] translate a request; one that chat completions cannot express is refused.
 //! `from_chat` and [`StreamTranslator`] translate the answer. Both use the same blocks, so a stream and a whole answer are equal.
 
+mod arguments_check;
 mod blocks;
 mod chunk;
 mod conversation;

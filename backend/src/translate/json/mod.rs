@@ -10,9 +10,10 @@ use wire::openai::token_count;
 mod read;
 mod text;
 
-pub(super) use text::{escape, unescape, without_half};
+pub(super) use text::{escape, escaped_char, unescape, without_half};
 
 use read::Reader;
+use text::is_escaped;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl<'a> Json<'a> {
     /// Returns the last member `key`; `None` if it is `null`, or if this is no object.
     pub(super) fn get(&self, key: &str) -> Option<&Json<'a>> {
         let Self::Object(members) = self else { return None };
-        let found = members.iter().rev().find(|(name, _)| is_key(name, key));
+        let found = members.iter().rev().find(|(name, _)| is_escaped(name, key));
         found.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
@@ -201,8 +202,4 @@ impl From<u64> for Json<'_> {
     fn from(value: u64) -> Self {
         Self::Text(Cow::Owned(value.to_string()))
     }
-}
-
-fn is_key(name: &str, key: &str) -> bool {
-    name == key || name.contains('\\') && unescape(name) == key
 }

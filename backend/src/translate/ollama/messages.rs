@@ -3,11 +3,10 @@
 //! Ollama's tool calls need no ids and its results name the tool; in chat completions each result has the id of its call. Ids that
 //! are missing are counted from the start of the chat, so that a prompt has the same beginning in each of its turns.
 
-use std::collections::VecDeque;
-
 use super::super::json::{Json, escape};
 use super::super::{InvalidRequest, invalid, shown};
 use super::images;
+use super::open_calls::OpenCalls;
 
 /// Translates `messages`.
 pub(super) fn to_chat<'a>(messages: &[Json<'a>]) -> Result<Vec<Json<'a>>, InvalidRequest> {
@@ -27,8 +26,8 @@ pub(super) fn message<'a>(role: &str, content: Json<'a>) -> Json<'a> {
 #[derive(Default)]
 struct Chat<'a> {
     messages: Vec<Json<'a>>,
-    /// Ids and names of the calls without a result, escaped.
-    open_calls: VecDeque<(String, String)>,
+    /// The calls without a result, by escaped ids and names.
+    open_calls: OpenCalls,
     /// Number of ids that were counted.
     ids: usize,
     /// Pictures of tool results. A tool message can only have text, so the user shows them after the last result.
@@ -86,7 +85,7 @@ impl<'a> Chat<'a> {
     fn call(&mut self, call: &Json<'a>) -> Json<'a> {
         let function = call.get("function").unwrap_or(call);
         let (id, name) = (self.id_or_next(call.get_fragment("id")), function.get_fragment("name"));
-        self.open_calls.push_back((id.clone(), name.to_owned()));
+        self.open_calls.push(&id, name);
         let arguments = match function.get("arguments") {
             None => "{}".to_owned(),
             // Some clients send the text of chat completions back.
@@ -103,17 +102,7 @@ impl<'a> Chat<'a> {
     /// The id of the call that the tool message `result` answers: by its id, else by the name of the tool, else in order.
     fn call_id(&mut self, result: &Json<'_>) -> String {
         let (id, name) = (result.get_fragment("tool_call_id"), result.get_fragment("tool_name"));
-        let place = if id.is_empty() {
-            self.open_calls.iter().position(|(_, known)| !name.is_empty() && known == name)
-        } else {
-            self.open_calls.iter().position(|(known, _)| known == id)
-        };
-        let call = match place {
-            Some(place) => self.open_calls.remove(place),
-            None if id.is_empty() => self.open_calls.pop_front(),
-            None => None,
-        };
-        call.map_or_else(|| self.id_or_next(id), |(id, _)| id)
+        self.open_calls.take(id, name).unwrap_or_else(|| self.id_or_next(id))
     }
 
     fn id_or_next(&mut self, id: &str) -> String {

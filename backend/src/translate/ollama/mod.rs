@@ -7,6 +7,7 @@ mod answer;
 mod embeddings;
 mod images;
 mod messages;
+mod open_calls;
 mod options;
 mod request;
 mod stream;

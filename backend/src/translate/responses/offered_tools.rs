@@ -1,6 +1,7 @@
 //! Translates the tools of a Responses request to functions.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::super::json::Json;
@@ -110,7 +111,7 @@ impl<'a> OfferedTools<'a> {
             "function" | "custom" => Ok(Some(only(&name(choice)))),
             LOCAL_SHELL => Ok(Some(only(LOCAL_SHELL))),
             "allowed_tools" => {
-                let allowed: Vec<String> = choice.get_items("tools").iter().map(name).collect();
+                let allowed: HashSet<String> = choice.get_items("tools").iter().map(name).collect();
                 self.functions.retain(|(name, _)| allowed.contains(name));
                 Ok(choice.get("mode").cloned())
             }
