@@ -31,6 +31,8 @@ pub(super) struct Container {
     pub(super) is_request: bool,
     /// Of a request: whether its members are the variables of a chat template instead.
     pub(super) is_template: bool,
+    /// Of a request: whether it is its metadata instead, whose names are the caller's own.
+    pub(super) is_metadata: bool,
     /// Of a request: offset of the name of the member being read.
     pub(super) member_start: usize,
     /// Of a request: offset of the end of the previous member.

@@ -77,6 +77,12 @@ pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(name.as_bytes())
 }
 
+/// Whether a name of the metadata is one that agents send and no gateway acts on: of `metadata`, Claude Code's `user_id`; of
+/// `client_metadata`, Codex's installation. `LiteLLM` takes hosts, keys and callbacks under dozens of other names.
+pub(super) fn is_metadata_name(quoted: &[u8]) -> bool {
+    matches!(&*unquoted(quoted), b"user_id" | b"x-codex-installation-id")
+}
+
 /// Whether an API defines a request member of this name, given with its quotes.
 pub(super) fn is_known_quoted(quoted: &[u8]) -> bool {
     KNOWN.contains(&unquoted(quoted))

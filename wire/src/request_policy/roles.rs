@@ -95,6 +95,11 @@ impl Section {
             _ => Self::Other,
         }
     }
+
+    /// Whether the member is an object whose members are judged one by one.
+    pub(super) fn is_object(self) -> bool {
+        matches!(self, Self::Metadata | Self::MisspelledMetadata | Self::ExtraBody | Self::Template)
+    }
 }
 
 /// The role of a request member.

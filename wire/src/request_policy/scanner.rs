@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::container::Container;
-use super::known::{is_known_quoted, is_template_variable};
+use super::known::{is_known_quoted, is_metadata_name, is_template_variable};
 use super::name::MemberName;
 use super::roles::{MemberRole, Section, nested_role, request_role};
 use super::tools::{ToolList, ToolRunner};
@@ -16,6 +16,7 @@ pub(super) const STORED_ITEM: &str = "for an item that it kept: send the item it
 pub(super) const STORED_FILE: &str = "for a file that it keeps: send its data";
 pub(super) const UNKNOWN: &str = "for what no API known here has: leave it out";
 pub(super) const URL: &str = "to fetch an address: send a data: URL";
+pub(super) const TEXT: &str = "to read a text as JSON: send an object";
 
 /// The scanner's position, and what it found so far.
 #[derive(Debug, Default)]
@@ -58,7 +59,10 @@ impl PolicyScanner {
                 last.end = start;
             }
             // A near miss is left out too, and its value inspected: some servers read it, and what they would do is refused.
-            (object.is_left_out, object.is_unknown) = if object.is_template {
+            (object.is_left_out, object.is_unknown) = if object.is_metadata {
+                // What some server or gateway acts on is refused, whether it is left out or not.
+                (!is_metadata_name(&text[start..end]), false)
+            } else if object.is_template {
                 let is_variable = is_template_variable(&text[start..end]);
                 (!is_variable, !is_variable)
             } else {
@@ -71,6 +75,10 @@ impl PolicyScanner {
                 (!is_known, !is_known && (is_override || !is_nearly_known))
             };
             object.member_start = start;
+            if object.is_metadata {
+                object.role = nested_role(&name, self.section, depth + 1 - self.base);
+                return;
+            }
             (self.base, self.section) = (depth, Section::of(&name));
             if depth == 1 {
                 self.param = start + 1..end - 1;
@@ -93,7 +101,8 @@ impl PolicyScanner {
 
     pub(crate) fn open(&mut self, text: &[u8], start: usize, is_object: bool) {
         let parent = self.stack.last_mut();
-        let (mut is_unknown, mut is_request, mut is_template) = (false, true, false);
+        let (mut is_unknown, mut is_request) = (false, true);
+        let (mut is_template, mut is_metadata) = (false, false);
         let (role, in_array, is_media, tool_depth) =
             parent.map_or((MemberRole::Plain, false, false, 0), |parent| {
                 if parent.role == MemberRole::Type && parent.tool_depth > 0 {
@@ -105,15 +114,19 @@ impl PolicyScanner {
                 let is_section = |section| parent.is_object && self.section == section;
                 is_template = parent.is_template && !parent.is_object
                     || parent.is_request && is_section(Section::Template);
-                is_request =
-                    is_template || parent.is_request && (!parent.is_object || is_section(Section::ExtraBody));
+                is_metadata = is_object
+                    && parent.is_request
+                    && (is_section(Section::Metadata) || is_section(Section::MisspelledMetadata));
+                is_request = is_template
+                    || is_metadata
+                    || parent.is_request && (!parent.is_object || is_section(Section::ExtraBody));
                 (parent.role, !parent.is_object, parent.is_media, parent.tool_depth)
             });
         let depth = self.stack.len();
         if self.opaque_depth == 0 {
             // Metadata is an object of strings and numbers.
-            let is_metadata = matches!(self.section, Section::Metadata | Section::MisspelledMetadata);
-            let is_nested_metadata = is_metadata && (depth > self.base || !is_object);
+            let is_in_metadata = matches!(self.section, Section::Metadata | Section::MisspelledMetadata);
+            let is_nested_metadata = is_in_metadata && (depth > self.base || !is_object);
             if is_nested_metadata || role.is_owner_only() {
                 self.refuse_owner_only(text);
             } else if is_unknown && role.is_media() {
@@ -140,6 +153,7 @@ impl PolicyScanner {
             is_media: matches!(role, MemberRole::Media | MemberRole::Attachments) || in_array && is_media,
             is_request,
             is_template,
+            is_metadata,
             ..Container::default()
         };
         if role == MemberRole::Tools {
@@ -165,7 +179,7 @@ impl PolicyScanner {
             if container.tool_depth > 0 {
                 self.check_tool(text, end, &container);
             }
-            if container.is_request {
+            if container.is_request && !container.is_metadata {
                 self.section = Section::ExtraBody;
                 self.store.is_alone = !container.has_kept;
             }
@@ -233,6 +247,12 @@ impl PolicyScanner {
             request.has_kept = true;
         }
         request.previous_end = end;
+    }
+
+    /// Whether the value of the request member being read has to be an object: some gateways parse a text in its place.
+    pub(super) fn expects_object(&self) -> bool {
+        let is_members = self.stack.last().is_some_and(|request| request.is_request && !request.is_metadata);
+        is_members && self.section.is_object()
     }
 
     pub(super) fn refuse_owner_only(&mut self, text: &[u8]) {

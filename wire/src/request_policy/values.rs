@@ -4,7 +4,7 @@ use super::container::Container;
 use super::location::{is_data_url, is_inline_data, is_location};
 use super::object_type::{ObjectType, unquoted};
 use super::roles::MemberRole;
-use super::scanner::{PolicyScanner, STORED_FILE, STORED_ITEM, UNKNOWN, URL};
+use super::scanner::{PolicyScanner, STORED_FILE, STORED_ITEM, TEXT, UNKNOWN, URL};
 use super::tools::{ToolRunner, leaves_choice};
 
 impl PolicyScanner {
@@ -20,6 +20,9 @@ impl PolicyScanner {
 
         let value = &text[start..end];
         let is_empty = value.len() == 2;
+        if !is_empty && self.expects_object() {
+            self.refuse(text, TEXT);
+        }
         let Some(container) = self.stack.last_mut() else { return };
         if !is_empty {
             container.item.value(container.role);

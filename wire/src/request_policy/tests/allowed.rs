@@ -24,7 +24,7 @@ fn text_that_mentions_urls_and_tools_passes() {
         r#"{"query":"q","documents":["http://x",{"text":"t","url":"https://x","title":"t"}]}"#.into(),
         r#"{"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"image_url":{"type":"string","default":"http://x"},"tools":{"type":"mcp"}}}}}]}"#.into(),
         r#"{"tools":[{"type":"custom","name":"mcp"},{"name":"web_search","input_schema":{"type":"object"}},{"type":"computer_20250124","name":"c"},{"type":"text_editor_20250728","name":"e"},{"type":"local_shell"}]}"#.into(),
-        r#"{"response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"url":{"const":"http://x"}}}}},"metadata":{"url":"http://x"}}"#.into(),
+        r#"{"response_format":{"type":"json_schema","json_schema":{"schema":{"properties":{"url":{"const":"http://x"}}}}},"metadata":{"user_id":"http://x"}}"#.into(),
         r#"{"text":{"format":{"schema":{"url":"http://x"}}},"tool_choice":{"type":"function","name":"f"}}"#.into(),
         r#"{"system":[{"type":"text","text":"http://x","cache_control":{"type":"ephemeral"}}]}"#.into(),
     ] {
@@ -40,7 +40,7 @@ fn requests_of_the_official_sdks_pass() {
         // OpenAI.
         r#"{"model":"org/m","messages":[],"audio":{"format":"wav","voice":"alloy"},"frequency_penalty":0,"function_call":{"name":"f"},
             "functions":[{"name":"f","parameters":{}}],"logit_bias":{"50256":-100},"logprobs":true,"max_completion_tokens":1,
-            "metadata":{"a":"http://x","n":1},"modalities":["text","audio"],"n":1,"parallel_tool_calls":true,
+            "metadata":{"user_id":"http://x"},"modalities":["text","audio"],"n":1,"parallel_tool_calls":true,
             "prediction":{"type":"content","content":"x"},"presence_penalty":0,"prompt_cache_key":"a:b/c","reasoning_effort":"low",
             "response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{}}},"safety_identifier":"a:b","seed":1,
             "service_tier":"auto","stop":["\n\n","</s>"],"store":false,"stream":true,"stream_options":{"include_usage":true},
@@ -95,13 +95,12 @@ fn plain_requests_of_other_servers_pass() {
         r#"{"prompt":{"prompt_string":"x","multimodal_data":["aGk="]}}"#,
         r#"{"prompt":[{"prompt_string":"x"},"y",[1,2]]}"#,
         r#"{"messages":[{"role":"assistant","content":"x","search_results":[{"url":"https://x"}]}]}"#,
-        r#"{"metadata":{"user_id":"x","url":"http://x","store":"yes"}}"#,
         r#"{"modality":"text","input":["http://x"]}"#,
         r#"{"mcp_servers":[],"container":null,"background":false,"previous_response_id":null}"#,
         r#"{"extra_body":{"google":{"thinking_config":{"include_thoughts":true}},"guided_json":{"url":"http://x"}}}"#,
         r#"{"min_p":0.1,"top_k":20,"chat_template_kwargs":{"enable_thinking":false},"cache_prompt":true,"priority":1}"#,
         r#"{"cache_salt":"s","grammar":"root ::= x","prompt_cache_key":"k","prompt_cache_retention":"24h","safety_identifier":"s","service_tier":"auto","user":"u","vllm_xargs":{"top_k":1},"n_cache_reuse":1,"chat_template_kwargs":{"documents":["x"]}}"#,
-        r#"{"metadata":{"guard":"x","local":"x","chat_id":"c","request_id":"r","api_key":"k"}}"#,
+        r#"{"metadata":"","extra_body":null,"options":{},"vllm_xargs":[],"chat_template_kwargs":null}"#,
     ] {
         assert_eq!(param(good), None, "{good}");
         assert_eq!(changed(good, Endpoint::ChatCompletions), None, "{good}");

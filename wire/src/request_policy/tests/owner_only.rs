@@ -168,17 +168,17 @@ fn an_extra_body_is_inspected_like_the_request() {
             bad = format!(r#"{{"seed":1,"{wrap}":{bad},"top_k":1}}"#);
             assert!(param(&bad).is_some(), "{bad}");
         }
-        let list = format!(r#"{{"extra_body":[{{"metadata":{{"a":"x"}},"prompt":"x"}},{bad}]}}"#);
+        let list = format!(r#"{{"extra_body":[{{"metadata":{{"user_id":"x"}},"prompt":"x"}},{bad}]}}"#);
         assert!(param(&list).is_some(), "{list}");
     }
     for good in [
-        r#"{"metadata":{"a":"x"}}"#,
+        r#"{"metadata":{"user_id":"x"}}"#,
         r#"{"input":[{"role":"user","content":"x"}]}"#,
         r#"{"response_format":{"schema":{"url":"http://x"}}}"#,
         r#"{"prompt":"http://x"}"#,
     ] {
         let good = format!(
-            r#"{{"extra_body":{good},"messages":[],"metadata":{{"a":"x"}},"input":[{{"role":"user"}}]}}"#
+            r#"{{"extra_body":{good},"messages":[],"metadata":{{"user_id":"x"}},"input":[{{"role":"user"}}]}}"#
         );
         assert_eq!(sent(&good), good);
     }
