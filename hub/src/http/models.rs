@@ -16,7 +16,7 @@ use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller, Llm};
-use crate::registry::{Offer, Registry};
+use crate::registry::{Offer, ReachedTargets, Registry};
 
 mod anthropic;
 
@@ -93,14 +93,17 @@ impl Model {
 
 /// The offers of names that agents and aliases point to. Many may point to one large pool, which is then walked once.
 #[derive(Default)]
-pub(super) struct Offers(HashMap<String, Option<Offer>>);
+pub(super) struct Offers {
+    offers: HashMap<String, Option<Offer>>,
+    reached: ReachedTargets,
+}
 
 impl Offers {
     fn of(&mut self, registry: &Registry, caller: &Caller, name: &str, status: Status) -> Offer {
-        let known = self.0.get(name).copied();
+        let known = self.offers.get(name).copied();
         let offer = known.unwrap_or_else(|| {
             let offer = registry.offer(caller, name);
-            self.0.insert(name.to_owned(), offer);
+            self.offers.insert(name.to_owned(), offer);
             offer
         });
         offer.unwrap_or(Offer::unknown(status))
@@ -158,7 +161,8 @@ pub(super) fn called_model(
     id: &str,
     offers: &mut Offers,
 ) -> Option<Model> {
-    let target = model(registry, caller, registry.called_name(caller, id)?, offers)?;
+    let name = registry.called_name_among(caller, id, &mut offers.reached)?;
+    let target = model(registry, caller, name, offers)?;
     Some(Model { id: id.to_owned(), ..target })
 }
 
@@ -221,11 +225,14 @@ impl Walk {
             models.extend(model);
         };
         let after = after.as_deref();
+        // Not borrowed from `offers`, which builds a model meanwhile.
+        let mut reached = std::mem::take(&mut offers.reached);
         let mut named = |name: &str| model(registry, caller, name, offers);
         let next = match self.stage {
             Stage::Rows => {
                 for llm in registry.llms_after(caller, after).take(most) {
-                    let is_listed = llm.status != Status::Inactive && is_called(registry, caller, &llm.name);
+                    let is_listed = llm.status != Status::Inactive
+                        && is_called(registry, caller, &llm.name, &mut reached);
                     add(&llm.name, is_listed.then(|| named(&llm.name)).flatten());
                 }
                 Stage::Pools
@@ -234,7 +241,7 @@ impl Walk {
                 for pool in registry.pool_names_after(caller, after).take(most) {
                     let is_listed = active_llm(registry, caller, pool).is_none()
                         && active_member(registry, caller, pool).is_some()
-                        && is_called(registry, caller, pool);
+                        && is_called(registry, caller, pool, &mut reached);
                     add(pool, is_listed.then(|| named(pool)).flatten());
                 }
                 Stage::Agents
@@ -244,13 +251,13 @@ impl Walk {
                     let is_listed = *status != Status::Inactive
                         && active_llm(registry, caller, name).is_none()
                         && active_member(registry, caller, name).is_none()
-                        && is_called(registry, caller, name);
+                        && is_called(registry, caller, name, &mut reached);
                     add(name, is_listed.then(|| named(name)).flatten());
                 }
                 Stage::Aliases
             }
             Stage::Aliases => {
-                for (name, target) in registry.alias_names_after(caller, after).take(most) {
+                for (name, target) in registry.alias_names_after(caller, after, &mut reached).take(most) {
                     let target = target.and_then(&mut named);
                     add(name, target.map(|target| Model { id: name.to_owned(), ..target }));
                 }
@@ -258,6 +265,7 @@ impl Walk {
             }
             Stage::Over => Stage::Over,
         };
+        offers.reached = reached;
         if visited < most {
             self.stage = next;
             self.last = None;
@@ -278,6 +286,6 @@ fn active_member<'a>(registry: &'a Registry, caller: &Caller, pool: &str) -> Opt
 }
 
 /// Whether calls of `caller` for `name` go to what has the name.
-fn is_called(registry: &Registry, caller: &Caller, name: &str) -> bool {
-    registry.called_name(caller, name) == Some(name)
+fn is_called(registry: &Registry, caller: &Caller, name: &str, reached: &mut ReachedTargets) -> bool {
+    registry.called_name_among(caller, name, reached) == Some(name)
 }

@@ -1,5 +1,6 @@
 //! Single cases of the registry's rules; [`lifecycle`] and [`rule`] test the rules in any order of events.
 
+mod aliases;
 mod feed;
 mod lifecycle;
 mod rule;

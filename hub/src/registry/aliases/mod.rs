@@ -13,6 +13,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
+pub use order::ReachedTargets;
+
 use super::{ManageError, Registry};
 use crate::clock::Now;
 use crate::model::{Alias, AliasScope, Caller, OwnedName, Role, UserId};
@@ -209,6 +211,7 @@ impl Registry {
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
+        reached: &'a mut ReachedTargets,
     ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + 'a {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let of = |scope: AliasScope| self.aliases.0.get(&scope).into_iter();
@@ -225,8 +228,9 @@ impl Registry {
             (Some(_), _) => own.next(),
             (None, _) => shared.next(),
         });
-        names.map(|(name, _)| {
-            let target = if name.ends_with('*') { None } else { self.called_name(caller, name) };
+        names.map(move |(name, _)| {
+            let target =
+                if name.ends_with('*') { None } else { self.called_name_among(caller, name, reached) };
             let is_listed =
                 |target: &&str| target != name && self.name_status(caller, target) != Status::Inactive;
             (name.as_str(), target.filter(is_listed))

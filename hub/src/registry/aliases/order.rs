@@ -1,6 +1,8 @@
 //! Which row, pool or agent a call for a name goes to: the one of that name, or what an alias stands for (SPEC.md section 5,
 //! aliases).
 
+use std::collections::HashMap;
+
 use wire::row::Kind;
 
 use super::{AliasTable, Aliases, MAX_NAME, is_name_byte};
@@ -85,6 +87,22 @@ fn common_length(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
 
+/// Remembers which targets of aliases a caller reaches, for look-ups in one state of the registry. Many patterns may lead to one
+/// large pool, which is then walked once.
+#[derive(Debug, Default)]
+pub struct ReachedTargets(HashMap<String, bool>);
+
+impl ReachedTargets {
+    fn has(&mut self, registry: &Registry, caller: &Caller, name: &str) -> bool {
+        if let Some(is_reached) = self.0.get(name) {
+            return *is_reached;
+        }
+        let is_reached = registry.is_callable_name(caller, name);
+        self.0.insert(name.to_owned(), is_reached);
+        is_reached
+    }
+}
+
 impl Registry {
     /// The name of the row, the pool or the agent to which a call of `caller` for `name` goes: `name` itself, or what an alias
     /// stands for. `None` if there is none.
@@ -92,16 +110,32 @@ impl Registry {
     /// What other users publish never comes before an alias: otherwise a member would get the prompts of others by publishing
     /// the name of an alias. So an alias also keeps its name while its target is away or hidden.
     pub fn called_name<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<&'a str> {
-        self.resolve(caller, name, true)
+        self.called_name_among(caller, name, &mut ReachedTargets::default())
+    }
+
+    /// Like [`called_name`](Self::called_name), one of several look-ups for `caller`.
+    pub fn called_name_among<'a>(
+        &'a self,
+        caller: &Caller,
+        name: &'a str,
+        reached: &mut ReachedTargets,
+    ) -> Option<&'a str> {
+        self.resolve(caller, name, true, reached)
     }
 
     /// The name to which a call of `caller` without a model goes: what `default` stands for. Another user's row, pool or agent
     /// of that name does not count, since nobody has asked for it.
     pub fn default_name(&self, caller: &Caller) -> Option<&str> {
-        self.resolve(caller, DEFAULT, false)
+        self.resolve(caller, DEFAULT, false, &mut ReachedTargets::default())
     }
 
-    fn resolve<'a>(&'a self, caller: &Caller, name: &'a str, with_others: bool) -> Option<&'a str> {
+    fn resolve<'a>(
+        &'a self,
+        caller: &Caller,
+        name: &'a str,
+        with_others: bool,
+        reached: &mut ReachedTargets,
+    ) -> Option<&'a str> {
         if name.len() > MAX_CALLED {
             return None;
         }
@@ -111,13 +145,16 @@ impl Registry {
         }
         let matching = self.aliases.matching(&caller.user, name);
         let is_others = is_callable && with_others && !matching.is_reserved();
-        let served =
-            |alias: &'a Alias| self.is_alias_served(caller, alias).then_some(alias.target.name.as_str());
+        let mut served = |alias: &'a Alias| {
+            let OwnedName { name, owner } = &alias.target;
+            let is_served = self.names.owner(name) == Some(owner) && reached.has(self, caller, name);
+            is_served.then_some(name.as_str())
+        };
         let Matching { own, shared, patterns, any } = matching;
-        own.and_then(served)
+        own.and_then(&mut served)
             .or_else(|| self.is_hub_row(caller, name).then_some(name))
-            .or_else(|| shared.and_then(served))
-            .or_else(|| patterns.into_iter().find_map(served))
+            .or_else(|| shared.and_then(&mut served))
+            .or_else(|| patterns.into_iter().find_map(&mut served))
             .or_else(|| is_others.then_some(name))
             .or_else(|| any.into_iter().find_map(served))
     }
@@ -147,10 +184,10 @@ impl Registry {
     /// The target of the first alias for `name` that is not served because its target, which the caller sees, has another owner
     /// than when the alias was set.
     pub fn lapsed_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
+        let mut reached = ReachedTargets::default();
         let lapsed = |alias: &&Alias| {
             let OwnedName { name, owner } = &alias.target;
-            self.names.owner(name).is_some_and(|current| current != owner)
-                && self.is_callable_name(caller, name)
+            self.names.owner(name).is_some_and(|current| current != owner) && reached.has(self, caller, name)
         };
         let mut matching = self.aliases.matching(&caller.user, name).all();
         matching.find(lapsed).map(|alias| alias.target.name.as_str())
