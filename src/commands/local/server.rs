@@ -6,7 +6,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet, spawn_local},
     time::{sleep, timeout},
 };
@@ -15,6 +15,10 @@ use super::{handler::Handler, listener::Listeners};
 
 /// Most open connections. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 512;
+/// Most connections of other users of this machine, which are told so. Further ones are closed at once.
+const MAX_STRANGERS: usize = 16;
+/// Time that such a connection has.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time that a connection may be idle, and in which the head of a request has to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Size of a read, and of the longest head, in bytes.
@@ -46,11 +50,13 @@ impl Server {
 /// Serves connections until `stopped`, then until all have ended.
 async fn accept(listeners: Listeners, handler: Rc<Handler>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let strangers = Rc::new(Semaphore::new(MAX_STRANGERS));
     loop {
         tokio::select! {
             accepted = listeners.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok(stream) => {
-                    connections.spawn_local(serve(stream, Rc::clone(&handler), stopped.clone()));
+                    let (handler, strangers) = (Rc::clone(&handler), Rc::clone(&strangers));
+                    connections.spawn_local(serve(stream, handler, strangers, stopped.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -63,10 +69,19 @@ async fn accept(listeners: Listeners, handler: Rc<Handler>, mut stopped: watch::
 }
 
 /// Serves one connection. When the caller leaves, the running request is dropped.
-async fn serve(stream: TcpStream, handler: Rc<Handler>, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    handler: Rc<Handler>,
+    strangers: Rc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Nagle's algorithm would delay small writes by up to 40 ms.
     let _ = stream.set_nodelay(true);
     let is_admitted = handler.admits(&stream).await;
+    let stranger = if is_admitted { None } else { Some(strangers.try_acquire()) };
+    if matches!(stranger, Some(Err(_))) {
+        return;
+    }
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Rc::clone(&handler);
         async move { Ok::<_, Infallible>(handler.answer(request, is_admitted).await) }
@@ -75,12 +90,14 @@ async fn serve(stream: TcpStream, handler: Rc<Handler>, mut stopped: watch::Rece
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .keep_alive(is_admitted)
             .max_buf_size(MAX_BUFFERED)
             .serve_connection(TokioIo::new(stream), service)
     );
     // An error is that of the connection, which has ended.
     tokio::select! {
         _ = &mut connection => return,
+        () = sleep(STRANGER_TIMEOUT), if !is_admitted => return,
         _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;

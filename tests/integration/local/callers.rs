@@ -1,10 +1,15 @@
 //! Who may use the port of `local`, and for what.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::Value;
 use testkit::process::Home;
 use testkit::skipped;
 use testkit::team::ADMIN;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::{Scene, chat};
 
@@ -104,4 +109,25 @@ async fn other_users_of_the_machine_are_refused_unless_an_option_admits_them() {
         assert!(text.starts_with(line), "{options:?}: {output:?}");
         assert_eq!(text.contains(r#""local""#), line.contains("200"), "{text}");
     }
+}
+
+/// 550 connections are more than the command holds.
+#[actix_rt::test]
+async fn another_user_cannot_hold_all_connections() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("a program of another user, which only root can start");
+    }
+    let scene = Scene::start().await;
+    let hold = format!(
+        "for i in $(seq 550); do exec {{held}}<>/dev/tcp/127.0.0.1/{}; done; echo held; read -r",
+        scene.port
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &hold]).uid(STRANGER).gid(STRANGER).kill_on_drop(true);
+    let mut holder = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+    assert_eq!(line, "held\n");
+    let asked = timeout(Duration::from_secs(20), scene.ask("GET /v1/models", "", None)).await;
+    assert_eq!(asked.expect("an answer within 20 s").status, 200);
 }
