@@ -23,6 +23,7 @@ pub mod connect_proxy;
 pub mod connection;
 pub mod golden;
 pub mod http;
+pub mod nats;
 pub mod peer;
 pub mod postgres;
 pub mod prefix;
