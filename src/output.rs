@@ -64,7 +64,7 @@ fn json(value: &Value) -> anyhow::Result<String> {
 }
 
 /// Escapes unsafe characters in JSON text, where they can occur in strings only.
-fn printable_json(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable_json(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n', |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
 }
 

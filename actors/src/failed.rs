@@ -62,8 +62,15 @@ pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
     let word = code.word();
     // The name of a provider that is not published comes from the hub: count such lines together.
     let source = if word == "not_published" { "the hub" } else { provider };
-    let provider = field(provider);
-    news!(info, word, source, "task {} failed: provider={provider} code={code} ms={ms}", ticket.id());
+    let (name, provider) = (provider, field(provider));
+    news!(
+        info,
+        word,
+        source,
+        { provider = name, code = code, ms = ms, task = ticket.id() },
+        "task {} failed: provider={provider} code={code} ms={ms}",
+        ticket.id()
+    );
 }
 
 /// A value in a line of fields: in quotes if it could be read as another field.

@@ -13,10 +13,15 @@ thread_local! {
 
 /// Logs a line at `$level`, unless 20 lines of this kind from this source were logged in this minute.
 macro_rules! news {
+    ($level:ident, $kind:expr, $source:expr, { $($fields:tt)+ }, $($line:tt)+) => {
+        if $crate::news::is_due($kind, $source) {
+            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind, $($fields)+ }, $($line)+);
+        }
+    };
     ($level:ident, $kind:expr, $source:expr, $($line:tt)+) => {
         if $crate::news::is_due($kind, $source) {
             // The logger limits lines by target, but not those of a target `…::news`, which are limited here.
-            log::$level!(target: concat!(module_path!(), "::news"), $($line)+);
+            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind }, $($line)+);
         }
     };
 }
@@ -46,7 +51,7 @@ pub(crate) fn log_suppressed() {
         pace.try_borrow_mut().map(|mut pace| pace.missed(now)).unwrap_or_default()
     });
     for line in suppressed.unwrap_or_default() {
-        log::info!("{line}");
+        wire::log_with!(info, { kind = line.kind }, "{line}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use actors::Secret;
 use clap::{
-    ArgAction, Args,
+    ArgAction, Args, ValueEnum,
     builder::{FalseyValueParser, StringValueParser, TypedValueParser as _},
 };
 
@@ -59,4 +59,11 @@ pub(crate) struct Global {
     /// Log warnings only (-qq: errors)
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "verbose")]
     pub(crate) quiet: u8,
+}
+
+/// `--log-format` of the hub and the registrar: lines for people, or one JSON object a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{duration, size};
+use super::{LogFormat, duration, size};
 
 /// `hub`.
 #[derive(Debug, Args)]
@@ -70,6 +70,9 @@ pub(crate) struct HubArgs {
     /// Maximum number of audit rows; the oldest rows of the user with most rows are deleted first
     #[arg(long, value_name = "COUNT", default_value = "1000000")]
     pub(crate) audit_rows: u64,
+    /// The log's lines on standard error: for people, or one JSON object each
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
     #[command(flatten)]
     pub(crate) timings: HubTimings,
 }

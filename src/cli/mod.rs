@@ -16,7 +16,7 @@ mod use_llm;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(crate) use global::Global;
+pub(crate) use global::{Global, LogFormat};
 pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
 pub(crate) use local::LocalArgs;

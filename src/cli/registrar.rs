@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{OutputFormat, duration};
+use super::{LogFormat, OutputFormat, duration};
 
 /// `up`.
 #[derive(Debug, Args)]
@@ -38,6 +38,9 @@ pub(crate) struct PublishArgs {
     /// How to talk to the hub: by one WebSocket (link), by SSE and POSTs (classic), or by what works (auto)
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) transport: TransportArg,
+    /// The log's lines on standard error: for people, or one JSON object each
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// `--transport`.

@@ -1,5 +1,6 @@
 //! The log on standard error. `RUST_LOG` rules over `-v` and `-q`.
 
+mod json;
 mod sink;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,10 +11,10 @@ use env_logger::{Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use wire::pace::Pace;
+use wire::{fields, pace::Pace};
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, LogFormat},
     output,
     output::printable,
 };
@@ -22,6 +23,9 @@ use sink::Sink;
 
 /// Destination of the log after the start.
 static SINK: OnceLock<Sink> = OnceLock::new();
+
+/// Format of the log after the start.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Crates that log at the level of `-v` and `-q`. Other crates may log headers and bodies, and so tokens and prompts, below
 /// the level `info`: their lines below it are dropped. `backend` logs no more than a warning.
@@ -41,7 +45,11 @@ pub(crate) fn start(cli: &Cli) {
             }
         }
     }
-    builder.format(|out, record| {
+    let format = *FORMAT.get_or_init(|| format(cli));
+    builder.format(move |out, record| {
+        if format == LogFormat::Json {
+            return out.write_all(json::of_record(record, fields::take()).as_bytes());
+        }
         let level = record.level();
         let style = out.default_level_style(level);
         let (time, target) = (out.timestamp_millis(), record.target());
@@ -51,7 +59,7 @@ pub(crate) fn start(cli: &Cli) {
         writeln!(out, "{time} {style}{level:5}{style:#} {target}: {}", printable(&text))
     });
     // Without the thread of the sink, records are written directly.
-    if let Ok(sink) = Sink::start(io::stderr()) {
+    if let Ok(sink) = Sink::start(io::stderr(), notice) {
         let style = if output::allows_colour(io::stderr().is_terminal()) {
             WriteStyle::Always
         } else {
@@ -64,6 +72,25 @@ pub(crate) fn start(cli: &Cli) {
     if log::set_boxed_logger(Box::new(Filter(logger, Limits::default()))).is_ok() {
         log::set_max_level(max_level);
     }
+}
+
+/// The format that the command line asks for: only the hub and the registrar have one.
+fn format(cli: &Cli) -> LogFormat {
+    match &cli.command {
+        Command::Hub(args) => args.log_format,
+        Command::Publish(args) => args.log_format,
+        _ => LogFormat::Text,
+    }
+}
+
+fn is_json() -> bool {
+    FORMAT.get() == Some(&LogFormat::Json)
+}
+
+/// The line about lines that were lost.
+fn notice(lost: u64) -> Vec<u8> {
+    let text = format!("({lost} lines of the log were lost: nobody read it)\n");
+    if is_json() { json::of_note(&text) } else { text }.into_bytes()
 }
 
 fn level(cli: &Cli) -> LevelFilter {
@@ -81,6 +108,13 @@ fn level(cli: &Cli) -> LevelFilter {
 
 /// Writes a text to standard error, after all earlier lines of the log. The text is lost if standard error is a full pipe.
 pub(crate) fn write(text: &str) {
+    let json;
+    let text = if is_json() {
+        json = json::of_note(text);
+        &json
+    } else {
+        text
+    };
     match SINK.get() {
         Some(sink) => {
             sink.push(text.as_bytes());
@@ -162,13 +196,15 @@ impl Log for Filter {
         if !self.enabled(record.metadata()) || is_late_caller(record) {
             return;
         }
+        // Those of this line alone, not of the notices.
+        let own = fields::take();
         let (is_due, missed) = self.1.check(record, self.1.start.elapsed());
         for text in missed {
             let metadata = Metadata::builder().level(Level::Warn).target(module_path!()).build();
             self.0.log(&Record::builder().metadata(metadata).args(format_args!("{text}")).build());
         }
         if is_due {
-            self.0.log(record);
+            fields::with_taken(own, || self.0.log(record));
         }
     }
 

@@ -16,7 +16,7 @@ mod tests;
 /// Most waiting lines: some seconds of the level `trace`.
 const MAX_LINES: usize = 1024;
 /// Longest line in bytes. Texts of hubs and backends may be longer.
-const MAX_LINE: usize = 8 << 10;
+pub(super) const MAX_LINE: usize = 8 << 10;
 /// Time-out of a flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -27,6 +27,8 @@ pub(super) struct Sink(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Writes the line about a number of lost lines.
+    notice: fn(u64) -> Vec<u8>,
 }
 
 #[derive(Default)]
@@ -38,9 +40,9 @@ struct State {
 }
 
 impl Sink {
-    /// Starts the thread, which writes to `out`.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+    /// Starts the thread, which writes to `out`. `notice` is the line about a number of lost lines.
+    pub(super) fn start(out: impl Write + Send + 'static, notice: fn(u64) -> Vec<u8>) -> io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), notice });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name("log".into()).spawn(move || writer.write_to(out))?;
         Ok(Self(shared))
@@ -53,7 +55,7 @@ impl Sink {
             state.dropped += 1;
             return;
         }
-        if let Some(notice) = state.notice() {
+        if let Some(notice) = state.notice(self.0.notice) {
             state.lines.push_back(notice);
         }
         state.lines.push_back(cut(line));
@@ -75,10 +77,9 @@ impl Sink {
 
 impl State {
     /// Notice about dropped lines.
-    fn notice(&mut self) -> Option<Vec<u8>> {
+    fn notice(&mut self, of: fn(u64) -> Vec<u8>) -> Option<Vec<u8>> {
         let dropped = std::mem::take(&mut self.dropped);
-        (dropped > 0)
-            .then(|| format!("({dropped} lines of the log were lost: nobody read it)\n").into_bytes())
+        (dropped > 0).then(|| of(dropped))
     }
 }
 
@@ -86,7 +87,7 @@ impl Shared {
     fn write_to(&self, mut out: impl Write) {
         let mut state = self.state.lock();
         loop {
-            let next = state.lines.pop_front().or_else(|| state.notice());
+            let next = state.lines.pop_front().or_else(|| state.notice(self.notice));
             let Some(line) = next else {
                 self.changed.wait(&mut state);
                 continue;

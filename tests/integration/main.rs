@@ -26,6 +26,7 @@ mod errors;
 mod hostile_hub;
 mod hub_away;
 mod hub_options;
+mod json_log;
 mod launch;
 mod limits;
 mod link;

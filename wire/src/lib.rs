@@ -6,6 +6,7 @@
 pub mod abilities;
 pub mod echo;
 pub mod features;
+pub mod fields;
 pub mod ids;
 pub mod json;
 pub mod link;

@@ -58,11 +58,15 @@ impl ProviderActor {
             this.state.idle.falling_asleep = false;
             match slept {
                 Ok(Ok(())) => {
-                    log::info!("provider {name} sleeps: it was idle");
+                    wire::log_with!(info, { provider = name }, "provider {name} sleeps: it was idle");
                     this.health.power_changed(false);
                 }
                 Ok(Err(reason)) => {
-                    log::warn!("provider {name} cannot be put to sleep: {reason}");
+                    wire::log_with!(
+                        warn,
+                        { provider = name },
+                        "provider {name} cannot be put to sleep: {reason}"
+                    );
                     this.sleep_when_idle(ctx);
                 }
                 Err(_) => this.sleep_when_idle(ctx),

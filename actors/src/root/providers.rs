@@ -87,7 +87,12 @@ impl RootActor {
         let millis = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         provider.back_at = Some(now().plus_millis(millis));
         let (child, name) = (Arc::clone(&provider.child), provider.config.name.clone());
-        log::error!("provider {name} crashed too often: not published for {} s", away.as_secs());
+        wire::log_with!(
+            error,
+            { provider = name },
+            "provider {name} crashed too often: not published for {} s",
+            away.as_secs()
+        );
         if self.providers.iter().all(|provider| provider.running.is_none()) {
             let reason = "every provider crashed more than 5 times in a minute".to_owned();
             self.finish(Ended::Failed(reason), ctx);
@@ -97,7 +102,7 @@ impl RootActor {
         ctx.run_later(away, move |this, ctx| {
             let is_withdrawn = |provider: &Provider| provider.is(&child) && provider.running.is_none();
             if let Some(index) = this.providers.iter().position(is_withdrawn) {
-                log::info!("provider {name} is published again");
+                wire::log_with!(info, { provider = name }, "provider {name} is published again");
                 this.start_provider(index, ctx);
                 this.publish();
             }

@@ -83,7 +83,14 @@ impl Handler<RunEnded> for WakeActor {
             (Ok(_), None) => (),
             (Err(_), _) if !ran => (),
             (Err(reason), _) => {
-                news!(warn, "failed recipes", &ended.name, "provider {}: {reason}", ended.name);
+                news!(
+                    warn,
+                    "failed recipes",
+                    &ended.name,
+                    { provider = ended.name },
+                    "provider {}: {reason}",
+                    ended.name
+                );
             }
         }
         let config = managed.map(|managed| Arc::clone(&managed.config));

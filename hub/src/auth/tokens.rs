@@ -169,7 +169,11 @@ impl Tokens {
     pub(super) fn is_one_too_many(&self, peer: IpAddr) -> bool {
         let verdict = self.attempts.count(peer, self.start.elapsed());
         if verdict == (Verdict::Refused { first: true }) {
-            log::warn!("too many wrong tokens from {peer}: further ones get 429");
+            wire::log_with!(
+                warn,
+                { address = peer },
+                "too many wrong tokens from {peer}: further ones get 429"
+            );
         }
         verdict != Verdict::Allowed
     }

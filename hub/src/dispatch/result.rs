@@ -290,7 +290,7 @@ async fn accept_last(
 pub(crate) fn reject_result(hub: &Hub, from: ResultSender<'_>, why: &str) {
     let is_live = from.live(&mut hub.dispatches.lock()).is_some();
     if is_live {
-        news!(info, "results not passed on", from.user, "task {}: {why}", from.id);
+        news!(info, "results not passed on", from.user, { user = from.user, task = from.id }, "task {}: {why}", from.id);
         fail(hub, from.id, "the publisher sent a result that cannot be passed on");
     }
 }
@@ -298,7 +298,7 @@ pub(crate) fn reject_result(hub: &Hub, from: ResultSender<'_>, why: &str) {
 /// Fails the task because of what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
     if let Some(state) = hub.end_dispatch(id, DispatchEnd::Gone) {
-        news!(info, "tasks that failed at the hub", &state.user, "task {id} failed at the hub: {message}");
+        news!(info, "tasks that failed at the hub", &state.user, { user = state.user, task = id }, "task {id} failed at the hub: {message}");
         state.channel.deliver(vec![ResponsePiece::Error(ApiError::bad_gateway(message))]);
     }
 }

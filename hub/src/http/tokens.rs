@@ -106,7 +106,14 @@ async fn create(
         CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
         CreateError::Store(error) => error.into(),
     })?;
-    log::info!("{} made token {} for {}", admin.0.user, token.id, token.user);
+    wire::log_with!(
+        info,
+        { user = admin.0.user },
+        "{} made token {} for {}",
+        admin.0.user,
+        token.id,
+        token.user
+    );
     let mut response = HttpResponse::Created();
     response.insert_header(("cache-control", "no-store"));
     let hub_url = hub.options.public_url.as_deref();
@@ -126,7 +133,7 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
         }
         RevokeError::Store(error) => error.into(),
     })?;
-    log::info!("{} revoked token {id}", admin.0.user);
+    wire::log_with!(info, { user = admin.0.user }, "{} revoked token {id}", admin.0.user);
     Ok(HttpResponse::NoContent().finish())
 }
 

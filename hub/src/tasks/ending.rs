@@ -55,13 +55,13 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
         } else if let Some(error) = &error {
             // A task that was never sent has no `ActiveCall`, which would log this.
             let (user, row, code) = (&open.task.owner, &open.task.target, error.kind.code());
-            let ms = crate::clock::now().millis_since(open.task.created_at);
+            let (ms, id) = (crate::clock::now().millis_since(open.task.created_at), &open.task.id);
             news!(
                 info,
                 code,
                 user,
-                "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={}",
-                open.task.id
+                { user = user, llm = row, status = status, code = code, ms = ms, id = id },
+                "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={id}",
             );
         }
         if let Some(limit) = error.as_ref().and_then(|error| error.limit) {

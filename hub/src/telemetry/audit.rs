@@ -109,6 +109,7 @@ impl AuditLog {
             warn,
             "lost audit rows",
             user,
+            { user = user },
             "an audit row is lost: more wait than the store has written, most of them of user={user}"
         );
     }

@@ -230,16 +230,21 @@ impl Inference {
         let now = Instant::now();
         let total_ms = millis(self.began, now);
         if let Some(code) = code.filter(|_| status != UNAUTHORIZED) {
+            let llm = destination.as_ref().map_or(&self.request.target, |to| &to.llm);
+            let publisher = session_label(destination.as_ref().and_then(|to| to.session.as_deref()));
+            let request = self.request_id.as_deref().unwrap_or("-");
             news!(
                 info,
                 code,
                 &self.request.user,
-                "call failed: user={} address={} row={} publisher={} status={status} code={code} ms={total_ms} request={} id={}",
+                {
+                    user = self.request.user, address = address_label(self.address), llm = llm,
+                    publisher = publisher, status = status, code = code, ms = total_ms, request = request, id = self.id
+                },
+                "call failed: user={} address={} row={llm} publisher={publisher} status={status} code={code} ms={total_ms} \
+                 request={request} id={}",
                 self.request.user,
                 address_label(self.address),
-                destination.as_ref().map_or(&self.request.target, |to| &to.llm),
-                session_label(destination.as_ref().and_then(|to| to.session.as_deref())),
-                self.request_id.as_deref().unwrap_or("-"),
                 self.id,
             );
         }

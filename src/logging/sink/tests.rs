@@ -30,7 +30,7 @@ impl Write for Blocked {
 fn a_log_without_a_reader_does_not_block_and_counts_dropped_lines() {
     let ((go, blocked), (seen, lines)) = (mpsc::channel::<()>(), mpsc::channel());
     let (writing, is_writing) = mpsc::channel();
-    let sink = Sink::start(Blocked { writing, go: blocked, seen }).unwrap();
+    let sink = Sink::start(Blocked { writing, go: blocked, seen }, super::super::notice).unwrap();
     sink.push(b"line 0\n");
     // The first line must leave the queue before the queue is filled.
     is_writing.recv().unwrap();
@@ -70,7 +70,7 @@ fn a_long_line_is_cut() {
 #[test]
 fn a_full_disk_loses_lines_only() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let sink = Sink::start(full).unwrap();
+    let sink = Sink::start(full, super::super::notice).unwrap();
     for n in 0..100 {
         sink.push(format!("line {n}\n").as_bytes());
     }

@@ -151,7 +151,8 @@ async fn register_llms(
         naming::refused(&hub, &caller, naming::names_of(&request), error)
     })?;
     for warning in &registered.warnings {
-        news!(warn, "warnings to register calls", &caller.user, "register by {}: {warning}", caller.user);
+        let user = &caller.user;
+        news!(warn, "warnings to register calls", user, { user = user }, "register by {user}: {warning}");
     }
     turn.commit(written).await?;
     Ok(HttpResponse::Created().json(RegisterResponse {

@@ -70,7 +70,8 @@ fn refused(hub: &Hub, caller: &Caller, error: &ApiError) -> u16 {
     let status = error.status().as_u16();
     if status != 401 {
         let code = error.kind.code();
-        news!(info, "heartbeats refused", &caller.user, "heartbeat of {}: {status} {code}", caller.user);
+        let user = &caller.user;
+        news!(info, "heartbeats refused", user, { user = user }, "heartbeat of {user}: {status} {code}");
     }
     status
 }

@@ -129,6 +129,7 @@ impl LinkConnection {
                     warn,
                     "links that broke the rules",
                     &self.caller.user,
+                    { user = self.caller.user, session = self.session },
                     "link of {}: {fault}",
                     self.session
                 );
