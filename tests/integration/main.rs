@@ -35,6 +35,7 @@ mod machine;
 mod manage;
 mod ollama;
 mod openapi;
+mod packaging;
 mod pages;
 mod proxies;
 mod public_url;
