@@ -1,6 +1,7 @@
 //! Access to every route: one table of route, role and ownership. Over 300 lines: it holds that table.
 
 mod ids;
+mod page;
 mod routes;
 
 use std::collections::BTreeSet;

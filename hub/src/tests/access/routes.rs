@@ -61,7 +61,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 /// `path` with `{}` in place of each variable.
-fn shape(path: &str) -> String {
+pub(super) fn shape(path: &str) -> String {
     let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
