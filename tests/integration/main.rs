@@ -35,6 +35,7 @@ mod machine;
 mod manage;
 mod ollama;
 mod openapi;
+mod operate;
 mod packaging;
 mod pages;
 mod proxies;
