@@ -1,20 +1,17 @@
 # The hub in a container: `docker build -t virtual-llm .`; README.md and docs/docker.md say how to run it.
 FROM rust:1.95-slim-bookworm AS build
-# SQLite, ring, zstd and mimalloc are built from C, here for musl: the program is static.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev musl-tools && rm -rf /var/lib/apt/lists/* \
-    && rustup target add "$(uname -m)-unknown-linux-musl"
-ENV CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=musl-gcc
+# SQLite and ring are built from C.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --profile dist --locked --bin virtual-llm --target "$(uname -m)-unknown-linux-musl" \
-    && cp target/*-unknown-linux-musl/dist/virtual-llm /virtual-llm
+RUN cargo build --profile dist --locked --bin virtual-llm
 
 FROM debian:bookworm-slim
 # Certificates for public rows, whose upstreams are called over https.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/virtual-llm --shell /usr/sbin/nologin virtual-llm \
     && install -d -o virtual-llm -g virtual-llm -m 700 /var/lib/virtual-llm
-COPY --from=build /virtual-llm /usr/local/bin/virtual-llm
+COPY --from=build /src/target/dist/virtual-llm /usr/local/bin/virtual-llm
 USER virtual-llm
 VOLUME /var/lib/virtual-llm
 EXPOSE 8787
