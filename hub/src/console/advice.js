@@ -18,11 +18,6 @@ const ADVICE = {
   interrupted: "Its publisher went away in the middle of the answer: try again",
   stream_idle: "The model stopped in the middle of the answer: try again, or choose another model",
   timeout: `${AWAIT}, or ask for less at once`,
-  publisher_lost: AWAIT,
-  publisher_stopping: AWAIT,
-  hub_stopping: AWAIT,
-  hub_busy: AWAIT,
-  store_unavailable: AWAIT,
   internal_error: `${AWAIT}; if it comes again, tell an admin of the hub`,
 };
 

@@ -20,9 +20,7 @@ export function whenRefused(ended) {
   onEnd = ended;
 }
 
-export function hasToken() {
-  return token !== null;
-}
+export const hasToken = () => token !== null;
 
 export function keepToken(secret) {
   token = secret;
@@ -48,16 +46,8 @@ export async function request(method, path, { body, signal, wait } = {}) {
   const headers = { authorization: `Bearer ${sent}` };
   if (wait) headers["x-queue-timeout"] = String(wait);
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(new URL(path, HUB), {
-    method,
-    headers,
-    body: body === undefined ? undefined : JSON.stringify(body),
-    signal,
-    cache: "no-store",
-    credentials: "omit",
-    redirect: "error",
-    referrerPolicy: "no-referrer",
-  });
+  const guarded = { cache: "no-store", credentials: "omit", redirect: "error", referrerPolicy: "no-referrer" };
+  const answer = await fetch(new URL(path, HUB), { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, ...guarded });
   if (answer.ok) return answer;
   const said = await answer.text().catch(() => "");
   if (answer.status === 401 && sent !== null && sent === token) onEnd();

@@ -11,9 +11,7 @@ export function el(what, props, ...children) {
 }
 
 /** The same for SVG. */
-export function svg(tag, props, ...children) {
-  return fill(document.createElementNS(SVG, tag), props, children);
-}
+export const svg = (tag, props, ...children) => fill(document.createElementNS(SVG, tag), props, children);
 
 function fill(node, props, children) {
   for (const [key, value] of Object.entries(props ?? {})) {

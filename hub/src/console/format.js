@@ -34,13 +34,9 @@ export function rate(tokens) {
   return tokens < 10 ? tokens.toFixed(1) : Math.round(tokens).toLocaleString("en");
 }
 
-export function percent(number) {
-  return number === undefined || number === null ? "–" : `${number} %`;
-}
+export const percent = (number) => (number === undefined || number === null ? "–" : `${number} %`);
 
-export function count(number) {
-  return number === undefined || number === null ? "–" : number.toLocaleString("en");
-}
+export const count = (number) => (number === undefined || number === null ? "–" : number.toLocaleString("en"));
 
 /** The clock time of a moment, with the date unless it is today. */
 export function moment(time) {

@@ -1,7 +1,7 @@
 // The hub at a glance: models by pool, publishers, tasks. A member sees its own publishers and tasks, and is told so.
 
-import { el, keyed, pill, text } from "./dom.js";
-import { ago, count, rate, seen as seenAt } from "./format.js";
+import { el, keyed, nextFrame, pill, text } from "./dom.js";
+import { ago, count, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
 import { byName, poolsOf, stateOf } from "./models.js";
 
@@ -21,18 +21,18 @@ export function overview() {
   const filter = el("input.filter", { type: "search", placeholder: "Filter by name, model, owner, state", "aria-label": "Filter the models", spellcheck: "false", autocomplete: "off" });
   const found = el("span.note", { role: "status" });
   const all = el("button.quiet", { type: "button", hidden: true });
-  const llms = section("llms", "Models", ["Name", "State", "Model", "Owner", "Work", "Tokens/s", "Seen"], (item) => llmRow(item, user),
+  const llms = section("llms", "Models", ["Name", llmHead], llmColumns(user),
     ["No model that you may see. Publish one from the machine that runs it: ", el("code", {}, "virtual-llm publish")], found, filter);
   llms.node.append(all);
-  const publishers = section("publishers", admin ? "Publishers" : "Your publishers", ["Session", "State", ...(admin ? ["User"] : []), "Models", "Seen"], (one) => publisherRow(one, admin), ["No publisher yet."]);
-  const tasks = section("tasks", admin ? "Tasks" : "Your tasks", ["Model", "Status", ...(admin ? ["User"] : []), "Kind", "Began"], () => taskRow(admin), ["No task yet."]);
+  const publishers = section("publishers", admin ? "Publishers" : "Your publishers", ["Session", publisherHead], publisherColumns(admin), ["No publisher yet."]);
+  const tasks = section("tasks", admin ? "Tasks" : "Your tasks", ["Model", taskHead], taskColumns(admin), ["No task yet."]);
   const of = (label) => (admin ? label : `Your ${label.toLowerCase()}`);
   const node = el("div.stack", {},
     el("h1.hidden", {}, "Overview"),
     el("dl.tiles", {}, tile("llms", "Models ready"), tile("publishers", of("Publishers")), tile("running", of("Tasks running")), tile("queued", of("Tasks waiting")), tile("rate", "Tokens a second")),
     llms.node, publishers.node, tasks.node);
 
-  let lines = LINES;
+  let [lines, left] = [LINES, false];
   const draw = () => {
     const rows = Object.values(live.llms);
     const here = Object.values(live.publishers);
@@ -55,16 +55,19 @@ export function overview() {
     tasks.draw(newest.slice(0, TASKS), (task) => task.id);
   };
   filter.addEventListener("input", draw);
-  all.addEventListener("click", () => {
-    lines = Infinity;
+  // Hundreds of lines are added some in each frame, so that the page goes on answering.
+  const more = () => {
+    lines += LINES;
     draw();
-    llms.node.querySelector(`tbody tr:nth-child(${LINES + 1}) a`)?.focus();
-  });
+    if (lines === 2 * LINES) llms.node.querySelector(`tbody tr:nth-child(${LINES + 1}) a`)?.focus();
+    if (!all.hidden && !left) nextFrame(more);
+  };
+  all.addEventListener("click", more);
   draw();
   const unwatch = watch(draw);
   // Ages grow without news from the hub.
   const clock = setInterval(draw, 5000);
-  return { title: "Overview", node, leave: () => (unwatch(), clearInterval(clock)) };
+  return { title: "Overview", node, leave: () => ((left = true), unwatch(), clearInterval(clock)) };
 }
 
 /** Whether each word of the filter is in a row's name, model, pool, owner, state or visibility. */
@@ -87,16 +90,29 @@ function grouped(rows, user) {
   return [...alone, ...pools].sort((a, b) => b.own - a.own || byName(a, b)).flatMap(({ items }) => items);
 }
 
-/** A titled table that becomes a list of cards on a phone, and a sentence while it is empty. */
-function section(key, title, columns, make, empty, ...beside) {
+/**
+ * A titled table that becomes a list of cards on a phone, and a sentence while it is empty. `head(item)` makes an item's first
+ * cell, `{ node, update(item, line) }`, and may be `whole`. The other columns are `[label, read(item), kind]`, where the kind is
+ * `pill`, or the element that has the text.
+ */
+function section(key, title, [first, head], columns, empty, ...beside) {
   const id = `section-${key}`;
   const body = el("tbody");
+  const labels = [first, ...columns.map(([label]) => label)];
   const table = el("table", { "aria-labelledby": id },
-    el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column)))), body);
+    el("thead", {}, el("tr", {}, labels.map((label) => el("th", { scope: "col" }, label)))), body);
   const none = el("p.empty", {}, empty);
   const other = el("p.empty", { hidden: true });
   const node = el(`section.card.table-${key}`, { "aria-labelledby": id }, el("div.section-head", {}, el("h2", { id }, title), beside), none, other, table);
-  const sync = keyed(body, make);
+  const sync = keyed(body, (item) => {
+    const begin = head(item);
+    const cells = begin.whole ? [] : columns.map(([label, read, kind = "span"]) => {
+      const shown = kind === "pill" ? pill() : { node: el(kind), set: (said) => (text(shown.node, said), kind === "span.clip" && (shown.node.title = said)) };
+      return { node: el("td", { "data-label": label }, shown.node), draw: (now) => shown.set(read(now)) };
+    });
+    const line = el("tr", {}, begin.node, cells.map((cell) => cell.node));
+    return { node: line, update: (now) => (begin.update?.(now, line), cells.forEach((cell) => cell.draw(now))) };
+  });
   return {
     node,
     /** `instead` is said of an empty list in place of the usual sentence. */
@@ -110,75 +126,52 @@ function section(key, title, columns, make, empty, ...beside) {
   };
 }
 
-const cell = (label, ...children) => el("td", { "data-label": label }, ...children);
+const linkTo = (name) => el("a", { href: `#/llm/${encodeURIComponent(name)}` }, name);
 
-const llmRow = ({ pool, row }, user) => (pool === undefined ? singleRow(row.name, user) : poolRow(pool));
-
-function poolRow(pool) {
-  const size = el("span.note");
-  const node = el("tr.pool", {}, el("th", { scope: "row", colspan: 7 }, "Pool ",
-    el("a", { href: `#/llm/${encodeURIComponent(pool)}` }, pool), " ", size));
-  return {
-    node,
-    update({ members }) {
-      text(size, `${members.filter((row) => stateOf(row) !== "away").length} of ${members.length} ready`);
-    },
+/** The first cell of a model's line, or the only one of a pool's. */
+function llmHead({ pool, row }) {
+  const note = el(pool === undefined ? "span.tag" : "span.note");
+  if (pool === undefined) {
+    const update = ({ row, member }, line) => {
+      line.classList.toggle("member", Boolean(member));
+      text(note, row.visibility === "private" ? "private" : "");
+    };
+    return { node: el("th", { scope: "row" }, linkTo(row.name), " ", note), update };
+  }
+  const update = ({ members }, line) => {
+    line.classList.add("pool");
+    text(note, `${members.filter((row) => stateOf(row) !== "away").length} of ${members.length} ready`);
   };
+  return { node: el("th", { scope: "row", colspan: 7 }, "Pool ", linkTo(pool), " ", note), whole: true, update };
 }
 
-function singleRow(name, user) {
-  const state = pill();
-  const [model, owner, work, speed, seen, lock] = [el("span.mono"), el("span"), el("span"), el("span"), el("span"), el("span.tag")];
-  const node = el("tr", {},
-    el("th", { scope: "row" }, el("a", { href: `#/llm/${encodeURIComponent(name)}` }, name), " ", lock),
-    cell("State", state.node), cell("Model", model), cell("Owner", owner), cell("Work", work), cell("Tokens/s", speed), cell("Seen", seen));
-  return {
-    node,
-    update({ row, member }) {
-      node.classList.toggle("member", Boolean(member));
-      state.set(stateOf(row));
-      text(lock, row.visibility === "private" ? "private" : "");
-      text(model, row.model);
-      text(owner, row.ownerId === user ? "you" : row.ownerId ?? "–");
-      text(work, row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`);
-      text(speed, row.tokensPerSecond ? rate(row.tokensPerSecond) : "–");
-      text(seen, row.kind === "public" ? "upstream" : seenAt(row));
-    },
-  };
+const llmColumns = (user) => [
+  ["State", ({ row }) => stateOf(row), "pill"],
+  ["Model", ({ row }) => row.model, "span.mono"],
+  ["Owner", ({ row }) => (row.ownerId === user ? "you" : row.ownerId ?? "–")],
+  ["Work", ({ row }) => (row.room === null ? count(row.busy) : `${row.busy} of ${row.room}`)],
+  ["Tokens/s", ({ row }) => (row.tokensPerSecond ? rate(row.tokensPerSecond) : "–")],
+  ["Seen", ({ row }) => (row.kind === "public" ? "upstream" : seen(row))],
+];
+
+const publisherHead = ({ id }) => ({ node: el("th.mono", { scope: "row", title: id }, el("span.clip", {}, id)) });
+
+const publisherColumns = (admin) => [
+  ["State", (one) => one.status, "pill"],
+  ...(admin ? [["User", (one) => one.ownerId]] : []),
+  ["Models", ({ llms }) => (llms.length > 1 ? `${llms.length}: ${llms.join(", ")}` : llms[0] ?? "–"), "span.clip"],
+  ["Seen", (one) => seen(one)],
+];
+
+function taskHead() {
+  const node = el("th", { scope: "row" });
+  return { node, update: ({ llm, llmName }) => text(node, llmName && llmName !== llm ? `${llm} → ${llmName}` : llm) };
 }
 
-function publisherRow({ id }, admin) {
-  const state = pill();
-  const [user, llms, seen] = [el("span"), el("span.clip"), el("span")];
-  const node = el("tr", {}, el("th.mono", { scope: "row", title: id }, el("span.clip", {}, id)),
-    cell("State", state.node), admin && cell("User", user), cell("Models", llms), cell("Seen", seen));
-  return {
-    node,
-    update(one) {
-      state.set(one.status);
-      text(user, one.ownerId);
-      const names = one.llms.join(", ");
-      text(llms, one.llms.length > 1 ? `${one.llms.length}: ${names}` : names || "–");
-      llms.title = names;
-      text(seen, seenAt(one));
-    },
-  };
-}
-
-function taskRow(admin) {
-  const status = pill();
-  const [name, user, kind, began, why] = [el("span"), el("span"), el("span"), el("span"), el("span.note")];
-  const node = el("tr", {}, el("th", { scope: "row" }, name),
-    cell("Status", status.node, " ", why), admin && cell("User", user), cell("Kind", kind), cell("Began", began));
-  return {
-    node,
-    update(task) {
-      text(name, task.llmName && task.llmName !== task.llm ? `${task.llm} → ${task.llmName}` : task.llm);
-      status.set(task.status);
-      text(why, [task.code, task.error].filter(Boolean).join(": "));
-      text(user, task.ownerId);
-      text(kind, [task.streaming ? "streamed" : "whole", task.durable && "durable"].filter(Boolean).join(", "));
-      text(began, ago(task.createdAt));
-    },
-  };
-}
+const taskColumns = (admin) => [
+  ["Status", (task) => task.status, "pill"],
+  ["Error", (task) => [task.code, task.error].filter(Boolean).join(": "), "span.note"],
+  ...(admin ? [["User", (task) => task.ownerId]] : []),
+  ["Kind", (task) => [task.streaming ? "streamed" : "whole", task.durable && "durable"].filter(Boolean).join(", ")],
+  ["Began", (task) => ago(task.createdAt)],
+];

@@ -23,8 +23,11 @@ export async function keep(conversation) {
   await save(conversation).catch(() => {});
 }
 
+/** Ends all answers. Resolves when what there is of them is stored. */
 export function stopAll() {
-  for (const run of runs.values()) run.stop();
+  const running = [...runs.values()];
+  for (const run of running) run.stop();
+  return Promise.all(running.map((run) => run.ended));
 }
 
 /**

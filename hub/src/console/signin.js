@@ -3,6 +3,7 @@
 import { keepToken, Refused } from "./api.js";
 import { el, text } from "./dom.js";
 import { connect, live } from "./live.js";
+import { stopAll } from "./run.js";
 import * as store from "./store.js";
 
 /** Goes in with the token that is kept. Returns the reason if the hub does not let us. */
@@ -59,7 +60,10 @@ export async function signOut(out) {
     await then?.();
   };
   const forget = end(async () => {
+    // An answer that is stopped is stored once more, which must not come after.
+    const stopped = stopAll();
     out();
+    await stopped;
     await store.clear(user).catch(() => {});
   });
   const many = kept.length === 1 ? "One conversation is" : `${kept.length} conversations are`;

@@ -129,7 +129,7 @@ fn the_scripts_are_small_and_make_no_html() {
         let text =
             std::fs::read_to_string(format!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/console/{}"), name))
                 .unwrap();
-        lines += text.lines().count();
+        lines += text.lines().filter(|line| !line.trim().is_empty()).count();
         for sink in
             ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "srcdoc"]
         {
