@@ -66,3 +66,22 @@ pub(super) async fn no_task_was_longer_than(page: &Browser, most: f64, slowdown:
         "tasks of {long} ms, where work takes {factor:.1} times as long as alone"
     );
 }
+
+/// Has the page count from now on how often the conversation changes, with how many new elements, and the frames.
+pub(super) async fn count_changes(page: &Browser) {
+    page.js(
+        "(window.changes = 0, window.added = 0, window.frame_count = 0, \
+         new MutationObserver((records) => { window.changes += 1; for (const { addedNodes } of records) window.added += addedNodes.length; }) \
+         .observe(document.querySelector('.log'), { childList: true, characterData: true, subtree: true }), \
+         requestAnimationFrame(function tick() { window.frame_count += 1; requestAnimationFrame(tick); }), 0)",
+    )
+    .await;
+}
+
+/// Checks that the conversation changed at most twice in a frame, and that what was there of the answer was kept.
+pub(super) async fn frames_and_kept_blocks(page: &Browser) {
+    let counted = page.js("[window.changes, window.frame_count, window.added, document.querySelectorAll('.assistant .said *').length]").await;
+    let [changes, frames, added, elements] = [0, 1, 2, 3].map(|at| counted[at].as_u64().unwrap());
+    assert!(changes <= 2 * frames, "{changes} changes in {frames} frames");
+    assert!(added <= 3 * elements, "{added} nodes were added for {elements} elements");
+}

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 
 use super::chat_of;
-use super::load::{Slowdown, no_task_was_longer_than, note_long_tasks};
+use super::load::{
+    Slowdown, count_changes, frames_and_kept_blocks, no_task_was_longer_than, note_long_tasks,
+};
 
 /// The chunks of a streamed answer.
 fn chunks<'a>(pieces: impl Iterator<Item = &'a str>) -> Vec<Value> {
@@ -102,6 +104,7 @@ async fn a_fast_long_answer_never_blocks_the_page() {
         script.pace = Duration::from_secs(1) / RATE;
     });
     note_long_tasks(page).await;
+    count_changes(page).await;
     let slowdown = Slowdown::start();
     page.type_into("#message", "go on\u{E007}").await;
     page.until("document.querySelector('.assistant[aria-busy] .said')?.childNodes.length > 50").await;
@@ -111,5 +114,6 @@ async fn a_fast_long_answer_never_blocks_the_page() {
     page.until("document.querySelector('.assistant .said .code .chunk:nth-child(10)')").await;
     page.until("document.querySelector('.assistant:not([aria-busy])')").await;
     no_task_was_longer_than(page, LONG, slowdown).await;
+    frames_and_kept_blocks(page).await;
     scene.reports_no_errors(&[]).await;
 }
