@@ -111,6 +111,7 @@ async fn a_fast_long_answer_never_blocks_the_page() {
     // 80 times five blocks, then the long ones.
     page.until("document.querySelector('.assistant .said').childNodes.length > 200").await;
     page.until("document.querySelector('.assistant .said').childNodes.length > 400").await;
+    page.until("document.querySelector('.assistant .said [aria-label=\"Code, python\"]')").await;
     page.until("document.querySelector('.assistant .said .code .chunk:nth-child(10)')").await;
     page.until("document.querySelector('.assistant:not([aria-busy])')").await;
     no_task_was_longer_than(page, LONG, slowdown).await;
