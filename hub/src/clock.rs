@@ -23,11 +23,17 @@ pub struct Now {
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
+    started_at: Timestamp,
 }
 
 impl Clock {
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), started_at: now() }
+    }
+
+    /// The wall clock at the start.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     pub fn now(&self) -> Now {

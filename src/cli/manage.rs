@@ -61,6 +61,9 @@ pub(crate) enum GetKind {
     /// Aliases, and what they stand for
     #[value(alias = "aliases")]
     Alias,
+    /// Processes of the hub's cluster, for admins
+    #[value(alias = "hubs")]
+    Hub,
 }
 
 /// `alias`.

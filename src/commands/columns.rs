@@ -72,6 +72,14 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             column("USER", alias_user),
             column("AGE", |row| age(row, "createdAt")).droppable(1),
         ],
+        GetKind::Hub => vec![
+            column("ID", |row| text(row, "id")),
+            column("BOOT", |row| text(row, "boot")).droppable(2),
+            column("STATE", |row| text(row, "state")),
+            column("VERSION", |row| text(row, "version")).droppable(3),
+            column("AGE", |row| age(row, "startedAt")),
+            column("RENEWED", |row| age(row, "renewedAt")).droppable(1),
+        ],
     };
     if is_wide {
         columns.extend(match kind {
@@ -89,6 +97,11 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
                 column("DESCRIPTION", |row| text(row, "description")),
             ],
             GetKind::Session => vec![column("FEATURES", |row| names(&row["features"]))],
+            GetKind::Hub => vec![
+                column("TERM", |row| text(row, "term")),
+                column("LEASE-UNTIL", |row| text(row, "leaseUntil")),
+                column("HERE", |row| text(row, "here")),
+            ],
             GetKind::Pool | GetKind::Name | GetKind::Alias => Vec::new(),
             GetKind::Task => vec![
                 column("IN", |row| text(row, "inputTokens")),

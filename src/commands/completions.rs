@@ -72,7 +72,7 @@ complete -c virtual-llm -n "__virtual_llm_after launch" -f -a "claude codex open
 complete -c virtual-llm -n "__virtual_llm_after 'launch \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
-complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias"
+complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias hub"
 complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent pool task"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"

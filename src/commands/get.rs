@@ -63,6 +63,7 @@ pub(crate) const fn collection(kind: GetKind) -> &'static str {
         GetKind::Pool => "/api/v1/pools",
         GetKind::Name => "/api/v1/names",
         GetKind::Alias => "/api/v1/aliases",
+        GetKind::Hub => "/api/v1/cluster",
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
         GetKind::Pool => "pool",
         GetKind::Name => "name",
         GetKind::Alias => "alias",
+        GetKind::Hub => "hub",
     }
 }
 
@@ -87,6 +89,7 @@ const fn plural(kind: GetKind) -> &'static str {
         GetKind::Pool => "pools",
         GetKind::Name => "names",
         GetKind::Alias => "aliases",
+        GetKind::Hub => "hubs",
     }
 }
 
@@ -101,14 +104,20 @@ async fn fetch(hub: &HubClient, args: &GetArgs, details: &mut AgentDetails) -> R
 
 async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
+    if args.kind == GetKind::Hub {
+        return hubs(hub, args.name.as_deref()).await;
+    }
     let Some(name) = &args.name else {
         return Ok(match args.kind {
             GetKind::Llm => hub.llms().await?,
             // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
-            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name | GetKind::Alias => {
-                hub.get(path).await?
-            }
+            GetKind::Agent
+            | GetKind::Session
+            | GetKind::Pool
+            | GetKind::Name
+            | GetKind::Alias
+            | GetKind::Hub => hub.get(path).await?,
         });
     };
     if args.kind == GetKind::Session {
@@ -118,6 +127,20 @@ async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
         return found.cloned().ok_or_else(|| missing(args.kind, name));
     }
     hub.find(&format!("{path}/{}", encode_uri_component(name))).await?.ok_or_else(|| missing(args.kind, name))
+}
+
+/// The processes of the hub's cluster, those of the hub `id` if one is given.
+async fn hubs(hub: &HubClient, id: Option<&str>) -> Result<Value, Failure> {
+    let Value::Array(mut all) = hub.get(collection(GetKind::Hub)).await?["hubs"].take() else {
+        return Ok(Value::Null);
+    };
+    if let Some(id) = id {
+        all.retain(|process| process["id"] == id);
+        if all.is_empty() {
+            return Err(missing(GetKind::Hub, id));
+        }
+    }
+    Ok(Value::Array(all))
 }
 
 /// The tasks of the newest `pages` pages. A hub without pages lists all tasks in each answer.

@@ -79,6 +79,17 @@ async fn a_killed_hub_of_a_cluster_has_its_records_back() {
     let found = http.get(&format!("/api/v1/inference-tasks/{id}")).await.json();
     assert_eq!(found["status"], "pending", "{found}");
 
+    let hubs = member.home.run(&["get", "hub"]).await;
+    assert_eq!(hubs.code(), 0, "{hubs:?}");
+    let lines: Vec<Vec<&str>> = hubs.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!([lines[0][0], lines[0][2]], ["ID", "STATE"], "{}", hubs.stdout);
+    assert_eq!(
+        lines[1..].iter().map(|line| (line[0], line[2])).collect::<Vec<_>>(),
+        [("a", "serving"), ("a", "superseded")]
+    );
+    let none = member.home.run(&["get", "hub", "b"]).await;
+    assert!(none.code() == 1 && none.stderr.contains("there is no hub 'b'"), "{none:?}");
+
     // A newer process of the hub takes over, and the older one ends.
     let newer = Member::new(&database.url());
     let _newer = newer.start("a").await;

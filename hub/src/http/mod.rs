@@ -9,6 +9,7 @@ mod audit;
 mod body;
 mod body_blocks;
 mod change;
+mod cluster;
 mod console;
 mod decode;
 mod durable_tasks;
@@ -60,6 +61,7 @@ fn add_routes(routes: &mut Routes<'_>) {
         .section("Tokens", tokens::register)
         .section("Audit", audit::register)
         .section("Usage", usage::register)
+        .section("Cluster", cluster::register)
         .section("Durable tasks", durable_tasks::register)
         .section("LLMs", llms::register)
         .section("Agents", agents::register)

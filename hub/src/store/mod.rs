@@ -122,6 +122,37 @@ pub struct RetentionLimits {
     pub usage_since: Day,
 }
 
+/// What the database of a cluster knows of it.
+#[derive(Debug)]
+pub struct ClusterRecord {
+    /// The cluster's name.
+    pub name: String,
+    /// Where the database is: its name and hosts.
+    pub address: String,
+    /// The version of its server.
+    pub server: String,
+    /// Number of migrations that it has.
+    pub schema: i64,
+    /// The newest first.
+    pub processes: Vec<ProcessRecord>,
+}
+
+/// A process of a hub that had the lease. Times are of the database's clock.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ProcessRecord {
+    pub hub: String,
+    pub boot: String,
+    /// Number of the process among those of its hub that had the lease.
+    pub term: i64,
+    /// `serving`, `stopped`, `superseded` by a newer process of the hub, or `lost`.
+    pub state: String,
+    pub version: String,
+    pub started_at: Timestamp,
+    pub renewed_at: Timestamp,
+    pub lease_until: Timestamp,
+}
+
 /// A query for audit records, newest first. `None` matches all.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -283,6 +314,11 @@ pub trait Store: Send + Sync {
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;
+
+    /// Reads what is known of the cluster; `None` for a hub alone.
+    fn cluster(&self) -> StoreFuture<Option<ClusterRecord>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Resolves with the reason when another process has taken the store over. The hub then has to stop.
     fn lost(&self) -> StoreFuture<()> {

@@ -101,6 +101,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("PUT", "/api/v1/aliases/{alias}?user=alice", r#"{"target":"{llm}"}"#, Allowed(403, 403, 200, 200)),
     ("DELETE", "/api/v1/aliases/{alias}?user=alice", "", Allowed(403, 403, 204, 204)),
     ("GET", "/api/v1/whoami", "", ALL),
+    ("GET", "/api/v1/cluster", "", Allowed(403, 403, 403, 200)),
     ("GET", "/v1/models", "", ALL),
     ("GET", "/v1/models/{model}", "", SEEN),
     ("POST", "/v1/chat/completions", r#"{"model":"{llm}","messages":[]}"#, CALL),

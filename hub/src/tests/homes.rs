@@ -52,6 +52,19 @@ async fn a_task_of_a_hub_alone_names_none() {
     hub.stop().await;
 }
 
+#[actix_rt::test]
+async fn a_hub_alone_is_its_own_cluster() {
+    let hub = hub().await;
+    let (status, answer) = hub.ask("GET", "/api/v1/cluster").json().await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((&answer["cluster"], &answer["database"]), (&json!(null), &json!(null)));
+    assert_eq!(answer["hubs"].as_array().unwrap().len(), 1);
+    let only = &answer["hubs"][0];
+    assert_eq!((&only["id"], &only["state"], &only["here"]), (&json!(null), &json!("serving"), &json!(true)));
+    assert!(only["startedAt"].is_string(), "{answer}");
+    hub.stop().await;
+}
+
 /// Whatever form it has: no process passes a result on.
 #[actix_rt::test]
 async fn a_result_for_a_task_of_another_process_gets_410() {

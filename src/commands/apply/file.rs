@@ -74,7 +74,9 @@ fn parse(text: &str) -> Result<Vec<Map<String, Value>>, String> {
 /// The kind of an object, by its keys; the first match counts.
 pub(super) fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
     let has = |key: &str| object.contains_key(key);
-    let kind = if has("streaming") && has("status") {
+    let kind = if has("leaseUntil") {
+        GetKind::Hub
+    } else if has("streaming") && has("status") {
         GetKind::Task
     } else if has("llms") && has("features") {
         GetKind::Session
@@ -98,6 +100,7 @@ pub(super) fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Llm => &["name", "type", "model"],
         GetKind::Agent => &["name", "llmName"],
         GetKind::Session | GetKind::Task => &["id"],
+        GetKind::Hub => &["state"],
         GetKind::Alias => &["name", "target"],
         GetKind::Pool | GetKind::Name => &["name"],
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::connection::{Failure, Session};
+use super::processes;
 use crate::cluster::Process;
 use crate::store::StoreError;
 use crate::store::columns::{StoredRow, Value};
@@ -36,8 +37,10 @@ impl Lease {
         }
         migrate().await?;
         let sql = "INSERT INTO hubs (id, boot, until, version) VALUES ($1, $2, clock_timestamp() + interval '15 s', $3)";
-        let values = [process.hub().into(), process.boot().into(), env!("CARGO_PKG_VERSION").into()];
+        let version = env!("CARGO_PKG_VERSION");
+        let values = [process.hub().into(), process.boot().into(), version.into()];
         session.execute(sql, &values).await.map_err(Failure::into_error)?;
+        processes::begin(session, process, version).await.map_err(Failure::into_error)?;
         Ok(Self { process })
     }
 
@@ -59,7 +62,11 @@ impl Lease {
     /// Renews the lease. `false` if it has ended: another process took over.
     pub(super) async fn renew(&self, session: &Session) -> Result<bool, Failure> {
         let sql = "UPDATE hubs SET until = now() + interval '15 s' WHERE id = $1 AND boot = $2";
-        Ok(session.execute(sql, &self.key()).await? > 0)
+        let holds = session.execute(sql, &self.key()).await? > 0;
+        if holds {
+            processes::renew(session, self.process).await?;
+        }
+        Ok(holds)
     }
 
     /// Checks the lease within a transaction, which keeps it from ending before the commit. Returns the transaction's id, or
@@ -73,7 +80,10 @@ impl Lease {
     /// Ends the lease, so that another hub can start at once.
     pub(super) async fn release(&self, session: &Session) -> Result<(), Failure> {
         let sql = "DELETE FROM hubs WHERE id = $1 AND boot = $2";
-        session.execute(sql, &self.key()).await.map(drop)
+        if session.execute(sql, &self.key()).await? > 0 {
+            processes::end(session, self.process).await?;
+        }
+        Ok(())
     }
 
     fn key(&self) -> [Value<'_>; 2] {

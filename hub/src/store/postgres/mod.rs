@@ -6,6 +6,7 @@
 //! connection  Connection       a connection that is opened anew when it broke; prepared statements, deadlines
 //! schema      migrate          tables as an ordered list of migrations, and whose they are
 //! lease       Lease            the right of one hub to write: each transaction checks it
+//! processes   …                the processes that had it
 //! columns     Value, Row       values and rows of `crate::store::columns`
 //! transaction run              lists of changes in one transaction, with a known ending
 //! tasks       …                statements for durable tasks
@@ -20,6 +21,7 @@ mod columns;
 mod connection;
 mod expiry;
 mod lease;
+mod processes;
 mod schema;
 mod store;
 mod tasks;

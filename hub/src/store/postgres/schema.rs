@@ -109,6 +109,13 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (day, \"user\", token, llm, through, code)
     ) WITH (fillfactor = 85);
     CREATE INDEX usage_sums_of ON usage_sums (\"user\", day);
+", "
+    -- Each process of a hub, also those that have ended. Of one hub, the newest has the greatest term.
+    CREATE TABLE processes (
+        hub text NOT NULL, boot text NOT NULL, term bigint NOT NULL, version text NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT now(), renewed_at timestamptz NOT NULL DEFAULT now(),
+        until timestamptz NOT NULL, stopped boolean NOT NULL DEFAULT false, PRIMARY KEY (hub, boot), UNIQUE (hub, term)
+    ) WITH (fillfactor = 50);
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.

@@ -12,7 +12,7 @@ use super::connection::{Connection, Failure, Session};
 use super::lease::{Lease, RENEW_EVERY};
 use super::tls::Verified;
 use super::writer::{ReadFn, SharedConnection, Writer};
-use super::{address, schema, tasks};
+use super::{address, processes, schema, tasks};
 use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask, UsageSum};
 use crate::options::ClusterOptions;
@@ -21,14 +21,16 @@ use crate::store::job::{Job, Reply};
 use crate::store::pending::Pending;
 use crate::store::queue::{JobQueue, stopped, wait_for};
 use crate::store::{
-    AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture, UsageQuery,
-    limit_of, rows, search, tasks as task_rows, usage,
+    AuditQuery, Change, ClusterRecord, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
+    UsageQuery, limit_of, rows, search, tasks as task_rows, usage,
 };
 
 /// The store in a database, which this hub alone writes while it has the lease.
 pub struct PostgresStore {
     /// The process that has the lease.
     process: Process,
+    /// Where the database is, for texts.
+    address: String,
     queue: JobQueue<ReadFn>,
     thread: Option<JoinHandle<()>>,
     /// Why the lease has ended, when it has.
@@ -41,6 +43,7 @@ impl PostgresStore {
         let process = Process::start(&options.hub_id)
             .ok_or_else(|| StoreError::Database("a hub's id is 1 to 16 of a-z and 0-9".into()))?;
         let config = address::parse(options.database_url.reveal(), process.hub())?;
+        let shown = address::shown(&config);
         let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
         let connection = move || Connection::new(config.clone(), tls.clone());
         let (sender, jobs) = mpsc::unbounded_channel();
@@ -77,7 +80,7 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { process, queue, thread: Some(thread), lost })
+        Ok(Self { process, address: shown, queue, thread: Some(thread), lost })
     }
 
     /// The process that has the lease.
@@ -261,6 +264,11 @@ impl Store for PostgresStore {
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {
         self.queue.expire(limits)
+    }
+
+    fn cluster(&self) -> StoreFuture<Option<ClusterRecord>> {
+        let address = self.address.clone();
+        self.read(async move |session: Rc<Session>| processes::record(&session, address).await.map(Some))
     }
 
     fn lost(&self) -> StoreFuture<()> {

@@ -201,6 +201,47 @@ async fn a_newer_version_changes_no_database_that_another_hub_uses() {
 }
 
 #[actix_rt::test]
+async fn the_processes_of_hubs_are_recorded_with_their_ends() {
+    let Some(database) = Database::create().await else { return };
+    let seen = async |store: &PostgresStore| {
+        let cluster = store.cluster().await.unwrap().unwrap();
+        let seen = cluster.processes.iter().map(|of| format!("{} {} {}", of.hub, of.term, of.state));
+        seen.collect::<Vec<_>>()
+    };
+    let first = store_of(&database).await;
+    let cluster = first.cluster().await.unwrap().unwrap();
+    assert_eq!((&*cluster.name, cluster.schema), ("team", 3));
+    assert!(cluster.server.starts_with(|c: char| c.is_ascii_digit()), "{cluster:?}");
+    assert!(cluster.address.starts_with("vl_") && !cluster.address.contains("postgres@"), "{cluster:?}");
+    assert_eq!(cluster.processes[0].boot, first.process().boot());
+    assert_eq!(seen(&first).await, ["a 1 serving"]);
+    let newer = store_of(&database).await;
+    assert_eq!(seen(&newer).await, ["a 2 serving", "a 1 superseded"]);
+    // The end of the older one is not that of the newer.
+    drop(first);
+    assert_eq!(seen(&newer).await, ["a 2 serving", "a 1 superseded"]);
+    let (hub, boot) = (newer.process().hub().to_owned(), newer.process().boot().to_owned());
+    database.run("UPDATE processes SET renewed_at = 'epoch', until = 'epoch' WHERE term = 2").await;
+    eventually("the lease is renewed", async || {
+        let cluster = newer.cluster().await.unwrap().unwrap();
+        let own = cluster.processes.iter().find(|of| (&of.hub, &of.boot) == (&hub, &boot)).unwrap();
+        own.renewed_at.0 > 0 && own.lease_until.0 - own.renewed_at.0 == 15_000
+    })
+    .await;
+    drop(newer);
+    let other = PostgresStore::open(&options(&database, "b")).await.unwrap();
+    assert_eq!(seen(&other).await, ["b 1 serving", "a 2 stopped", "a 1 superseded"]);
+    let lost = "INSERT INTO processes (hub, boot, term, version, until) VALUES ('c', 'x', 1, '0', now() - interval '1 s')";
+    database.run(lost).await;
+    assert_eq!(seen(&other).await, ["c 1 lost", "b 1 serving", "a 2 stopped", "a 1 superseded"]);
+    // After a day only the last process of each hub is left, for its term.
+    database.run("UPDATE processes SET until = now() - interval '2 days'").await;
+    drop(other);
+    let third = store_of(&database).await;
+    assert_eq!(seen(&third).await, ["a 3 serving", "c 1 lost", "b 1 stopped", "a 2 stopped"]);
+}
+
+#[actix_rt::test]
 async fn a_database_of_others_is_refused_and_unchanged() {
     let Some(database) = Database::create().await else { return };
     database.run("CREATE TABLE llms (id text)").await;
