@@ -108,15 +108,22 @@ async fn sums_past_their_retention_are_deleted() {
     assert_eq!(known, [key(3, "u0", "a", ""), key(3, "u1", "a", "")]);
 }
 
-/// 200 users with three LLMs each, for 90 of 120 days, in a file. The limit is for a build without optimization on a busy machine.
+/// CPU time of the calling thread: other tests take the machine's time, too.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// P7: 90 days of 200 users with three LLMs each, of 120 days in the file, are added up in 50 ms; three times as long in a build
+/// without optimization.
 #[tokio::test]
 async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     for day in 0..120 {
-        let sums = (0..600)
-            .map(|n| add(key(day, &format!("user-{}", n % 200), &format!("llm-{}", n % 7), ""), COUNTS, 1));
-        store.write(sums.collect()).await.unwrap();
+        let key = |n| key(day, &format!("user-{}", n % 200), &format!("llm-{}", n % 7), "");
+        store.write((0..600).map(|n| add(key(n), COUNTS, 1)).collect()).await.unwrap();
     }
     for (by, user) in
         [(UsageBy::User, None), (UsageBy::Llm, None), (UsageBy::Day, None), (UsageBy::Token, Some("user-7"))]
@@ -127,13 +134,18 @@ async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
             user: user.map(str::to_owned),
             ..UsageQuery::all(by)
         };
+        let measure = |query: UsageQuery| {
+            store.run(move |conn| {
+                let start = cpu_time();
+                assert!(!crate::store::usage::groups(conn, query)?.is_empty());
+                Ok(cpu_time().saturating_sub(start))
+            })
+        };
         let mut times = Vec::new();
         for _ in 0..5 {
-            let start = tokio::time::Instant::now();
-            assert!(!store.usage(query.clone()).await.unwrap().is_empty());
-            times.push(start.elapsed());
+            times.push(measure(query.clone()).await.unwrap());
         }
         times.sort();
-        assert!(times[0] < Duration::from_millis(50), "by {by:?}: {times:?}");
+        assert!(times[0] < limit, "by {by:?}: {times:?}");
     }
 }
