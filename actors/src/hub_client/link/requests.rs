@@ -1,6 +1,6 @@
 //! Puts tasks together from their pieces, within a limit of bytes over all tasks. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,12 +13,24 @@ const MAX_REQUESTS: usize = 256 << 20;
 /// The tasks that have come in part.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    parts: HashMap<Arc<str>, Vec<u8>>,
-    /// The tasks in `parts`, oldest first.
-    order: VecDeque<Arc<str>>,
+    parts: HashMap<Arc<str>, Part>,
+    /// The tasks in `parts` by their numbers, oldest first.
+    order: BTreeMap<u64, Arc<str>>,
+    last_number: u64,
     bytes: usize,
-    /// Lengths of the pieces that came above the limit, for which no credit was granted yet.
-    withheld: VecDeque<(Arc<str>, usize)>,
+    /// Numbers of the tasks with pieces that came above the limit, for which no credit was granted yet.
+    withheld: BTreeSet<u64>,
+    /// A task that has come whole, and the lengths of its pieces for which no credit was granted yet.
+    whole: Option<(Arc<str>, VecDeque<usize>)>,
+}
+
+/// What has come of a task.
+#[derive(Debug, Default)]
+struct Part {
+    number: u64,
+    data: Vec<u8>,
+    /// Lengths of the pieces for which no credit was granted yet: as many as the first credit allows. They go with the task.
+    withheld: VecDeque<usize>,
 }
 
 /// Tasks that may be incomplete: the first credit of each, half a gigabyte together, is granted whatever the others hold. A hub
@@ -49,42 +61,72 @@ impl Requests {
             return Err(Refused::TooMany);
         }
         let part = self.parts.entry(task.clone()).or_insert_with(|| {
-            self.order.push_back(task.clone());
-            Vec::new()
+            self.last_number += 1;
+            self.order.insert(self.last_number, task.clone());
+            Part { number: self.last_number, ..Part::default() }
         });
-        if part.len() + bytes.len() > MAX_REQUEST {
+        if part.data.len() + bytes.len() > MAX_REQUEST {
             return Err(Refused::TooLong);
         }
-        part.extend_from_slice(bytes);
+        part.data.extend_from_slice(bytes);
+        part.withheld.push_back(bytes.len());
+        self.withheld.insert(part.number);
         self.bytes += bytes.len();
-        self.withheld.push_back((task.clone(), bytes.len()));
-        Ok(if is_last { self.remove(task) } else { None })
+        if !is_last {
+            return Ok(None);
+        }
+        let part = self.take(task);
+        Ok(part.map(|part| {
+            self.whole = Some((task.clone(), part.withheld));
+            part.data
+        }))
     }
 
     /// Removes a task that came in part.
-    pub(super) fn remove(&mut self, task: &str) -> Option<Vec<u8>> {
+    pub(super) fn remove(&mut self, task: &str) {
+        self.take(task);
+    }
+
+    fn take(&mut self, task: &str) -> Option<Part> {
         let part = self.parts.remove(task)?;
-        self.bytes -= part.len();
-        self.order.retain(|other| **other != *task);
+        self.bytes -= part.data.len();
+        self.order.remove(&part.number);
+        self.withheld.remove(&part.number);
         Some(part)
     }
 
-    /// The next piece for which credit may be granted: its task, and its length.
+    /// The next piece for which credit may be granted: its task, and its length. Asked until there is none after each piece.
     pub(super) fn granted(&mut self) -> Option<(Arc<str>, usize)> {
-        let at = if self.bytes <= MAX_REQUESTS {
-            0
+        if let Some((task, withheld)) = &mut self.whole {
+            if let Some(length) = withheld.pop_front() {
+                return Some((task.clone(), length));
+            }
+            self.whole = None;
+        }
+        let number = *self.withheld.first()?;
+        let (oldest, task) = self.order.first_key_value()?;
+        let task = if *oldest == number {
+            task
+        } else if self.bytes <= MAX_REQUESTS {
+            self.order.get(&number)?
         } else {
-            let oldest = self.order.front();
-            self.withheld
-                .iter()
-                .position(|(task, _)| Some(task) == oldest || !self.parts.contains_key(task))?
+            return None;
         };
-        self.withheld.remove(at)
+        let part = self.parts.get_mut(task)?;
+        let length = part.withheld.pop_front()?;
+        if part.withheld.is_empty() {
+            self.withheld.remove(&number);
+        }
+        Some((task.clone(), length))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     /// P7: many large tasks that come at once hold a bounded memory, and all of them arrive.
@@ -114,6 +156,36 @@ mod tests {
             assert_ne!(before, sent, "no task gets on");
         }
         assert!(requests.parts.is_empty() && requests.order.is_empty() && requests.withheld.is_empty());
+    }
+
+    /// A24: a hub sends small pieces above the limit and cancels their task, again and again. Nothing stays of them, and each
+    /// piece costs the same.
+    #[test]
+    fn nothing_stays_of_cancelled_tasks() {
+        let (mut requests, piece) = (Requests::default(), Bytes::from(vec![b'a'; MAX_REQUEST]));
+        for task in 0..4 {
+            requests.add(&format!("t{task}").into(), &piece, false).unwrap();
+            assert!(requests.granted().is_some() && requests.granted().is_none());
+        }
+        assert_eq!(requests.add(&"more".into(), &Bytes::from_static(b"x"), false), Ok(None));
+        assert_eq!(requests.granted(), None);
+        let (small, task) = (Bytes::from_static(b"x"), Arc::from("f"));
+        let start = Instant::now();
+        for _ in 0..25 {
+            for _ in 0..4000 {
+                assert_eq!(requests.add(&task, &small, false), Ok(None));
+                assert_eq!(requests.granted(), None);
+            }
+            assert_eq!(requests.parts[&task].withheld.len(), 4000);
+            requests.remove(&task);
+        }
+        // 100,000 pieces. A scan of all that came before took minutes.
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        let left: usize = requests.parts.values().map(|part| part.withheld.len()).sum();
+        assert_eq!((requests.parts.len(), requests.order.len(), requests.withheld.len(), left), (5, 5, 1, 1));
+        requests.remove("t0");
+        assert_eq!(requests.granted(), Some(("more".into(), 1)));
+        assert_eq!(requests.granted(), None);
     }
 
     #[test]
