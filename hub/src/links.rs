@@ -81,9 +81,11 @@ impl Links {
         self.of.lock().get(session).is_some_and(|link| link.withdraw(task))
     }
 
-    /// Cancels a task. `false` if the session has no link, or its link does not know the task.
-    pub(crate) fn cancel(&self, session: &str, task: &str) -> bool {
-        self.of.lock().get(session).is_some_and(|link| link.cancel(task))
+    /// Drops what the session's link keeps of a task that has ended; see [`SessionLink::ended`]. `false` if the session has no
+    /// link, or its link does not know the task.
+    pub(crate) fn ended(&self, session: &str, task: &str, by_answer: bool) -> bool {
+        let link = self.of.lock().get(session).cloned();
+        link.is_some_and(|link| link.ended(task, by_answer))
     }
 }
 
@@ -92,5 +94,10 @@ impl Links {
     /// Memory in bytes of the frames of the session's link that wait to be written before credit and pieces.
     pub(crate) fn waiting_control(&self, session: &str) -> usize {
         self.of.lock()[session].waiting_control()
+    }
+
+    /// Number of the tasks that the session's link has, of the answers that have begun there, and of the bodies that count.
+    pub(crate) fn kept(&self, session: &str) -> [usize; 3] {
+        self.of.lock()[session].kept()
     }
 }

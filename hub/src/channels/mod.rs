@@ -2,6 +2,7 @@
 //! (`http/registrar/channel.rs`) and what is sent (`dispatch/`, `tasks/`).
 
 mod queue;
+mod sent;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -16,6 +17,7 @@ use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
 pub(crate) use queue::{Event, EventKind};
 use queue::{Queue, QueueFull};
+pub(crate) use sent::SentEvent;
 
 /// Why an event was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Drops what waits: nobody reads it.
+    fn leave(&mut self) {
+        self.left = true;
+        self.queue = Queue::default();
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -96,8 +104,7 @@ pub(crate) struct Receiver(Arc<Mutex<Shared>>);
 impl Drop for Receiver {
     fn drop(&mut self) {
         let mut shared = self.0.lock();
-        shared.left = true;
-        shared.queue = Queue::default();
+        shared.leave();
     }
 }
 
@@ -188,8 +195,8 @@ impl Channels {
         self.open.lock().len()
     }
 
-    /// Sends an event of `caller` on the session's channel. Returns the event's number for [`withdraw`](Self::withdraw).
-    pub(crate) fn send(&self, session: &str, caller: &str, event: Event) -> Result<u64, SendError> {
+    /// Sends an event of `caller` on the session's channel.
+    pub(crate) fn send(&self, session: &str, caller: &str, event: Event) -> Result<SentEvent, SendError> {
         let open = self.open.lock();
         let sender = open.get(session).ok_or(SendError::Unreachable)?;
         let mut shared = sender.shared.lock();
@@ -198,7 +205,7 @@ impl Channels {
         let event_number = self.event_numbers.fetch_add(1, Ordering::Relaxed) + 1;
         shared.queue.push(event_number, caller, event, held);
         shared.wake_reader();
-        Ok(event_number)
+        Ok(SentEvent::new(&sender.shared, event_number))
     }
 
     /// Sends an event that is written before all events of callers. Without an open channel it is dropped.
@@ -211,11 +218,10 @@ impl Channels {
         }
     }
 
-    /// Withdraws an event. Returns whether the publisher will not get all of it: no byte was written yet, or `can_cut` is
-    /// set and the rest of it is left out. Only publishers that skip invalid JSON may get a cut event.
-    pub(crate) fn withdraw(&self, session: &str, event_number: u64, can_cut: bool) -> bool {
-        let open = self.open.lock();
-        open.get(session).is_some_and(|sender| sender.shared.lock().queue.withdraw(event_number, can_cut))
+    /// Unread bytes that count for a user as the caller, and as the owner of channels.
+    #[cfg(test)]
+    pub(crate) fn unread_of(&self, user: &str) -> [usize; 2] {
+        [&self.unread_of_caller, &self.unread].map(|quota| quota.taken_by(user))
     }
 }
 

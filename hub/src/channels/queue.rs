@@ -111,12 +111,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Withdraws an event; see [`Channels::withdraw`](super::Channels::withdraw).
+    /// Withdraws an event; see [`SentEvent::withdraw`](super::SentEvent::withdraw).
     pub(super) fn withdraw(&mut self, event_number: u64, can_cut: bool) -> bool {
         if let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number) {
             let is_cut = can_cut && !writing.event.is_empty();
             if is_cut {
                 writing.event.pieces = [Bytes::from_static(CUT)].into();
+                writing.held = Default::default();
             }
             return is_cut;
         }
@@ -125,6 +126,28 @@ impl Queue {
         };
         let found = self.callers.iter().enumerate().find_map(|(caller, own)| Some((caller, find(own)?)));
         found.is_some_and(|(caller, at)| self.take(caller, at).is_some())
+    }
+
+    /// Has the rest of the event, if it is being written, count for the channel's owner and not for its caller. `false` if
+    /// the owner has no memory for it.
+    pub(super) fn hand_over(&mut self, event_number: u64) -> bool {
+        let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number)
+        else {
+            return true;
+        };
+        let [mut of_owner, _] = std::mem::take(&mut writing.held);
+        // The server has copied what was taken.
+        if writing.event.is_empty() {
+            return true;
+        }
+        let is_counted = of_owner.own_shared();
+        if is_counted {
+            // The text of a large request counts for its caller as long as anything shares it.
+            let rest = writing.event.pieces.make_contiguous().concat();
+            writing.event.pieces = [rest.into()].into();
+            writing.held[0] = of_owner;
+        }
+        is_counted
     }
 
     /// Takes an event of the caller at the index `caller`.

@@ -38,7 +38,7 @@ async fn unread_events_are_counted_over_all_channels_of_an_owner() {
     send("one", "c").unwrap();
 }
 
-/// A withdrawn event is not written, and an event number of an older channel withdraws nothing from a newer one.
+/// A withdrawn event is not written, also not on a channel that was replaced.
 #[tokio::test]
 async fn a_withdrawn_event_is_not_written() {
     let channels = Channels::default();
@@ -47,8 +47,8 @@ async fn a_withdrawn_event_is_not_written() {
     let mut newer = channels.open("one", "stream-2", false, "alice", 1 << 30);
     channels.send("one", CALLER, Bytes::from_static(b"new").into()).unwrap();
     let dropped = channels.send("one", CALLER, Bytes::from_static(b"dropped").into()).unwrap();
-    assert!(!channels.withdraw("one", old, true));
-    assert!(channels.withdraw("one", dropped, true));
+    assert!(dropped.withdraw(true) && !dropped.withdraw(true));
+    assert!(old.withdraw(true), "a replaced channel keeps it");
     channels.close("one", "stream-2");
     assert_eq!(newer.next().await.unwrap(), "new");
     assert_eq!(newer.next().await, None);
@@ -74,4 +74,49 @@ async fn an_event_of_several_pieces_is_written_whole_in_slices() {
         }
         assert_eq!(read, [b"event: task\ndata: ", &pieces.concat()[..], b"\n\n"].concat());
     }
+}
+
+/// A24: half an event cannot be cut for a classic publisher. If its owner has no memory for the rest, the channel ends.
+#[tokio::test]
+async fn a_channel_ends_whose_owner_has_no_memory_for_the_rest_of_an_event() {
+    let machine = Metrics::new().unwrap().of_machine().unwrap();
+    for (limit, is_kept) in [(1 << 30, true), (1 << 20, false)] {
+        let memory = Arc::new(MemoryBudget::new(Some(limit), machine.clone()));
+        let channels = Channels::new(&memory);
+        let mut receiver = channels.open("one", "stream-1", false, "alice", 1 << 30);
+        let large = Bytes::from(vec![b'x'; 4 << 20]);
+        let sent = channels.send("one", CALLER, large.into()).unwrap();
+        receiver.next().await.unwrap();
+        assert!(!sent.end(false));
+        assert_eq!(channels.unread_of(CALLER), [0; 2]);
+        let expected = if is_kept { 4 << 20 } else { 0 };
+        assert_eq!((channels.unread_of("alice")[1], memory.held()), (expected, expected as u64));
+        assert_eq!(receiver.next().await.is_some(), is_kept);
+        drop(receiver);
+        assert_eq!(memory.held(), 0);
+    }
+}
+
+/// A24: the last slice of an event was copied, and nothing of it counts.
+#[tokio::test]
+async fn an_event_whose_last_slice_was_taken_counts_no_more_when_its_call_is_over() {
+    let channels = Channels::default();
+    let mut receiver = channels.open("one", "stream-1", false, "alice", 1 << 30);
+    let sent = channels.send("one", CALLER, Bytes::from_static(b"small").into()).unwrap();
+    assert_eq!(receiver.next().await.unwrap(), "small");
+    assert_eq!(channels.unread_of(CALLER)[0], 5);
+    assert!(!sent.end(false));
+    assert_eq!((channels.unread_of(CALLER), channels.unread_of("alice")), ([0; 2], [0; 2]));
+}
+
+/// A24, A27: the rest of an event that is cut counts no more, although its publisher does not read on.
+#[tokio::test]
+async fn an_event_that_is_cut_counts_no_more() {
+    let channels = Channels::default();
+    let mut receiver = channels.open("one", "stream-1", true, "alice", 1 << 30);
+    let sent = channels.send("one", CALLER, Bytes::from(vec![b'x'; 4 << 20]).into()).unwrap();
+    assert_eq!(receiver.next().await.unwrap().len(), SLICE);
+    assert!(sent.end(true));
+    assert_eq!((channels.unread_of(CALLER), channels.unread_of("alice")), ([0; 2], [0; 2]));
+    assert_eq!(receiver.next().await.unwrap(), "\n\n");
 }

@@ -5,24 +5,36 @@ use std::sync::Arc;
 use tokio::time::sleep;
 use wire::TaskId;
 
-use super::handle::SentEvent;
 use super::piece::ResponsePiece;
-use super::table::{DispatchEnd, DispatchState};
-use crate::channels::Event;
+use super::table::{DispatchEnd, DispatchState, SentTask};
+use crate::channels::{Event, SentEvent};
 use crate::clock::Now;
 use crate::hub::Hub;
 
+/// What ends a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// An answer on the session's link, of which the registrar is told what was decided.
+    Link,
+    /// A POST, the caller, the hub, or the end of the session.
+    Other,
+}
+
+/// Whether the publisher was told that a task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It does not know the task.
+    NeedNot,
+    OnLink,
+    Not,
+}
+
 impl Hub {
-    /// Cancels a dispatch whose caller left, and withdraws what its publisher has not read of it.
-    pub(super) fn cancel_dispatch(&self, id: &str, sent: Option<SentEvent>) {
-        let Some(state) = self.end_dispatch(id, DispatchEnd::Gone) else { return };
-        let Some((session, sent)) = state.session.as_ref().zip(sent) else { return };
-        // Only our registrars, which know `cancel`, are known to skip half an event.
-        let is_unread =
-            self.channels.withdraw(session, sent.event_number, state.can_cancel) && !sent.is_resent;
-        if state.can_cancel
-            && !is_unread
-            && !self.links.cancel(session, id)
+    /// Cancels a dispatch whose caller left.
+    pub(super) fn cancel_dispatch(&self, id: &str) {
+        let Some((state, Told::Not)) = self.end(id, DispatchEnd::Gone, EndedBy::Other) else { return };
+        if let Some(session) = &state.session
+            && state.can_cancel
             && let Ok(id) = TaskId::parse(id)
             && let Ok(event) = Event::cancel(id)
         {
@@ -31,10 +43,20 @@ impl Hub {
         }
     }
 
-    /// Ends a dispatch and frees its capacity. `None` if it had ended before.
-    pub(super) fn end_dispatch(&self, id: &str, end: DispatchEnd) -> Option<DispatchState> {
+    /// Ends a dispatch, frees its capacity, and drops what its channel and its link keep of it. `None` if it had ended before.
+    pub(super) fn end_dispatch(&self, id: &str, end: DispatchEnd, by: EndedBy) -> Option<DispatchState> {
+        self.end(id, end, by).map(|(state, _)| state)
+    }
+
+    fn end(&self, id: &str, end: DispatchEnd, by: EndedBy) -> Option<(DispatchState, Told)> {
         let now = self.now();
-        let state = self.dispatches.lock().end(id, end, now.mono)?;
+        let mut state = self.dispatches.lock().end(id, end, now.mono)?;
+        // Others that come over a link end with it.
+        (state.stream, state.assembly) = (None, None);
+        let told = match (&state.session, &state.sent) {
+            (Some(session), Some(sent)) => self.drop_sent(id, session, sent, state.can_cancel, by),
+            _ => Told::NeedNot,
+        };
         self.change(|registry| {
             // No caller joins a queue while the registry is locked. Durable tasks do, but their loop looks afterwards.
             let had_capacity = !self.has_waiters() || registry.has_capacity(&state.row);
@@ -45,13 +67,31 @@ impl Hub {
             ((), changes)
         });
         self.dispatch_ended.send_replace(());
-        Some(state)
+        Some((state, told))
+    }
+
+    /// Drops what the session's channel and its link keep of a task that has ended, so that nothing counts for its caller.
+    fn drop_sent(&self, id: &str, session: &str, sent: &SentTask, can_cancel: bool, by: EndedBy) -> Told {
+        // Only our registrars, which know `cancel`, are known to skip half an event.
+        if sent.event.end(can_cancel) && !sent.is_resent {
+            return Told::NeedNot;
+        }
+        if self.links.ended(session, id, by == EndedBy::Link) { Told::OnLink } else { Told::Not }
+    }
+
+    /// Notes that a task's event is on the channel of `session`, or drops it if the task has ended meanwhile.
+    pub(super) fn note_sent(&self, id: &str, session: &str, event: SentEvent, can_cancel: bool) {
+        let noted = self.dispatches.lock().sent(id, event);
+        if let Err((event, is_answered)) = noted {
+            let by = if is_answered { EndedBy::Link } else { EndedBy::Other };
+            self.drop_sent(id, session, &SentTask { event, is_resent: false }, can_cancel, by);
+        }
     }
 
     /// Ends the dispatch of a public row with its last piece.
     pub(super) fn finish_upstream(&self, id: &str, last: ResponsePiece) {
         // No publisher can repeat the result, so its digest is never compared.
-        if let Some(state) = self.end_dispatch(id, DispatchEnd::Answered(0)) {
+        if let Some(state) = self.end_dispatch(id, DispatchEnd::Answered(0), EndedBy::Other) {
             state.channel.deliver(vec![last]);
         }
     }
@@ -92,7 +132,7 @@ impl Hub {
     fn abandon(&self, ids: Vec<String>) {
         for id in ids {
             // Drops the sender of the channel: the caller's side reads the end without a last piece.
-            self.end_dispatch(&id, DispatchEnd::Gone);
+            self.end_dispatch(&id, DispatchEnd::Gone, EndedBy::Other);
         }
     }
 }

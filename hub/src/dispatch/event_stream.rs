@@ -12,11 +12,13 @@ use wire::openai::error_message;
 use wire::result::DONE;
 use wire::sse::Decoder;
 
+use super::decision::{Accepted, Rejection};
 use super::encode::{self, EventFormat};
+use super::end::EndedBy;
 use super::failure::{LONGEST_ERROR, failure};
 use super::piece::ResponsePiece;
 use super::response_channel::ResponseChannel;
-use super::result::{Accepted, NO_OBJECT, Rejection, ResultSender, UNWANTED, committed, fail};
+use super::result::{NO_OBJECT, ResultSender, UNWANTED, committed, fail};
 use super::table::DispatchEnd;
 use super::tally::Tally;
 use crate::error::ApiError;
@@ -73,7 +75,7 @@ pub(crate) async fn accept_events(
         state.streaming.then(|| (state.channel.clone(), state.format))
     };
     let Some((channel, format)) = found else {
-        fail(hub, from.id, UNWANTED);
+        fail(hub, from.id, from.way, UNWANTED);
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
@@ -101,7 +103,9 @@ pub(crate) async fn accept_events(
     guard.armed = false;
     match last {
         Ok(piece) => {
-            let state = hub.end_dispatch(from.id, DispatchEnd::Answered(STREAMED)).ok_or(Rejection::Gone)?;
+            let state = hub
+                .end_dispatch(from.id, DispatchEnd::Answered(STREAMED), from.way)
+                .ok_or(Rejection::Gone)?;
             state.channel.deliver(vec![piece]);
             // Bytes after the end mark are ignored, and read before the answer is taken: later they would begin another one.
             let rest = async { while body.next().await.is_some() {} };
@@ -109,7 +113,7 @@ pub(crate) async fn accept_events(
             committed(state.receipt, Accepted::First).await
         }
         Err(message) => {
-            fail(hub, from.id, message);
+            fail(hub, from.id, from.way, message);
             Err(Rejection::Malformed)
         }
     }
@@ -143,7 +147,7 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            fail(self.hub, self.id, BROKE_OFF);
+            fail(self.hub, self.id, EndedBy::Other, BROKE_OFF);
         }
     }
 }

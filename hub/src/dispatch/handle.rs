@@ -35,19 +35,9 @@ pub(crate) struct Dispatch {
     /// The task's id.
     pub(super) id: String,
     pieces: mpsc::Receiver<ResponsePiece>,
-    /// The task's event on the publisher's channel. `None` before it is sent, and for a public row.
-    sent: Option<SentEvent>,
     idle: IdleTimeout,
     /// Hides names in the publisher's error texts.
     pub(super) mask: NameRedaction,
-}
-
-/// An event that was put on a publisher's channel.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SentEvent {
-    pub(super) event_number: u64,
-    /// Whether the event was also sent on an earlier channel.
-    pub(super) is_resent: bool,
 }
 
 /// The call that a dispatch serves.
@@ -103,6 +93,8 @@ impl Dispatch {
             started: false,
             next_seq: 0,
             stream: None,
+            assembly: None,
+            sent: None,
             receipt,
         };
         let id = hub.cluster.task_id();
@@ -121,13 +113,13 @@ impl Dispatch {
         // From here on, the drop of the handle ends the dispatch.
         let idle =
             IdleTimeout::new(idle_timeout::limit(hub.options.timings.stream_idle_timeout, candidate.timeout));
-        Ok((Self { hub: hub.clone(), id, pieces, sent: None, idle, mask: NameRedaction::default() }, channel))
+        Ok((Self { hub: hub.clone(), id, pieces, idle, mask: NameRedaction::default() }, channel))
     }
 
     /// Puts the task on the publisher's channel, for `caller`. While its process lives, a publisher runs
     /// an id once, however often it is sent.
     pub(super) fn send(
-        &mut self,
+        &self,
         candidate: &Candidate,
         caller: &str,
         payload: &DispatchPayload<'_>,
@@ -151,7 +143,7 @@ impl Dispatch {
             }
         };
         let event = Event::task(&self.id, data);
-        let event_number = self.hub.channels.send(session, caller, event).map_err(|error| match error {
+        let sent = self.hub.channels.send(session, caller, event).map_err(|error| match error {
             SendError::Unreachable => away(),
             // The publisher does not read.
             SendError::Full => away().refused_by(Limit::Channel),
@@ -160,19 +152,24 @@ impl Dispatch {
                 ApiError::new(ErrorKind::HubBusy, text).refused_by(Limit::ChannelShare)
             }
         })?;
-        self.sent = Some(SentEvent { event_number, is_resent: self.sent.is_some() });
+        self.hub.note_sent(&self.id, session, sent, candidate.features.has(Feature::Cancel));
         Ok(())
     }
 
     /// Withdraws the task's event from the channel of `candidate` unless the publisher has read all of it. Returns whether it
     /// was withdrawn.
-    pub(super) fn withdraw(&mut self, candidate: &Candidate) -> bool {
-        let Some((session, sent)) = candidate.session.as_ref().zip(self.sent) else { return false };
-        let can_cut = candidate.features.has(Feature::Cancel);
-        let is_withdrawn = self.hub.channels.withdraw(session, sent.event_number, can_cut);
-        if is_withdrawn && !sent.is_resent {
-            self.sent = None;
-        }
+    pub(super) fn withdraw(&self, candidate: &Candidate) -> bool {
+        let Some(session) = &candidate.session else { return false };
+        let is_withdrawn = {
+            let mut dispatches = self.hub.dispatches.lock();
+            let Some(state) = dispatches.get_mut(&self.id) else { return false };
+            let Some(sent) = &state.sent else { return false };
+            let is_withdrawn = sent.event.withdraw(state.can_cancel);
+            if is_withdrawn && !sent.is_resent {
+                state.sent = None;
+            }
+            is_withdrawn
+        };
         is_withdrawn || self.hub.links.withdraw(session, &self.id)
     }
 
@@ -198,6 +195,6 @@ impl Dispatch {
 
 impl Drop for Dispatch {
     fn drop(&mut self) {
-        self.hub.cancel_dispatch(&self.id, self.sent);
+        self.hub.cancel_dispatch(&self.id);
     }
 }

@@ -17,11 +17,13 @@
 //! `serve` does all of it. `run` repeats pick, wake and dispatch with other members until one sends its first content; the
 //! caller gets no content before, but after 15 s status 200 and keep-alives.
 
+mod assembly;
 mod call;
 mod caller_queues;
 mod capacity;
 mod commit;
 mod count;
+mod decision;
 mod encode;
 mod end;
 mod ended;
@@ -49,10 +51,13 @@ mod upstream_backends;
 mod usage_request;
 mod wake;
 
+pub(crate) use assembly::{Assembly, begin_assembly};
 pub(crate) use call::ActiveCall;
 pub(crate) use capacity::{Capacity, Reservation, run_offers};
 pub(crate) use commit::CommitNotifier;
+pub(crate) use decision::{Accepted, Rejection};
 pub(crate) use encode::KEEPALIVE;
+pub(crate) use end::EndedBy;
 pub(crate) use event_stream::accept_events;
 pub(crate) use failure::refusal;
 pub(crate) use handle::Dispatch;
@@ -62,9 +67,7 @@ pub(crate) use recheck::{refuses_now, wake_for};
 pub(crate) use request::InferenceRequest;
 pub(crate) use request_body::RequestBody;
 pub(crate) use respond::serve;
-pub(crate) use result::{
-    Accepted, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
-};
+pub(crate) use result::{PostedResult, ResultSender, accept_result, reject_result, unwanted};
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
 pub(crate) use tally::Tally;

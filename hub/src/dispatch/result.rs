@@ -7,7 +7,9 @@ use tokio::time::timeout;
 use wire::result::{Chunk, DONE, InvalidResult, TaskError, TaskResult};
 
 use super::commit::{CommitOutcome, CommitReceipt};
+use super::decision::{Accepted, Rejection};
 use super::encode::{self, EventFormat};
+use super::end::EndedBy;
 use super::event_stream::STREAMED;
 use super::failure::failure;
 use super::piece::ResponsePiece;
@@ -25,30 +27,6 @@ pub(super) const UNWANTED: &str = "the publisher sent chunks where one answer wa
 const MISSING: &str = "a chunk of the publisher's answer is missing";
 pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSON object";
 
-/// Why a result is rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// No such task at this process, which is its home, or another user's.
-    Unknown,
-    /// The hub ended the task, or the process that had it is gone: nobody waits for the result.
-    Gone,
-    /// The task ended with another result, or wants another form.
-    Conflict,
-    /// The caller reads too slowly. The publisher can send the result again.
-    Busy,
-    /// The end of the durable task cannot be stored now. The publisher can send the result again.
-    Unwritten,
-    /// The result is malformed. The task has failed.
-    Malformed,
-}
-
-/// An accepted result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    First,
-    Duplicate,
-}
-
 /// The sender of a result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResultSender<'a> {
@@ -60,6 +38,8 @@ pub(crate) struct ResultSender<'a> {
     pub(crate) id: &'a str,
     /// The process that made the id.
     pub(crate) home: Route,
+    /// What ends the task if the result does.
+    pub(crate) way: EndedBy,
 }
 
 impl ResultSender<'_> {
@@ -194,12 +174,12 @@ async fn accept_chunk(
         (state.channel.clone(), state.format, state.streaming)
     };
     if !is_wanted {
-        fail(hub, from.id, UNWANTED);
+        fail(hub, from.id, from.way, UNWANTED);
         return Err(Rejection::Conflict);
     }
     let Chunk { data, seq, .. } = chunk;
     let Some(piece) = events(from.user, format, data).await else {
-        fail(hub, from.id, NO_OBJECT);
+        fail(hub, from.id, from.way, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
     let slot = match timeout(SLOW_CALLER, channel.reserve(piece.size())).await {
@@ -222,7 +202,7 @@ async fn accept_chunk(
             }
         }
     }
-    fail(hub, from.id, MISSING);
+    fail(hub, from.id, from.way, MISSING);
     Err(Rejection::Conflict)
 }
 
@@ -256,7 +236,7 @@ async fn accept_last(
         Err(receipt) => return committed(receipt, Accepted::Duplicate).await,
     };
     if let Some(message) = fault {
-        fail(hub, from.id, message);
+        fail(hub, from.id, from.way, message);
         return Err(Rejection::Conflict);
     }
     let Some(held) = held else { return Err(Rejection::Busy) };
@@ -278,7 +258,7 @@ async fn accept_last(
             pieces.push(ResponsePiece::Done);
         }
     }
-    let Some(state) = hub.end_dispatch(from.id, DispatchEnd::Answered(digest)) else {
+    let Some(state) = hub.end_dispatch(from.id, DispatchEnd::Answered(digest), from.way) else {
         let receipt = from.ended(&hub.dispatches.lock(), Some(digest))?;
         return committed(receipt, Accepted::Duplicate).await;
     };
@@ -291,13 +271,13 @@ pub(crate) fn reject_result(hub: &Hub, from: ResultSender<'_>, why: &str) {
     let is_live = from.live(&mut hub.dispatches.lock()).is_some();
     if is_live {
         news!(info, "results not passed on", from.user, { user = from.user, task = from.id }, "task {}: {why}", from.id);
-        fail(hub, from.id, "the publisher sent a result that cannot be passed on");
+        fail(hub, from.id, from.way, "the publisher sent a result that cannot be passed on");
     }
 }
 
 /// Fails the task because of what its publisher sent.
-pub(super) fn fail(hub: &Hub, id: &str, message: &'static str) {
-    if let Some(state) = hub.end_dispatch(id, DispatchEnd::Gone) {
+pub(super) fn fail(hub: &Hub, id: &str, by: EndedBy, message: &'static str) {
+    if let Some(state) = hub.end_dispatch(id, DispatchEnd::Gone, by) {
         news!(info, "tasks that failed at the hub", &state.user, { user = state.user, task = id }, "task {id} failed at the hub: {message}");
         state.channel.deliver(vec![ResponsePiece::Error(ApiError::bad_gateway(message))]);
     }

@@ -10,6 +10,7 @@ use super::commit::CommitReceipt;
 use super::encode::EventFormat;
 use super::ended::{EndedDispatch, EndedTable};
 use super::response_channel::ResponseChannel;
+use crate::channels::SentEvent;
 use crate::model::UserId;
 
 /// A live dispatch.
@@ -26,16 +27,28 @@ pub(crate) struct DispatchState {
     pub(super) format: EventFormat,
     /// Whether the publisher has the feature `cancel`.
     pub(super) can_cancel: bool,
+    /// The task's event on the publisher's channel. `None` before it is sent, and for a public row.
+    pub(super) sent: Option<SentTask>,
     /// To the caller.
     pub(super) channel: ResponseChannel,
     /// Whether a chunk came or a stream began: the task cannot be sent again.
     pub(super) started: bool,
     /// The number of the next chunk POST (feature `chunk-seq`).
     pub(super) next_seq: u64,
-    /// Ends the stream over a link when this record is dropped.
+    /// Ends the stream over a link when it is dropped.
     pub(super) stream: Option<oneshot::Sender<()>>,
+    /// Ends the whole answer that comes over a link in parts when it is dropped.
+    pub(super) assembly: Option<oneshot::Sender<()>>,
     /// Of a durable task: resolves when its end is committed.
     pub(super) receipt: Option<CommitReceipt>,
+}
+
+/// A task's event on a publisher's channel.
+#[derive(Clone)]
+pub(super) struct SentTask {
+    pub(super) event: SentEvent,
+    /// Whether an earlier channel had the event, and its publisher may have read it.
+    pub(super) is_resent: bool,
 }
 
 /// How a dispatch ended.
@@ -70,6 +83,24 @@ impl DispatchTable {
             *self.names.entry(name.clone()).or_default() += 1;
         }
         self.live.insert(id, state);
+    }
+
+    /// Notes what was sent of a live dispatch; `Err` if it has ended meanwhile, with whether by an answer.
+    pub(super) fn sent(&mut self, id: &str, event: SentEvent) -> Result<(), (SentEvent, bool)> {
+        let Some(state) = self.live.get_mut(id) else {
+            let end = self.ended.get(id).map(|ended| ended.end);
+            return Err((event, matches!(end, Some(DispatchEnd::Answered(_)))));
+        };
+        // On an older channel.
+        let is_resent =
+            state.sent.take().is_some_and(|older| !older.event.withdraw(state.can_cancel) || older.is_resent);
+        state.sent = Some(SentTask { event, is_resent });
+        Ok(())
+    }
+
+    /// The live dispatch `id`, whoever runs it.
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut DispatchState> {
+        self.live.get_mut(id)
     }
 
     /// The live dispatch `id`, if a session of `user` runs it: that of the id `session`, if one is given.
@@ -178,6 +209,8 @@ mod tests {
             started: false,
             next_seq: 0,
             stream: None,
+            assembly: None,
+            sent: None,
             receipt: None,
         }
     }

@@ -1,13 +1,16 @@
 //! The link of one session: its tasks and answers, and the connection that carries it.
 
+mod late;
 mod state;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use wire::link::{Frame, HubEnd, Received, Resume, Violation};
 
+pub(crate) use late::LateAnswer;
 use state::SessionLinkState;
 pub(crate) use state::{Arrival, CountedPiece};
 
@@ -61,8 +64,19 @@ impl SessionLink {
         !is_sent && self.cancel(task)
     }
 
-    /// Cancels `task`. `false` if the link does not know it.
-    pub(super) fn cancel(&self, task: &str) -> bool {
+    /// Drops what the link keeps of `task`, which has ended. The registrar is told by `cancel`. If `by_answer`, an answer on the
+    /// link has ended the task, or may have: then the registrar is told what was decided about it. `false` if the link does
+    /// not know the task.
+    pub(super) fn ended(&self, task: &str, by_answer: bool) -> bool {
+        self.0.lock().keep_answer(task, by_answer) || self.cancel(task)
+    }
+
+    /// Counts an answer to a task that has ended. `None` if there are too many.
+    pub(crate) fn begin_late(self: &Arc<Self>) -> Option<LateAnswer> {
+        LateAnswer::begin(self)
+    }
+
+    fn cancel(&self, task: &str) -> bool {
         self.end(task, |link| link.cancel(task))
     }
 
@@ -201,6 +215,11 @@ impl SessionLink {
     /// Memory in bytes of the frames that wait to be written before credit and pieces.
     pub(super) fn waiting_control(&self) -> usize {
         self.0.lock().link.waiting_control()
+    }
+
+    /// Number of the tasks, of the answers that have begun, and of the bodies that count.
+    pub(super) fn kept(&self) -> [usize; 3] {
+        self.0.lock().kept()
     }
 }
 

@@ -77,6 +77,15 @@ impl BytesPermit {
         }
     }
 
+    /// Counts the shared bytes against the memory budget: what counted them there is gone. `false` if they do not fit, and
+    /// none of them count any more.
+    pub(crate) fn own_shared(&mut self) -> bool {
+        let Some(permit) = &mut self.permit else { return true };
+        let shared = std::mem::take(&mut permit.shared);
+        permit.release(0, shared);
+        permit.grow(shared, self.limit)
+    }
+
     /// Takes `size` bytes for another body of the same user.
     pub(crate) fn another(&self, size: usize) -> Result<Self, ApiError> {
         let permit = self.permit.as_ref().map(|permit| permit.quota.empty_for(permit.user.clone()));

@@ -109,3 +109,56 @@ async fn a_caller_fills_a_share_of_a_channel_and_others_are_served() {
     publisher.serves(&hub, &ask(&bob), "hello").await;
     hub.stop().await;
 }
+
+/// A24, A27: a publisher reads the beginning of a task, answers it, and reads no more. Nothing counts for the caller then. Our
+/// registrars' event is cut; a classic one may read the rest, which counts for its owner.
+#[actix_rt::test]
+async fn a_task_that_was_answered_counts_for_its_caller_no_more() {
+    const LARGE: usize = 20 << 20;
+    let hub = hub().await;
+    let (alice, carl) = (hub.member("alice").await, hub.member("carl").await);
+    for features in [Some("cancel"), None] {
+        let row = if features.is_some() { "a" } else { "b" };
+        let publisher = Publisher::register(&hub, &alice, None, &[provider(row)]).await;
+        let mut ask = hub
+            .ask_as(&alice, "GET", "/api/v1/llms/_provider-stream")
+            .header("x-mcpctl-provider-session", &publisher.session);
+        if let Some(features) = features {
+            ask = ask.header("x-virtual-llm-features", features);
+        }
+        let mut channel = ask.open().await;
+        channel.until("event: hello").await;
+        let held = hub.core().quotas.memory.held();
+        let body = json!({ "model": row, "messages": [{ "role": "user", "content": "x".repeat(LARGE) }] });
+        let call = hub.ask_as(&carl, "POST", "/v1/chat/completions").body(body.to_string());
+        let call = actix_rt::spawn(async move { call.send().await });
+        let mut read = channel.until("\"taskId\":\"").await;
+        while !read.contains("\",\"") {
+            read.push_str(&channel.next().await.unwrap());
+        }
+        let id = read.split("\"taskId\":\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(hub.core().channels.unread_of("carl")[0] > LARGE, "it does not count");
+        assert_eq!(publisher.answer(&hub, &json!({ "taskId": id }), "hi").await, 200);
+        assert_eq!(call.await.unwrap().0, 200);
+        let of_alice = || hub.core().channels.unread_of("alice")[1];
+        eventually("nothing counts for the caller", async || {
+            hub.core().channels.unread_of("carl")[0] == 0 && hub.core().quotas.requests.taken_by("carl") == 0
+        })
+        .await;
+        let (memory, is_classic) = (&hub.core().quotas.memory, features.is_none());
+        assert_eq!(of_alice() > LARGE, is_classic, "{}", of_alice());
+        eventually("it is counted once", async || {
+            (held..held + (1 << 20)).contains(&memory.held()) != is_classic
+        })
+        .await;
+        let mut length = read.len();
+        while !read.ends_with("\n\n") {
+            read = channel.next().await.expect("the channel ended");
+            length += read.len();
+        }
+        assert_eq!(length > LARGE, is_classic, "{length}");
+        drop(channel);
+        eventually("all is returned", async || of_alice() == 0).await;
+    }
+    hub.stop().await;
+}

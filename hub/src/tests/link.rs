@@ -1,6 +1,7 @@
 //! The hub's end of a link, with a scripted registrar that has the real state of the other end.
 
 mod beats;
+mod ended;
 mod going;
 mod hostile;
 mod opening;

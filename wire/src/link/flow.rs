@@ -61,6 +61,8 @@ pub(super) struct Outgoing {
     taken: u64,
     granted: u64,
     is_ended: bool,
+    /// Whether nothing of the body is kept any more, however much the peer has.
+    is_dropped: bool,
 }
 
 impl Default for Outgoing {
@@ -77,6 +79,7 @@ impl Default for Outgoing {
             taken: 0,
             granted: WINDOW,
             is_ended: false,
+            is_dropped: false,
         }
     }
 }
@@ -84,7 +87,7 @@ impl Default for Outgoing {
 impl Outgoing {
     pub(super) fn push(&mut self, kind: BodyKind, bytes: Bytes) {
         self.kind = kind;
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && !self.is_dropped {
             self.pending_bytes += bytes.len();
             self.pending.push_back(bytes);
         }
@@ -92,6 +95,11 @@ impl Outgoing {
 
     pub(super) fn finish(&mut self) {
         self.is_complete = true;
+    }
+
+    /// Drops the body: the peer needs no more of it. Whatever it says that it has is right from now on.
+    pub(super) fn drop_body(&mut self) {
+        *self = Self { is_complete: true, is_ended: true, is_dropped: true, ..Self::default() };
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -164,6 +172,9 @@ impl Outgoing {
 
     /// Takes the peer's totals. Older ones change nothing.
     pub(super) fn credit(&mut self, credit: Credit) -> Result<(), Violation> {
+        if self.is_dropped {
+            return Ok(());
+        }
         // Also of pieces that this connection was not given yet: the peer may have read them on the last one after it wrote
         // its hello.
         if credit.taken > self.next_seq {
@@ -186,6 +197,9 @@ impl Outgoing {
 
     /// Checks that the peer can have `received` pieces, and have granted `granted` bytes.
     pub(super) fn check(&self, received: u64, granted: u64) -> Result<(), Violation> {
+        if self.is_dropped {
+            return Ok(());
+        }
         let oldest = self.kept.front().map_or(self.next_seq, |piece| piece.seq);
         if received < oldest || received > self.next_seq {
             return Err(Violation::NotSent);

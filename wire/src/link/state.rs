@@ -108,6 +108,23 @@ impl Link {
         }
     }
 
+    /// Drops the body that this end sends for `task`, because the peer has it or needs no more of it. The body that the
+    /// peer sends goes on.
+    pub fn drop_body(&mut self, task: &str) {
+        let Some(state) = self.tasks.get_mut(task) else { return };
+        state.outgoing.drop_body();
+        if std::mem::take(&mut state.has_turn) {
+            self.turn.retain(|other| **other != *task);
+        }
+    }
+
+    /// Removes all tasks without telling the peer.
+    pub fn clear(&mut self) {
+        self.tasks.clear();
+        self.turn.clear();
+        self.grants.clear();
+    }
+
     /// Removes `task` without telling the peer.
     pub fn remove(&mut self, task: &str) -> bool {
         self.forget(task).is_some()

@@ -89,6 +89,7 @@ pub(super) fn accept(
         codec: ws::Codec::new().max_size(max_resume),
         max_input: max_resume,
         greeting: BytesPermit::default(),
+        buffered: hub.results_of(&caller.user).empty(),
         answers: FuturesUnordered::new(),
         beat: Beat::Idle,
         draining: Some(hub.draining()),
@@ -150,6 +151,8 @@ struct LinkConnection {
     max_input: usize,
     /// Counts the hello and the resume until that has come.
     greeting: BytesPermit,
+    /// Counts `input` and `output`, but for what a connection is counted for.
+    buffered: BytesPermit,
     /// The answers that are being passed on.
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     /// The heartbeat that was not answered yet.
@@ -226,6 +229,7 @@ impl LinkConnection {
         }
         self.poll_read(cx);
         self.poll_work(cx);
+        self.count_buffers();
         if self.is_over {
             // The rest may never be written.
             self.channel = None;
@@ -260,8 +264,10 @@ impl LinkConnection {
             self.poll_work(cx);
             self.fill(cx);
         }
-        if !self.output.is_empty() {
-            return Poll::Ready(Some(self.output.split().freeze()));
+        let output = self.output.split().freeze();
+        self.count_buffers();
+        if !output.is_empty() {
+            return Poll::Ready(Some(output));
         }
         if self.is_over { Poll::Ready(None) } else { Poll::Pending }
     }

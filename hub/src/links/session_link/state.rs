@@ -34,8 +34,10 @@ pub(super) struct SessionLinkState {
     pub(super) is_removed: bool,
     /// Receivers of the answers that have begun. What waits there is bounded by the credit of each.
     answers: HashMap<Arc<str>, AnswerSender>,
-    /// Counts the tasks that were not taken yet.
+    /// Counts the tasks whose body waits to be sent or to be taken.
     pub(super) held: HashMap<Arc<str>, [BytesPermit; 2]>,
+    /// Number of answers that are put together although their tasks have ended.
+    pub(super) late: usize,
     /// The task of the connection that carries the link, which writes.
     pub(super) writer: Option<Waker>,
 }
@@ -44,6 +46,8 @@ struct AnswerSender {
     pieces: mpsc::UnboundedSender<CountedPiece>,
     /// Memory in bytes of the last pieces that nothing counts.
     uncounted: usize,
+    /// Whether it ended its task, so that the registrar is being told what was decided.
+    is_final: bool,
 }
 
 /// A piece of an answer, and what counts it for its publisher until it is passed on. The pieces are passed on in order, so
@@ -81,7 +85,10 @@ impl SessionLinkState {
     }
 
     pub(super) fn piece(&mut self, task: Arc<str>, piece: Piece, results: &ByteQuota) -> Arrival {
-        self.held.remove(&task);
+        if self.held.contains_key(&task) && self.link.is_sent(&task) {
+            // A registrar answers what it has read.
+            self.drop_body(&task);
+        }
         let kind = piece.kind;
         let size = piece.bytes.len();
         let answer = self.answers.get_mut(&task);
@@ -106,7 +113,7 @@ impl SessionLinkState {
         }
         let (sender, pieces) = mpsc::unbounded_channel();
         let _ = sender.send(piece);
-        self.answers.insert(task.clone(), AnswerSender { pieces: sender, uncounted });
+        self.answers.insert(task.clone(), AnswerSender { pieces: sender, uncounted, is_final: false });
         Arrival::Answer { task, kind, pieces }
     }
 
@@ -114,9 +121,27 @@ impl SessionLinkState {
     pub(super) fn remove(&mut self) {
         self.is_removed = true;
         self.link.release();
+        // A connection that its registrar does not read keeps the link.
+        self.link.clear();
         self.answers.clear();
         self.held.clear();
         self.wake_writer();
+    }
+
+    /// Keeps the answer of a task that has ended, if that has ended it, until its registrar is told. `false` if there is none.
+    pub(super) fn keep_answer(&mut self, task: &str, by_answer: bool) -> bool {
+        let Some(answer) = self.answers.get_mut(task).filter(|answer| by_answer || answer.is_final) else {
+            return false;
+        };
+        answer.is_final = true;
+        self.drop_body(task);
+        true
+    }
+
+    /// Drops the body that the registrar has, or does not need any more, and what counts it.
+    fn drop_body(&mut self, task: &str) {
+        self.link.drop_body(task);
+        self.held.remove(task);
     }
 
     pub(super) fn forget(&mut self, task: &str) {
@@ -128,5 +153,12 @@ impl SessionLinkState {
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
+    }
+}
+
+#[cfg(test)]
+impl SessionLinkState {
+    pub(super) fn kept(&self) -> [usize; 3] {
+        [self.link.len(), self.answers.len(), self.held.len()]
     }
 }

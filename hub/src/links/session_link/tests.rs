@@ -181,7 +181,7 @@ fn no_task_is_sent_while_too_many_frames_wait() {
         });
         assert!(matches!(written, Poll::Ready(Some(_))));
         for number in first + 1..=sent {
-            assert!(links.cancel("session", &format!("t{number}")));
+            assert!(links.ended("session", &format!("t{number}"), false));
         }
         let waiting = links.waiting_control("session");
         assert!(waiting < MAX_CONTROL + (1 << 10), "{waiting}");

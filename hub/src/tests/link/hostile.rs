@@ -114,3 +114,34 @@ async fn a_long_hello_counts_until_it_is_answered() {
     calls.iter().for_each(actix_rt::task::JoinHandle::abort);
     hub.stop().await;
 }
+
+/// A24: a registrar that pings and does not read gets no pongs beyond a few. Half a frame counts.
+#[actix_rt::test]
+async fn what_a_connection_buffers_is_little_or_counts() {
+    const PINGS: usize = 100_000;
+    let hub = hub().await;
+    let alice = hub.member("alice").await;
+    let mut peer = Peer::start(&hub, &alice, &[provider("al")]).await;
+    let counted = || hub.core().quotas.results.taken_by("alice");
+    let mut ping = BytesMut::new();
+    ws::Codec::new()
+        .client_mode()
+        .encode(ws::Message::Ping(Bytes::from(vec![b'p'; 120])), &mut ping)
+        .unwrap();
+    // Their pongs are more than the buffers of the system hold.
+    for _ in 0..PINGS / 100 {
+        peer.socket.write_all(&ping.repeat(100)).await.unwrap();
+        assert_eq!(counted(), 0, "pongs wait");
+    }
+    let mut half = vec![0x82, 0x80 | 127];
+    half.extend_from_slice(&60_000_u64.to_be_bytes());
+    half.extend_from_slice(&[0; 4]);
+    // A frame of an unknown kind.
+    half.extend_from_slice(&vec![0xff; 50_000]);
+    peer.socket.write_all(&half).await.unwrap();
+    eventually("half a frame counts", async || counted() >= 50_000).await;
+    assert!(counted() < 60_000, "{}", counted());
+    peer.socket.write_all(&vec![0xff; 10_000]).await.unwrap();
+    eventually("a whole frame counts no more", async || counted() == 0).await;
+    hub.stop().await;
+}

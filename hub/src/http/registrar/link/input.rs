@@ -20,6 +20,12 @@ use crate::quota::BytesPermit;
 /// Longest frame behind the resume: a piece, and its task's id.
 const MAX_FROM_REGISTRAR: usize = MAX_PIECE + (2 << 10);
 
+/// Bytes of both buffers that are within what a connection is counted for.
+const UNCOUNTED_BUFFERS: usize = 8 << 10;
+
+/// Bytes that wait to be written, above which a ping gets no pong.
+const MAX_PONGS: usize = 4 << 10;
+
 /// Longest header of a WebSocket frame (RFC 6455 section 5.2).
 const MAX_HEADER: usize = 14;
 
@@ -38,7 +44,7 @@ impl LinkConnection {
                             return Ok(true);
                         }
                     }
-                    ws::Frame::Ping(bytes) if self.output.len() < BURST => {
+                    ws::Frame::Ping(bytes) if self.output.len() < MAX_PONGS => {
                         self.write(ws::Message::Pong(bytes));
                     }
                     // A registrar that does not read gets no pong. It gets one for a ping that comes when it reads again.
@@ -65,6 +71,18 @@ impl LinkConnection {
             }
         }
         Ok(true)
+    }
+
+    /// Counts what is buffered for the registrar's user. What does not fit is little: a link is never ended for it.
+    pub(super) fn count_buffers(&mut self) {
+        let buffered = self.input.len() + self.output.len();
+        let bytes = if buffered > UNCOUNTED_BUFFERS { buffered } else { 0 };
+        let counted = self.buffered.size();
+        if bytes < counted {
+            self.buffered.shrink(counted - bytes);
+        } else if bytes > counted {
+            self.buffered.regrow(bytes - counted);
+        }
     }
 
     fn has_backlog(&self) -> bool {
