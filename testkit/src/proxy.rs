@@ -198,9 +198,6 @@ struct Sink<'a> {
     deaf: bool,
 }
 
-/// Interval of the pieces of `Network::Trickles`.
-const DRIP: Duration = Duration::from_millis(50);
-
 impl Sink<'_> {
     /// Applies a new fault while there are no bytes to relay.
     async fn obey(&mut self) -> Result<(), End> {
@@ -242,8 +239,11 @@ impl Sink<'_> {
                 }
                 Network::Slices => 1,
                 Network::Trickles(rate) => {
-                    self.rest(DRIP).await?;
-                    (rate as usize / 20).max(1)
+                    // The largest pieces come every 50 ms.
+                    let most = (rate as usize / 20).max(1);
+                    let piece = u64::try_from(most.min(bytes.len())).unwrap_or(u64::MAX);
+                    self.rest(Duration::from_micros(piece * 1_000_000 / u64::from(rate.max(1)))).await?;
+                    most
                 }
                 _ => bytes.len(),
             };

@@ -164,6 +164,12 @@ impl FromStored for String {
     }
 }
 
+impl FromStored for Vec<u8> {
+    fn from_stored(value: StoredValue) -> Option<Self> {
+        if let StoredValue::Bytes(bytes) = value { Some(bytes) } else { None }
+    }
+}
+
 impl FromStored for bool {
     fn from_stored(value: StoredValue) -> Option<Self> {
         match value {

@@ -284,6 +284,12 @@ pub trait Store: Send + Sync {
     /// retried until they are written, except for audit records and sums.
     fn write_behind(&self, changes: Vec<Change>) -> StoreFuture<()>;
 
+    /// Whether the end of a task is written that an earlier [`write_behind`](Self::write_behind) could not write.
+    fn written(&self, _task: &str) -> StoreFuture<()> {
+        // The next commit writes all changes that the store still has.
+        self.write_behind(Vec::new())
+    }
+
     /// As [`write_behind`](Self::write_behind), for records that change often, such as the status of a row: only the newest
     /// change of each record is written, at most once a second. The records must be in the store already and keep their
     /// names.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Change;
-use crate::model::AliasScope;
+use crate::model::{AliasScope, UserId};
 
 /// The newest change of each record, ordered by the first change of each. It is bounded by the number of records in
 /// memory, however long the disk is full.
@@ -24,6 +24,7 @@ enum Key {
     Token(String),
     Task(String),
     Claim(String),
+    Quota(UserId),
 }
 
 impl WriteBehind {
@@ -45,6 +46,10 @@ impl WriteBehind {
         &self.changes
     }
 
+    pub(super) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -54,7 +59,7 @@ impl WriteBehind {
     }
 }
 
-/// The record that `change` writes; `None` for audit rows, sums and quotas.
+/// The record that `change` writes; `None` for audit rows and sums.
 fn key(change: &Change) -> Option<Key> {
     Some(match change {
         Change::PutLlm(llm) => Key::Llm(llm.id.clone()),
@@ -71,7 +76,8 @@ fn key(change: &Change) -> Option<Key> {
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),
-        Change::Audit(_) | Change::AddUsage { .. } | Change::EnforceTaskQuota { .. } => return None,
+        Change::EnforceTaskQuota { owner, .. } => Key::Quota(owner.clone()),
+        Change::Audit(_) | Change::AddUsage { .. } => return None,
     })
 }
 
@@ -148,6 +154,18 @@ impl Coalescer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_is_kept_with_the_changes_that_it_follows() {
+        let quota = |max_bytes| Change::EnforceTaskQuota { owner: "alice".into(), max_bytes };
+        let mut pending = WriteBehind::default();
+        pending.add(vec![Change::DeleteTask("t".into()), quota(1), quota(2)]);
+        let is_kept = matches!(
+            pending.changes(),
+            [Change::DeleteTask(_), Change::EnforceTaskQuota { max_bytes: 2, .. }]
+        );
+        assert!(is_kept, "{:?}", pending.changes());
+    }
 
     /// A claim replaces only an earlier claim, never the task or its result.
     #[test]

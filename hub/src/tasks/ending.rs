@@ -74,9 +74,10 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
             tokens,
             ..ended_record(&open.task, state)
         };
-        Some(hub.store.write_behind(changes(hub, record)))
+        let id = record.id.clone();
+        Some((id, hub.store.write_behind(changes(hub, record))))
     });
-    let Some(Some(written)) = written else { return };
+    let Some(Some((id, written))) = written else { return };
     let hub = hub.clone();
     // Spawned, because the caller may be the runner that is aborted.
     tokio::spawn(async move {
@@ -88,8 +89,7 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
             } else {
                 sleep(RETRY_INTERVAL).await;
             }
-            // The next commit writes all changes that the store still has.
-            written = hub.store.write_behind(Vec::new()).await;
+            written = hub.store.written(&id).await;
         }
         hub.tasks.close(number);
         if let Some(notifier) = notifier {

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
@@ -16,9 +17,14 @@ use super::address::shown;
 use super::tls::Verified;
 use crate::store::StoreError;
 use crate::store::columns::Value;
+use crate::store::rows;
 
-/// Time for one statement. A connection that takes longer is given up: it may be dead.
+/// Time for one statement, beside that for its bytes. A connection that takes longer is given up: it may be dead.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Slowest line for large statements, in bytes a millisecond: 1 MB/s.
+const BYTES_A_MS: u64 = 1000;
+/// Time for a migration.
+const MIGRATION: Duration = Duration::from_mins(10);
 /// Time between two attempts to connect. Statements fail meanwhile.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -124,7 +130,12 @@ impl Session {
 
     /// Runs SQL without parameters.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Failure> {
-        within(self.client.batch_execute(sql)).await
+        within(DEADLINE, self.client.batch_execute(sql)).await
+    }
+
+    /// Runs SQL that changes the schema, which takes as long as its tables are large.
+    pub(super) async fn migrate(&self, sql: &str) -> Result<(), Failure> {
+        within(MIGRATION, self.client.batch_execute(sql)).await
     }
 
     /// Prepares a statement, once for the connection.
@@ -132,7 +143,7 @@ impl Session {
         if let Some(statement) = self.statements.borrow().get(sql) {
             return Ok(statement.clone());
         }
-        let statement = within(self.client.prepare(sql)).await?;
+        let statement = within(DEADLINE, self.client.prepare(sql)).await?;
         self.statements.borrow_mut().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -140,13 +151,28 @@ impl Session {
     /// Runs a statement and returns the number of rows that it changed.
     pub(super) async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, Failure> {
         let statement = self.prepare(sql).await?;
-        within(self.client.execute(&statement, &parameters(values))).await
+        within(deadline(size(values)), self.client.execute(&statement, &parameters(values))).await
+    }
+
+    /// Runs statements in order. None waits for the answer to the one before; after one that fails the others do, too.
+    pub(super) async fn execute_all(&self, statements: &[rows::Statement<'_>]) -> Result<(), Failure> {
+        let mut prepared = Vec::with_capacity(statements.len());
+        for statement in statements {
+            prepared.push(self.prepare(&statement.sql).await?);
+        }
+        // Each is sent when it is first polled, which `join_all` does in order.
+        let running = prepared.iter().zip(statements).map(async |(prepared, statement)| {
+            self.client.execute(prepared, &parameters(&statement.values)).await
+        });
+        let bytes = statements.iter().map(|statement| size(&statement.values)).sum();
+        let all = async { join_all(running).await.into_iter().try_for_each(|result| result.map(drop)) };
+        within(deadline(bytes), all).await
     }
 
     /// Runs a statement and returns the rows that it selects.
     pub(super) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
         let statement = self.prepare(sql).await?;
-        within(self.client.query(&statement, &parameters(values))).await
+        within(deadline(size(values)), self.client.query(&statement, &parameters(values))).await
     }
 }
 
@@ -154,13 +180,31 @@ fn parameters<'a>(values: &'a [Value<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
+/// Bytes of values that have no fixed size.
+pub(super) fn size(values: &[Value<'_>]) -> u64 {
+    let size = |value: &Value<'_>| match value {
+        Value::Text(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::Null | Value::Bool(_) | Value::Integer(_) => 0,
+    };
+    values.iter().map(size).sum()
+}
+
+/// Time for statements of `bytes` bytes.
+fn deadline(bytes: u64) -> Duration {
+    DEADLINE + Duration::from_millis(bytes / BYTES_A_MS)
+}
+
 /// Limits the time of a statement.
-async fn within<T>(statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
-    match timeout(DEADLINE, statement).await {
+async fn within<T>(
+    deadline: Duration,
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match timeout(deadline, statement).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Failure::Broken(StoreError::Unavailable(format!(
             "the database: no answer within {} s",
-            DEADLINE.as_secs()
+            deadline.as_secs()
         )))),
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn enforce_quota(session: &Session, owner: &str, max_bytes: u64
     let delete = "WITH listed AS (
             SELECT seq, sum(bytes) OVER (ORDER BY updated_at, seq) - bytes AS earlier,
                 row_number() OVER (ORDER BY updated_at DESC, seq DESC) AS place
-            FROM (SELECT seq, bytes, updated_at FROM tasks WHERE owner = $1 AND ended) AS own)
+            FROM (SELECT seq, virtual_llm_bytes(tasks) AS bytes, updated_at FROM tasks WHERE owner = $1 AND ended) AS own)
         DELETE FROM tasks WHERE seq IN
             (SELECT seq FROM listed WHERE earlier < $2::bigint AND place > 1 ORDER BY earlier LIMIT $3)";
     loop {

@@ -9,19 +9,27 @@
 //! processes   …                the processes that had it
 //! columns     Value, Row       values and rows of `crate::store::columns`
 //! transaction run              lists of changes in one transaction, with a known ending
+//! quotas      Quotas           the bytes of open tasks within a transaction
 //! tasks       …                statements for durable tasks
+//! parts       …                large texts of tasks, in parts of 1 MiB
+//! large       Large            lists with large texts: a lane for each owner, beside the writer
 //! writer      Writer           jobs in order; waiting writes share a commit
+//! commit      …                the writer's commits, and what is owed after one that failed
 //! expiry      …                deletion of what is past its retention or over a quota
 //! ```
 //!
-//! One thread has a runtime of its own and four connections: for writes, for reads, for deletions, for the lease.
+//! One thread has a runtime of its own and five connections: for writes, for large texts, for reads, for deletions, for the lease.
 
 mod address;
 mod columns;
+mod commit;
 mod connection;
 mod expiry;
+mod large;
 mod lease;
+mod parts;
 mod processes;
+mod quotas;
 mod schema;
 mod store;
 mod tasks;

@@ -116,10 +116,51 @@ const MIGRATIONS: &[&str] = &["
         started_at timestamptz NOT NULL DEFAULT now(), renewed_at timestamptz NOT NULL DEFAULT now(),
         until timestamptz NOT NULL, stopped boolean NOT NULL DEFAULT false, PRIMARY KEY (hub, boot), UNIQUE (hub, term)
     ) WITH (fillfactor = 50);
+", "
+    -- Large requests and results in parts of 1 MiB. A task names the parts of its texts, and their sizes.
+    CREATE TABLE parts (id bigint NOT NULL, n int NOT NULL, bytes bytea NOT NULL, PRIMARY KEY (id, n));
+    ALTER TABLE parts ALTER COLUMN bytes SET STORAGE EXTERNAL;
+    ALTER TABLE tasks ADD COLUMN request_text bigint, ADD COLUMN request_size bigint,
+        ADD COLUMN result_text bigint, ADD COLUMN result_size bigint;
+    CREATE FUNCTION virtual_llm_bytes(tasks) RETURNS bigint LANGUAGE sql IMMUTABLE AS
+        'SELECT ($1).bytes + coalesce(($1).request_size, 0) + coalesce(($1).result_size, 0)';
+    CREATE OR REPLACE FUNCTION virtual_llm_count_task() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        had bigint;
+        has bigint;
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN
+            had := old.bytes + coalesce(old.request_size, 0) + coalesce(old.result_size, 0);
+            UPDATE stored SET bytes = bytes - had, ended = ended - CASE WHEN old.ended THEN had ELSE 0 END
+                WHERE owner = old.owner;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            has := new.bytes + coalesce(new.request_size, 0) + coalesce(new.result_size, 0);
+            INSERT INTO stored VALUES (new.owner, has, CASE WHEN new.ended THEN has ELSE 0 END)
+                ON CONFLICT (owner) DO UPDATE
+                SET bytes = stored.bytes + excluded.bytes, ended = stored.ended + excluded.ended;
+        ELSE
+            DELETE FROM stored WHERE owner = old.owner AND bytes <= 0;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION virtual_llm_delete_parts() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'DELETE' THEN
+            DELETE FROM parts WHERE id IN (old.request_text, old.result_text);
+        ELSE
+            DELETE FROM parts WHERE id IN (old.request_text, old.result_text)
+                AND id IS DISTINCT FROM new.request_text AND id IS DISTINCT FROM new.result_text;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER tasks_parts_deleted AFTER UPDATE OR DELETE ON tasks
+        FOR EACH ROW WHEN (old.request_text IS NOT NULL OR old.result_text IS NOT NULL)
+        EXECUTE FUNCTION virtual_llm_delete_parts();
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.
-const COMPATIBLE: i64 = 1;
+const COMPATIBLE: i64 = 4;
 
 /// Opens the database of `cluster` for `process`: takes the lease and brings the database to the newest schema, or makes it.
 /// Nothing is written to a database that is refused or that another hub uses.
@@ -185,7 +226,7 @@ async fn open_locked(session: &Session, cluster: &str, process: Process) -> Resu
             return Ok(());
         }
         for sql in MIGRATIONS.iter().skip(usize::try_from(applied).unwrap_or(0)) {
-            run(sql).await?;
+            session.migrate(sql).await.map_err(Failure::into_error)?;
         }
         run(&format!("UPDATE cluster SET schema = {known}, compat = {COMPATIBLE}")).await
     };

@@ -1,4 +1,6 @@
 //! The store and its thread.
+//!
+//! One implementation of a trait with many methods is in one place: hence the length of this file.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -9,10 +11,11 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection::{Connection, Failure, Session};
+use super::large::{Large, Unwritten};
 use super::lease::{Lease, RENEW_EVERY};
 use super::tls::Verified;
 use super::writer::{ReadFn, SharedConnection, Writer};
-use super::{address, processes, schema, tasks};
+use super::{address, parts, processes, schema, tasks};
 use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask, UsageSum};
 use crate::options::ClusterOptions;
@@ -35,6 +38,7 @@ pub struct PostgresStore {
     thread: Option<JoinHandle<()>>,
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
+    unwritten: Unwritten,
 }
 
 impl PostgresStore {
@@ -52,6 +56,8 @@ impl PostgresStore {
         let (opened, is_open) = oneshot::channel();
         let (losing, lost) = watch::channel(None);
         let cluster = options.cluster.clone();
+        let unwritten = Unwritten::default();
+        let owed = unwritten.clone();
         let run = async move || {
             let mut upkeep = connection();
             let lease = match open(&mut upkeep, &cluster, process).await {
@@ -63,7 +69,10 @@ impl PostgresStore {
             let (upkeep, reads) = (shared(upkeep), shared(connection()));
             let renewing = keep(lease.clone(), shared(connection()), losing);
             let pending = Pending::default();
-            let writer = Writer { connection: connection(), lease, reads, upkeep, state, pending };
+            let (sender, staged) = mpsc::unbounded_channel();
+            let large = Large::new(shared(connection()), sender, owed);
+            let connection = connection();
+            let writer = Writer { connection, lease, reads, upkeep, state, pending, large, staged };
             tokio::select! {
                 () = writer.serve(jobs) => (),
                 () = renewing => (),
@@ -80,7 +89,7 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { process, address: shown, queue, thread: Some(thread), lost })
+        Ok(Self { process, address: shown, queue, thread: Some(thread), lost, unwritten })
     }
 
     /// The process that has the lease.
@@ -124,7 +133,13 @@ impl PostgresStore {
 /// Opens the database by its lease.
 async fn open(connection: &mut Connection, cluster: &str, process: Process) -> Result<Lease, StoreError> {
     let session = connection.session().await?;
-    schema::open(&session, cluster, process).await
+    let lease = schema::open(&session, cluster, process).await?;
+    // Before this process stores any.
+    if let Err(failure) = parts::delete_all_unnamed(&session).await {
+        log::debug!("store: parts without a task are left: {}", failure.into_error());
+        connection.close();
+    }
+    Ok(lease)
 }
 
 /// Renews the lease until it has ended, and tells that. While the database is away it may end only by another hub.
@@ -207,13 +222,19 @@ impl Store for PostgresStore {
         self.queue.write(changes, true)
     }
 
+    fn written(&self, task: &str) -> StoreFuture<()> {
+        let error = || StoreError::Unavailable("the database could not be written yet".into());
+        let result = if self.unwritten.lock().contains(task) { Err(error()) } else { Ok(()) };
+        Box::pin(std::future::ready(result))
+    }
+
     fn write_coalesced(&self, changes: Vec<Change>) {
         self.queue.write_coalesced(changes);
     }
 
     fn task(&self, id: &str) -> StoreFuture<Option<DurableTask>> {
-        let found = self.select(tasks::WHOLE, vec![StoredValue::Text(id.to_owned())], task_rows::task);
-        Box::pin(async { Ok(found.await?.pop()) })
+        let id = id.to_owned();
+        self.read(async move |session: Rc<Session>| parts::whole(&session, &id).await)
     }
 
     fn task_head(&self, id: &str) -> StoreFuture<Option<(DurableTask, Option<u64>)>> {
@@ -222,17 +243,8 @@ impl Store for PostgresStore {
     }
 
     fn result_part(&self, id: &str, at: u64, max: usize) -> StoreFuture<Option<Vec<u8>>> {
-        let at = i64::from(i32::try_from(at.saturating_add(1)).unwrap_or(i32::MAX));
-        let max = i64::from(i32::try_from(max).unwrap_or(i32::MAX)).min(i64::from(i32::MAX) - at);
-        let values =
-            vec![StoredValue::Text(id.to_owned()), StoredValue::Integer(at), StoredValue::Integer(max)];
-        let found = self.select(tasks::RESULT_PART, values, |row| {
-            Ok(match row.value("part")? {
-                StoredValue::Bytes(bytes) => Some(bytes),
-                _ => None,
-            })
-        });
-        Box::pin(async { Ok(found.await?.pop().flatten()) })
+        let id = id.to_owned();
+        self.read(async move |session: Rc<Session>| parts::result_part(&session, &id, at, max).await)
     }
 
     fn ended_tasks(

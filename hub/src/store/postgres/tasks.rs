@@ -1,8 +1,10 @@
 //! Statements for durable tasks.
 
+use super::connection::{Failure, Session};
+use super::parts::TaskTexts;
 use crate::model::DurableTask;
 use crate::store::Change;
-use crate::store::columns::{columns, insert_sql, values};
+use crate::store::columns::{StoredRow, columns, insert_sql, values};
 use crate::store::rows::Statement;
 
 /// Columns of a task without its request and result, for a list.
@@ -35,20 +37,30 @@ pub(super) const ENDED_OF: &str = listed!(
 );
 /// One task without its texts, and the size of its result.
 pub(super) const HEAD: &str = "SELECT id, owner, token, target, target_owner, state, NULL::bytea AS request, streaming, llm,
-    session, result_status, CASE WHEN result_body IS NULL THEN NULL ELSE ''::bytea END AS result_body, error, code, input_tokens, cached_tokens,
-    output_tokens, counted, created_at, updated_at, octet_length(result_body)::bigint AS result_size FROM tasks WHERE id = $1";
-/// One task with its texts.
+    session, result_status, CASE WHEN result_body IS NULL AND result_text IS NULL THEN NULL ELSE ''::bytea END AS result_body, error, code, input_tokens, cached_tokens,
+    output_tokens, counted, created_at, updated_at, coalesce(octet_length(result_body), result_size)::bigint AS result_size
+    FROM tasks WHERE id = $1";
+/// One task with its texts, but those in parts.
 pub(super) const WHOLE: &str = "SELECT * FROM tasks WHERE id = $1";
-/// At most `$3` bytes of a result from its byte `$2`, the first of which is 1.
-pub(super) const RESULT_PART: &str = "SELECT substring(result_body FROM $2 FOR $3) AS part FROM tasks WHERE id = $1 AND result_status IS NOT NULL";
+/// At most `$3` bytes of a result from its byte `$2`, the first of which is 1; and where it is if it is in parts.
+pub(super) const RESULT_PART: &str =
+    "SELECT substring(result_body FROM $2 FOR $3) AS part, result_text, result_size
+    FROM tasks WHERE id = $1 AND result_status IS NOT NULL";
 /// Bytes of an owner's open tasks.
-pub(super) const OPEN_BYTES: &str =
+const OPEN_BYTES: &str =
     "SELECT coalesce(sum(bytes - ended), 0)::bigint AS bytes FROM stored WHERE owner = $1";
 
-/// The statement that writes a change of a task; `None` for other changes, and for quotas, which are enforced later.
-pub(super) fn statement(change: &Change) -> Option<Statement<'_>> {
+/// Reads the bytes of an owner's open tasks.
+pub(super) async fn open_bytes(session: &Session, owner: &str) -> Result<u64, Failure> {
+    let rows = session.query(OPEN_BYTES, &[owner.into()]).await?;
+    rows.first().map_or(Ok(0), |row| row.field("bytes")).map_err(Failure::Broken)
+}
+
+/// The statement that writes a change of a task, whose `texts` are in parts; `None` for other changes, and for quotas, which
+/// are enforced later.
+pub(super) fn statement(change: &Change, texts: TaskTexts) -> Option<Statement<'_>> {
     Some(match change {
-        Change::PutTask(task) | Change::NewTask { task, .. } => put(task),
+        Change::PutTask(task) | Change::NewTask { task, .. } => put(task, texts),
         Change::ClaimTask { id, llm, session } => Statement {
             sql: "UPDATE tasks SET claimed = true, claim_llm = $2, claim_session = $3 WHERE id = $1 AND NOT ended".into(),
             values: vec![id.into(), llm.into(), session.into()],
@@ -65,8 +77,10 @@ pub(super) fn statement(change: &Change) -> Option<Statement<'_>> {
 }
 
 /// Inserts or replaces a task. A task that has ended is not changed.
-fn put(task: &DurableTask) -> Statement<'_> {
+fn put(task: &DurableTask, texts: TaskTexts) -> Statement<'_> {
     let tokens = task.tokens;
+    let request = task.request.as_deref().filter(|_| texts.request.is_none());
+    let result = task.result.as_ref().filter(|_| texts.result.is_none());
     let columns = columns![
         "id" => &task.id,
         "owner" => &task.owner,
@@ -74,12 +88,16 @@ fn put(task: &DurableTask) -> Statement<'_> {
         "target" => &task.target,
         "target_owner" => &task.target_owner,
         "state" => task.state.as_str(),
-        "request" => task.request.as_deref().map(str::as_bytes),
+        "request" => request.map(str::as_bytes),
+        "request_text" => texts.request.map(|text| text.id),
+        "request_size" => texts.request.map(|text| text.size),
         "streaming" => task.streaming,
         "llm" => &task.llm,
         "session" => &task.session,
         "result_status" => task.result.as_ref().map(|(status, _)| *status),
-        "result_body" => task.result.as_ref().map(|(_, body)| body.as_bytes()),
+        "result_body" => result.map(|(_, body)| body.as_bytes()),
+        "result_text" => texts.result.map(|text| text.id),
+        "result_size" => texts.result.map(|text| text.size),
         "error" => &task.error,
         "code" => &task.code,
         "input_tokens" => tokens.and_then(|tokens| tokens.input),

@@ -1,4 +1,6 @@
+mod large;
 mod outage;
+mod quotas;
 mod same;
 
 use backend::Secret;

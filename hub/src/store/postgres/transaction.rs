@@ -2,39 +2,80 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use tokio::time::{Instant, sleep};
 
-use super::connection::{Connection, Failure, Session};
+use super::connection::{Connection, Failure, Session, size};
+use super::large::{Entry, Texts};
 use super::lease::Lease;
+use super::parts::TaskTexts;
+use super::quotas::Quotas;
 use super::tasks;
 use crate::store::columns::StoredRow;
 use crate::store::rows::{self, Statement};
-use crate::store::tasks::size;
 use crate::store::{Change, StoreError};
 
 /// Statements that are sent without waiting for the one before.
 const PIPELINED: usize = 30;
+/// Bytes of their values, above which they are waited for: all are in memory once more while they are sent.
+const PIPELINED_BYTES: u64 = 1 << 20;
 /// Time to learn how a commit ended whose answer was lost.
 const DOUBT: Duration = Duration::from_secs(5);
 /// Time between two questions for that.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// Applies `lists` and commits, all of them or none. Without a list, it only asks whether a commit succeeds.
+/// A list of changes, which is applied whole or not at all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct List<'a> {
+    pub(super) changes: &'a [Change],
+    /// The texts of its tasks that are in parts.
+    texts: Option<&'a Texts>,
+}
+
+impl<'a> From<&'a [Change]> for List<'a> {
+    fn from(changes: &'a [Change]) -> Self {
+        Self { changes, texts: None }
+    }
+}
+
+impl<'a> From<&'a Entry> for List<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self { changes: &entry.changes, texts: Some(&entry.texts) }
+    }
+}
+
+impl<'a> List<'a> {
+    /// Bytes of the texts in parts of the change at `position`.
+    pub(super) fn bytes_in_parts(&self, position: usize) -> u64 {
+        self.texts.and_then(|texts| texts.get(&position)).map_or(0, TaskTexts::bytes)
+    }
+
+    fn statements(self) -> impl Iterator<Item = Statement<'a>> {
+        self.changes.iter().enumerate().filter_map(move |(position, change)| {
+            let texts = self.texts.and_then(|texts| texts.get(&position)).copied().unwrap_or_default();
+            rows::statement(change, '$').or_else(|| tasks::statement(change, texts))
+        })
+    }
+}
+
+/// Applies `lists` and commits. Lists over a quota are left out, of the others all are written or none. Without a list, it only
+/// asks whether a commit succeeds.
 pub(super) async fn run(
     connection: &mut Connection,
     lease: &Lease,
-    lists: &[&[Change]],
-) -> Result<(), Failure> {
+    lists: &[List<'_>],
+) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let session = connection.session().await.map_err(Failure::Broken)?;
-    let applied = match begin(&session, lease).await {
-        Ok(transaction) => apply_all(&session, lists).await.map(|()| transaction),
+    let applied = match begin(&session, lease, lists).await {
+        Ok((transaction, quotas)) => {
+            apply_all(&session, lists, quotas).await.map(|results| (transaction, results))
+        }
         Err(failure) => Err(failure),
     };
-    let (failure, transaction) = match applied {
-        Ok(transaction) => match session.batch("COMMIT").await {
-            Ok(()) => return Ok(()),
-            Err(failure) => (failure, Some(transaction)),
+    let (failure, committing) = match applied {
+        Ok((transaction, results)) => match session.batch("COMMIT").await {
+            Ok(()) => return Ok(results),
+            Err(failure) => (failure, Some((transaction, results))),
         },
         Err(failure) => (failure, None),
     };
@@ -44,50 +85,53 @@ pub(super) async fn run(
         return Err(failure);
     }
     connection.close();
-    match transaction {
-        Some(transaction) if was_committed(connection, &transaction).await => Ok(()),
+    match committing {
+        Some((transaction, results)) if was_committed(connection, &transaction).await => Ok(results),
         _ => Err(failure),
     }
 }
 
-/// Begins a transaction and checks the lease. Returns the transaction's id.
-async fn begin(session: &Session, lease: &Lease) -> Result<String, Failure> {
-    let (begun, transaction) = join(session.batch("BEGIN"), lease.check(session)).await;
+/// Begins a transaction and checks the lease. Returns the transaction's id, and the quotas that its lists concern.
+async fn begin(session: &Session, lease: &Lease, lists: &[List<'_>]) -> Result<(String, Quotas), Failure> {
+    let (begun, (transaction, quotas)) =
+        join(session.batch("BEGIN"), join(lease.check(session), Quotas::of(session, lists))).await;
     begun?;
-    transaction?.ok_or_else(|| Failure::Broken(lease.lost()))
+    let transaction = transaction?.ok_or_else(|| Failure::Broken(lease.lost()))?;
+    Ok((transaction, quotas?))
 }
 
-/// Applies the lists in order.
-async fn apply_all(session: &Session, lists: &[&[Change]]) -> Result<(), Failure> {
-    let mut waiting = Vec::with_capacity(PIPELINED);
-    for change in lists.iter().copied().flatten() {
-        if let Change::NewTask { task, max_bytes } = change {
-            flush(session, &mut waiting).await?;
-            let rows = session.query(tasks::OPEN_BYTES, &[(&task.owner).into()]).await?;
-            let open =
-                rows.first().map_or(Ok(0), |row| row.field::<u64>("bytes")).map_err(Failure::Broken)?;
-            if open.saturating_add(size(task)) > *max_bytes {
-                return Err(Failure::Refused(StoreError::OverQuota(open)));
+/// Applies the lists in order. Those over a quota are left out.
+async fn apply_all(
+    session: &Session,
+    lists: &[List<'_>],
+    mut quotas: Quotas,
+) -> Result<Vec<Result<(), StoreError>>, Failure> {
+    let mut results = Vec::with_capacity(lists.len());
+    let (mut waiting, mut bytes) = (Vec::with_capacity(PIPELINED), 0);
+    'lists: for list in lists {
+        while let Some(excess) = quotas.excess(list) {
+            if excess.is_exact {
+                results.push(Err(StoreError::OverQuota(excess.bytes)));
+                continue 'lists;
+            }
+            session.execute_all(&waiting).await?;
+            waiting.clear();
+            quotas.read_again(session, &excess.owner).await?;
+        }
+        quotas.count(list);
+        for statement in list.statements() {
+            bytes += size(&statement.values);
+            waiting.push(statement);
+            if waiting.len() == PIPELINED || bytes >= PIPELINED_BYTES {
+                session.execute_all(&waiting).await?;
+                waiting.clear();
+                bytes = 0;
             }
         }
-        waiting.extend(rows::statement(change, '$').or_else(|| tasks::statement(change)));
-        if waiting.len() == PIPELINED {
-            flush(session, &mut waiting).await?;
-        }
+        results.push(Ok(()));
     }
-    flush(session, &mut waiting).await
-}
-
-/// Runs the waiting statements in order, and waits for all of them.
-async fn flush(session: &Session, waiting: &mut Vec<Statement<'_>>) -> Result<(), Failure> {
-    for statement in &*waiting {
-        session.prepare(&statement.sql).await?;
-    }
-    // Each is sent when it is first polled, which `join_all` does in order. After the first that fails the others do, too.
-    let running = waiting.iter().map(|statement| session.execute(&statement.sql, &statement.values));
-    let results = join_all(running).await;
-    waiting.clear();
-    results.into_iter().try_for_each(|result| result.map(drop))
+    session.execute_all(&waiting).await?;
+    Ok(results)
 }
 
 /// Asks how a transaction ended whose commit was sent, but not answered.

@@ -12,15 +12,15 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::connection::{Connection, Failure};
+use super::expiry;
+use super::large::{Entry, Large};
 use super::lease::Lease;
-use super::{expiry, transaction};
 use crate::model::UserId;
-use crate::news::news;
 use crate::store::job::{Job as StoreJob, Reply, Write, written_bytes};
 use crate::store::pending::{GROUP_CHANGES, Pending};
 use crate::store::queue::QueueState;
 use crate::store::writer::{GROUP, GROUP_BYTES, RETRY_EVERY};
-use crate::store::{Change, RetentionLimits, StoreError};
+use crate::store::{Change, RetentionLimits};
 
 /// A connection that several operations use in turn.
 pub(super) type SharedConnection = Rc<AsyncMutex<Connection>>;
@@ -39,6 +39,15 @@ pub(super) struct Writer {
     pub(super) upkeep: SharedConnection,
     pub(super) state: Arc<QueueState>,
     pub(super) pending: Pending,
+    pub(super) large: Rc<Large>,
+    /// Lists whose large texts are stored.
+    pub(super) staged: UnboundedReceiver<Entry>,
+}
+
+/// What the writer takes.
+enum Next {
+    Job(Job),
+    Staged(Entry),
 }
 
 impl Writer {
@@ -48,20 +57,31 @@ impl Writer {
             let (mut group, mut reads) = (Vec::new(), Vec::new());
             let (mut changes, mut bytes, mut is_probed) = (0, 0, false);
             let mut next = Some(first);
-            while let Some(job) = next {
-                self.state.waiting.fetch_sub(1, Ordering::Relaxed);
-                self.pending.jobs_done += 1;
-                changes += job.changes().len();
-                bytes += job.changes().iter().map(written_bytes).sum::<u64>();
-                match job {
-                    Job::Write(write) => group.push(write),
-                    Job::WriteCoalesced => self.pending.has_coalesced = true,
-                    Job::Work(read) => reads.push(read),
-                    Job::Probe => is_probed = true,
-                    Job::Expire(limits, reply) => self.expire(limits, reply),
+            while let Some(arrived) = next {
+                let mut join = |entry: Entry| {
+                    changes += entry.changes.len();
+                    bytes += entry.changes.iter().map(written_bytes).sum::<u64>();
+                    group.push(entry);
+                };
+                if let Next::Job(_) = arrived {
+                    self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+                    self.pending.jobs_done += 1;
+                }
+                match arrived {
+                    Next::Staged(entry) => join(entry),
+                    Next::Job(job) => match job {
+                        Job::Write(write) => match self.large.lane_of(&write.changes) {
+                            Some(owner) => self.large.push(owner, write.into()),
+                            None => join(write.into()),
+                        },
+                        Job::WriteCoalesced => self.pending.has_coalesced = true,
+                        Job::Work(read) => reads.push(read),
+                        Job::Probe => is_probed = true,
+                        Job::Expire(limits, reply) => self.expire(limits, reply),
+                    },
                 }
                 let has_room = group.len() < GROUP && changes < GROUP_CHANGES && bytes < GROUP_BYTES;
-                next = if has_room { queue.try_recv().ok() } else { None };
+                next = if has_room { self.try_next(&mut queue) } else { None };
             }
             if !group.is_empty() {
                 self.commit(group).await;
@@ -76,6 +96,7 @@ impl Writer {
                 self.write_coalesced().await;
             }
         }
+        self.finish_lanes().await;
         // All jobs are done, so that one round has all changes.
         self.pending.round_has_more = false;
         while self.pending.has_coalesced {
@@ -92,18 +113,29 @@ impl Writer {
         }
     }
 
-    /// The next job; meanwhile, writes what is due.
-    async fn next(&mut self, queue: &mut UnboundedReceiver<Job>) -> Option<Job> {
+    fn try_next(&mut self, queue: &mut UnboundedReceiver<Job>) -> Option<Next> {
+        queue.try_recv().map(Next::Job).or_else(|_| self.staged.try_recv().map(Next::Staged)).ok()
+    }
+
+    /// What comes next; meanwhile, writes what is due. `None` once the queue has ended.
+    async fn next(&mut self, queue: &mut UnboundedReceiver<Job>) -> Option<Next> {
         loop {
+            let staged = &mut self.staged;
+            let arrival = async {
+                tokio::select! {
+                    job = queue.recv() => job.map(Next::Job),
+                    Some(entry) = staged.recv() => Some(Next::Staged(entry)),
+                }
+            };
             let wait = if !self.pending.write_behind.is_empty() {
                 RETRY_EVERY
             } else if self.pending.has_coalesced {
                 self.pending.until_coalesced()
             } else {
-                return queue.recv().await;
+                return arrival.await;
             };
-            if let Ok(job) = timeout(wait, queue.recv()).await {
-                return job;
+            if let Ok(next) = timeout(wait, arrival).await {
+                return next;
             }
             if self.pending.write_behind.is_empty() {
                 self.write_coalesced().await;
@@ -113,10 +145,22 @@ impl Writer {
         }
     }
 
+    /// Writes the lists in the lanes, each once.
+    async fn finish_lanes(&mut self) {
+        self.large.is_closing.set(true);
+        while !self.large.is_empty() {
+            tokio::select! {
+                Some(entry) = self.staged.recv() => self.commit(vec![entry]).await,
+                () = self.large.ended.notified() => {}
+            }
+        }
+    }
+
     /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     async fn write_coalesced(&mut self) {
         let changes = self.pending.take_coalesced(&mut self.state.coalescer.lock());
-        self.commit(vec![Write { changes, reply: oneshot::channel().0, is_write_behind: true }]).await;
+        let write = Write { changes, reply: oneshot::channel().0, is_write_behind: true };
+        self.commit(vec![write.into()]).await;
     }
 
     /// Answers the probes that no commit has answered yet.
@@ -138,67 +182,8 @@ impl Writer {
         }
     }
 
-    /// Writes the write-behind changes and the group in one transaction, and replies to each.
-    async fn commit(&mut self, group: Vec<Write>) {
-        let owed = std::mem::take(&mut self.pending.write_behind);
-        let only_asks = |write: &Write| write.is_write_behind && write.changes.is_empty();
-        if owed.is_empty() && !group.is_empty() && group.iter().all(only_asks) {
-            // They ask whether all earlier changes are written: an unchanged registration needs no database.
-            return group.into_iter().for_each(|write| drop(write.reply.send(Ok(()))));
-        }
-        let of_group = group.iter().map(|write| &write.changes[..]);
-        let lists: Vec<_> = owed.changes().chunks(1).chain(of_group).collect();
-        let results = self.transact(&lists).await;
-        let broken = results.iter().find_map(|result| match result {
-            Err(Failure::Broken(error)) => Some(error.clone()),
-            _ => None,
-        });
-        for probe in self.state.probes.lock().waiting.drain(..) {
-            drop(probe.send(broken.clone().map_or(Ok(()), Err)));
-        }
-        if let Some(error) = broken {
-            news!(error, "failed writes", "the store", "{error}");
-        }
-        let mut results = results.into_iter();
-        for (change, result) in owed.changes().iter().zip(&mut results) {
-            if let Err(Failure::Broken(_)) = result {
-                self.pending.write_behind.add(vec![change.clone()]);
-            }
-        }
-        for (write, result) in group.into_iter().zip(results) {
-            match &result {
-                Ok(()) => self.enforce_quotas(&write.changes),
-                Err(Failure::Broken(_)) if write.is_write_behind => {
-                    self.pending.write_behind.add(write.changes);
-                }
-                Err(Failure::Refused(error)) if !matches!(error, StoreError::OverQuota(_)) => {
-                    news!(error, "changes not written", "the store", "a change was not written: {error}");
-                }
-                Err(_) => {}
-            }
-            drop(write.reply.send(result.map_err(Failure::into_error)));
-        }
-    }
-
-    /// Commits `lists` together; if the database refuses one of them, each by itself.
-    async fn transact(&mut self, lists: &[&[Change]]) -> Vec<Result<(), Failure>> {
-        let outcome = transaction::run(&mut self.connection, &self.lease, lists).await;
-        if !matches!(outcome, Err(Failure::Refused(_))) || lists.len() < 2 {
-            return vec![outcome; lists.len().max(1)];
-        }
-        let mut results = Vec::with_capacity(lists.len());
-        for list in lists {
-            let result = match results.last() {
-                Some(broken @ Err(Failure::Broken(_))) => broken.clone(),
-                _ => transaction::run(&mut self.connection, &self.lease, &[*list]).await,
-            };
-            results.push(result);
-        }
-        results
-    }
-
     /// Deletes ended tasks that are over their owner's quota after `changes`.
-    fn enforce_quotas(&self, changes: &[Change]) {
+    pub(super) fn enforce_quotas(&self, changes: &[Change]) {
         let quotas: BTreeMap<UserId, u64> = changes
             .iter()
             .filter_map(|change| match change {

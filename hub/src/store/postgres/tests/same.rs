@@ -21,7 +21,12 @@ const STATES: [TaskStatus; 6] = [
 ];
 
 fn any_task() -> impl Strategy<Value = DurableTask> {
-    let texts = (prop::option::of("[a-zä\"\\\\]{0,40}"), prop::option::of("[a-zé]{0,3000}"));
+    // Some are stored in parts.
+    let body = prop_oneof![
+        6 => "[a-zé]{0,3000}",
+        1 => "[a-z]{15}".prop_map(|text| format!("{text}é").repeat(70_000)),
+    ];
+    let texts = (prop::option::of("[a-zä\"\\\\]{0,40}"), prop::option::of(body));
     (0..6_u8, 0..6_usize, 0..4_i64, any::<bool>(), texts).prop_map(
         |(id, state, time, is_bobs, (error, body))| {
             let task = task(&format!("t{id}"), STATES[state]);
@@ -91,7 +96,7 @@ async fn contents(store: &dyn Store) -> String {
         let id = format!("t{id}");
         lines.push(format!("{:?}", store.task(&id).await.unwrap()));
         lines.push(format!("{:?}", store.task_head(&id).await.unwrap()));
-        for (at, max) in [(0, 10), (3, 2000), (1500, 1 << 20), (9999, 7)] {
+        for (at, max) in [(0, 10), (3, 2000), (1500, 1 << 20), (9999, 7), ((1 << 20) - 3, 9), (0, 5 << 20)] {
             lines.push(format!("{:?}", store.result_part(&id, at, max).await.unwrap()));
         }
     }
@@ -141,7 +146,8 @@ fn both_databases_have_the_same_records_after_any_changes() {
         runtime.block_on(async {
             let sqlite = SqliteStore::in_memory().unwrap();
             let postgres = store_of(&database).await;
-            let tables = "llms, agents, sessions, names, aliases, tokens, tasks, stored, audit, usage_sums";
+            let tables =
+                "llms, agents, sessions, names, aliases, tokens, tasks, parts, stored, audit, usage_sums";
             database.run(&format!("TRUNCATE {tables}")).await;
             for list in lists {
                 let (expected, found) =

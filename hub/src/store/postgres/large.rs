@@ -1,0 +1,300 @@
+//! Lists with large texts. Their texts are stored in parts before the list is committed, on a connection of their own and a
+//! part of each owner in turn: so a large value delays its own write and those of its task, and no others.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::connection::Failure;
+use super::parts::{self, PART, StoredText, TaskTexts, Upload};
+use super::tasks;
+use super::writer::SharedConnection;
+use crate::model::{DurableTask, UserId};
+use crate::store::job::{Reply, Write};
+use crate::store::tasks::size;
+use crate::store::writer::RETRY_EVERY;
+use crate::store::{Change, StoreError};
+
+/// Bytes of a text above which a list that could not be written waits here, and not with the small changes, which all later
+/// ones wait for.
+const HEAVY: usize = 16 << 10;
+
+/// The texts of a list's tasks that are in parts, by the position of their change.
+pub(super) type Texts = BTreeMap<usize, TaskTexts>;
+
+/// Ids of tasks whose change could not be written yet, although its writer was told that it will be.
+pub(super) type Unwritten = Arc<Mutex<HashSet<String>>>;
+
+/// A list to commit.
+pub(super) struct Entry {
+    pub(super) changes: Vec<Change>,
+    pub(super) texts: Texts,
+    /// `None` once it is used: the first error is told, the change is tried again.
+    pub(super) reply: Option<Reply<()>>,
+    pub(super) is_write_behind: bool,
+    /// Where the list goes after an attempt, with its outcome. `None` for one without large texts.
+    pub(super) lane: Option<oneshot::Sender<(Entry, Result<(), Failure>)>>,
+}
+
+impl From<Write> for Entry {
+    fn from(write: Write) -> Self {
+        let Write { changes, reply, is_write_behind } = write;
+        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, lane: None }
+    }
+}
+
+impl Entry {
+    /// Answers the caller, who may have left.
+    pub(super) fn answer(&mut self, result: Result<(), StoreError>) {
+        if let Some(reply) = self.reply.take() {
+            drop(reply.send(result));
+        }
+    }
+}
+
+/// The lists with large texts: a lane for each owner, in which they wait in order.
+pub(super) struct Large {
+    connection: SharedConnection,
+    lanes: RefCell<Lanes>,
+    /// Lists whose texts are stored, to the writer.
+    staged: mpsc::UnboundedSender<Entry>,
+    pub(super) unwritten: Unwritten,
+    /// The store closes: nothing is tried again.
+    pub(super) is_closing: Cell<bool>,
+    /// A lane has ended.
+    pub(super) ended: Notify,
+}
+
+#[derive(Default)]
+struct Lanes {
+    waiting: HashMap<UserId, VecDeque<Entry>>,
+    /// The owner of each task with a list in a lane, and the number of these lists.
+    tasks: HashMap<String, (UserId, usize)>,
+}
+
+impl Large {
+    pub(super) fn new(
+        connection: SharedConnection,
+        staged: mpsc::UnboundedSender<Entry>,
+        unwritten: Unwritten,
+    ) -> Rc<Self> {
+        let (lanes, is_closing, ended) = Default::default();
+        Rc::new(Self { connection, lanes, staged, unwritten, is_closing, ended })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.borrow().waiting.is_empty()
+    }
+
+    /// The lane for a list: one in which an earlier list of its tasks is, or that of a large text's owner. `None` for others.
+    pub(super) fn lane_of(&self, changes: &[Change]) -> Option<UserId> {
+        let lanes = self.lanes.borrow();
+        let earlier = changes.iter().filter_map(task_of).find_map(|task| lanes.tasks.get(task));
+        earlier.map(|(owner, _)| owner.clone()).or_else(|| owner_of_text(changes, PART))
+    }
+
+    pub(super) fn push(self: &Rc<Self>, owner: UserId, entry: Entry) {
+        let mut lanes = self.lanes.borrow_mut();
+        for task in entry.changes.iter().filter_map(task_of) {
+            lanes.tasks.entry(task.to_owned()).or_insert_with(|| (owner.clone(), 0)).1 += 1;
+        }
+        if let Some(lane) = lanes.waiting.get_mut(&owner) {
+            return lane.push_back(entry);
+        }
+        lanes.waiting.insert(owner.clone(), VecDeque::from([entry]));
+        spawn_local(self.clone().run(owner));
+    }
+
+    /// Writes the lists of `owner` in order, until none is left.
+    async fn run(self: Rc<Self>, owner: UserId) {
+        loop {
+            let Some(entry) = self.next(&owner) else { break };
+            let Some(entry) = self.write(&owner, entry).await else { break };
+            self.release(&entry);
+        }
+        self.ended.notify_one();
+    }
+
+    /// Counts a list that left its lane.
+    fn release(&self, entry: &Entry) {
+        let mut lanes = self.lanes.borrow_mut();
+        for task in entry.changes.iter().filter_map(task_of) {
+            let Some((_, lists)) = lanes.tasks.get_mut(task) else { continue };
+            *lists -= 1;
+            if *lists == 0 {
+                lanes.tasks.remove(task);
+                self.unwritten.lock().remove(task);
+            }
+        }
+    }
+
+    /// Answers a list that could not be written yet.
+    fn tell_failed(&self, entry: &mut Entry, error: &StoreError) {
+        if entry.is_write_behind && entry.reply.is_some() {
+            self.unwritten.lock().extend(entry.changes.iter().filter_map(task_of).map(str::to_owned));
+        }
+        entry.answer(Err(error.clone()));
+    }
+
+    /// Answers the lists behind one that could not be written: they would fail as well. Those that are not write-behind are
+    /// given up.
+    fn fail_waiting(&self, owner: &str, error: &StoreError) {
+        let waiting = self.lanes.borrow_mut().waiting.get_mut(owner).map(std::mem::take);
+        let (mut kept, mut given_up) = (VecDeque::new(), Vec::new());
+        for mut entry in waiting.into_iter().flatten() {
+            self.tell_failed(&mut entry, error);
+            if entry.is_write_behind { kept.push_back(entry) } else { given_up.push(entry) }
+        }
+        if let Some(lane) = self.lanes.borrow_mut().waiting.get_mut(owner) {
+            *lane = kept;
+        }
+        given_up.iter().for_each(|entry| self.release(entry));
+    }
+
+    fn next(&self, owner: &str) -> Option<Entry> {
+        let mut lanes = self.lanes.borrow_mut();
+        let next = lanes.waiting.get_mut(owner).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            lanes.waiting.remove(owner);
+        }
+        next
+    }
+
+    /// Writes a list, and answers its caller. A write-behind list is tried until it is written. `None` if the writer has ended.
+    async fn write(&self, owner: &str, mut entry: Entry) -> Option<Entry> {
+        let mut upload = None;
+        loop {
+            let result = match self.stage(&mut entry, &mut upload).await {
+                Ok(()) => {
+                    let (lane, outcome) = oneshot::channel();
+                    let sent = self.staged.send(Entry { lane: Some(lane), ..entry });
+                    sent.ok()?;
+                    let (back, result) = outcome.await.ok()?;
+                    entry = back;
+                    result
+                }
+                Err(failure) => Err(failure),
+            };
+            if let Err(Failure::Broken(error)) = &result {
+                self.tell_failed(&mut entry, error);
+                self.fail_waiting(owner, error);
+                if entry.is_write_behind && !self.is_closing.get() {
+                    sleep(RETRY_EVERY).await;
+                    continue;
+                }
+            }
+            entry.answer(result.map_err(Failure::into_error));
+            self.delete_unnamed(&entry, upload.as_ref()).await;
+            return Some(entry);
+        }
+    }
+
+    /// Stores the large texts of a list, and takes them out of it. After an error it goes on where it was.
+    async fn stage(&self, entry: &mut Entry, upload: &mut Option<Upload>) -> Result<(), Failure> {
+        if upload.is_none() && entry.texts.is_empty() {
+            self.check_quota(&entry.changes).await?;
+        }
+        for (position, change) in entry.changes.iter_mut().enumerate() {
+            let (Change::PutTask(task) | Change::NewTask { task, .. }) = change else { continue };
+            if let Some(request) = task.request.as_mut().filter(|text| text.len() > PART) {
+                let stored = self.upload(request, upload).await?;
+                entry.texts.entry(position).or_default().request = Some(stored);
+                *request = String::new();
+            }
+            if let Some((_, result)) = task.result.as_mut().filter(|(_, text)| text.len() > PART) {
+                let stored = self.upload(result, upload).await?;
+                entry.texts.entry(position).or_default().result = Some(stored);
+                *result = String::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the parts of a text. The lanes take turns at the connection.
+    async fn upload(&self, text: &str, upload: &mut Option<Upload>) -> Result<StoredText, Failure> {
+        loop {
+            let mut connection = self.connection.lock().await;
+            let session = connection.session().await.map_err(Failure::Broken)?;
+            match upload.get_or_insert_with(Upload::new).step(&session, text).await {
+                Ok(None) => {}
+                Ok(Some(stored)) => {
+                    *upload = None;
+                    return Ok(stored);
+                }
+                Err(failure) => {
+                    connection.close();
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Refuses a new task that is over its owner's quota now, before its texts are stored. The commit checks it again.
+    async fn check_quota(&self, changes: &[Change]) -> Result<(), Failure> {
+        for change in changes {
+            let Change::NewTask { task, max_bytes } = change else { continue };
+            let mut connection = self.connection.lock().await;
+            let session = connection.session().await.map_err(Failure::Broken)?;
+            let found = tasks::open_bytes(&session, &task.owner).await;
+            if found.is_err() {
+                connection.close();
+            }
+            let open = found?;
+            if open.saturating_add(size(task)) > *max_bytes {
+                return Err(Failure::Refused(StoreError::OverQuota(open)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the parts of a list's texts that are not named by its tasks: it was refused, or the task had ended before.
+    async fn delete_unnamed(&self, entry: &Entry, upload: Option<&Upload>) {
+        let stored =
+            entry.texts.iter().flat_map(|(position, texts)| texts.all().map(|text| (*position, text.id)));
+        // Of the upload under way, no task names a part.
+        let stored = stored.chain(upload.map(|upload| (0, upload.id())));
+        for (position, text) in stored {
+            let task = entry.changes.get(position).and_then(task_of).unwrap_or_default();
+            let mut connection = self.connection.lock().await;
+            let Ok(session) = connection.session().await else { return };
+            if parts::delete_unnamed(&session, text, task).await.is_err() {
+                // The next start deletes them.
+                return connection.close();
+            }
+        }
+    }
+}
+
+/// The task that a change writes.
+pub(super) fn task_of(change: &Change) -> Option<&str> {
+    match change {
+        Change::PutTask(task) | Change::NewTask { task, .. } => Some(&task.id),
+        Change::ClaimTask { id, .. } | Change::UnclaimTask(id) | Change::DeleteTask(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// The lane for a list that could not be written; `None` if it waits with the small changes.
+pub(super) fn lane_of_owed(changes: &[Change]) -> Option<UserId> {
+    owner_of_text(changes, HEAVY)
+}
+
+/// The owner of the first task with a text of more than `limit` bytes.
+fn owner_of_text(changes: &[Change], limit: usize) -> Option<UserId> {
+    let longest = |task: &DurableTask| {
+        let result = task.result.as_ref().map_or(0, |(_, body)| body.len());
+        task.request.as_ref().map_or(0, String::len).max(result)
+    };
+    changes.iter().find_map(|change| match change {
+        Change::PutTask(task) | Change::NewTask { task, .. } if longest(task) > limit => {
+            Some(task.owner.clone())
+        }
+        _ => None,
+    })
+}
