@@ -154,7 +154,9 @@ impl Large {
         if let Some(lane) = self.lanes.borrow_mut().waiting.get_mut(owner) {
             *lane = kept;
         }
-        given_up.iter().for_each(|entry| self.release(entry));
+        for entry in &given_up {
+            self.release(entry);
+        }
     }
 
     fn next(&self, owner: &str) -> Option<Entry> {
