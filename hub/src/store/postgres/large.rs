@@ -1,5 +1,5 @@
 //! Lists with large texts. Their texts are stored in parts before the list is committed, on a connection of their own and a
-//! part of each owner in turn: so a large value delays its own write and those of its task, and no others.
+//! part of each owner in turn: so a large value delays its own write and those of its task, and no others. Slightly over 300 lines: the lanes are one mechanism.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -175,10 +175,9 @@ impl Large {
             let result = match self.stage(&mut entry, &mut upload).await {
                 Ok(()) => {
                     let (lane, outcome) = oneshot::channel();
-                    let sent = self.staged.send(Entry { lane: Some(lane), ..entry });
-                    sent.ok()?;
-                    let (back, result) = outcome.await.ok()?;
-                    entry = back;
+                    self.staged.send(Entry { lane: Some(lane), ..entry }).ok()?;
+                    let result;
+                    (entry, result) = outcome.await.ok()?;
                     result
                 }
                 Err(failure) => Err(failure),
