@@ -272,9 +272,9 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "results of Ollama's API with other ids than the calls",
         path: "/api/chat",
-        least: 500,
+        least: 150,
         body: |n| {
-            let id = "a".repeat(200);
+            let id = "a".repeat(1000);
             let calls = list(n, |i| format!(r#"{{"id":"{id}{i}","function":{{"name":"f"}}}}"#));
             let results = list(n, |_| format!(r#"{{"role":"tool","tool_call_id":"{id}z","content":""}}"#));
             format!(
