@@ -30,6 +30,7 @@ pub mod prefix;
 pub mod process;
 pub mod procfs;
 pub mod proxy;
+pub mod random;
 pub mod team;
 pub mod terminal;
 pub mod wait;

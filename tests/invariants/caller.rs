@@ -10,11 +10,11 @@ use testkit::client::ask;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::answers::{Wanted, content};
-use crate::random::Random;
 use crate::reading::{Ended, Reader};
 use crate::record::{Kind, Record};
 use crate::runs::Runs;
 use crate::{DEADLINE, REGISTRARS};
+use testkit::random::Random;
 
 /// The hub's limit of 5 s for reading a request head; its clock has steps of half a second.
 const HEAD: Duration = Duration::from_millis(4500);

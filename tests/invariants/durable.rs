@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::answers::{Wanted, content, delta};
 use crate::caller::Caller;
-use crate::random::Random;
 use crate::reading::{Ended, Reader};
 use crate::record::{Kind, TaskRecord};
 use crate::{DEADLINE, TASK_DEADLINE};
+use testkit::random::Random;
 
 /// The final states of a durable task.
 const ENDS: [&str; 3] = ["completed", "error", "cancelled"];

@@ -26,7 +26,6 @@ mod durable;
 mod fleet;
 mod footprint;
 mod inject;
-mod random;
 mod reading;
 mod record;
 mod runs;
@@ -50,9 +49,9 @@ use caller::{Caller, World};
 use fleet::{ADMIN, EndsAll, Pids};
 use footprint::Memory;
 use inject::Scene;
-use random::Random;
 use record::Record;
 use runs::Runs;
+use testkit::random::Random;
 
 pub const REGISTRARS: usize = 20;
 const CALLERS: usize = 200;

@@ -6,7 +6,7 @@ use testkit::proxy::Network;
 
 use crate::REGISTRARS;
 use crate::backend::Mood;
-use crate::random::Random;
+use testkit::random::Random;
 
 /// One fault: its target, its kind, its start and its duration.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::dialect::{Written, write};
 use crate::plan::{Dialect, Framing, Kind, Plan};
-use crate::random::Random;
+use testkit::random::Random;
 
 /// Plans of the answers under way, by number.
 pub type Plans = Rc<RefCell<HashMap<u64, Plan>>>;

@@ -26,9 +26,6 @@ mod caller;
 mod cut;
 mod dialect;
 mod plan;
-#[path = "../invariants/random.rs"]
-#[allow(dead_code, reason = "the invariants shuffle")]
-mod random;
 mod recorded;
 mod rig;
 

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::random::Random;
 use crate::recorded::{ANSWERS, Recorded, callers};
+use testkit::random::Random;
 
 /// The API that a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,18 +16,23 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `end`, or 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.number() % end.max(1)
+    }
+
     /// A number in `low..high`. The small bias of the remainder does not matter here.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low)
+        low + self.number() % (high - low)
     }
 
     pub fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.next() % len as u64).unwrap()
+        usize::try_from(self.number() % len as u64).unwrap()
     }
 
     /// True with a probability of `percent` %.
     pub fn percent(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.number() % 100 < percent
     }
 
     pub fn millis(&mut self, low: u64, high: u64) -> std::time::Duration {

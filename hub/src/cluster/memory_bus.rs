@@ -1,9 +1,6 @@
-//! A bus in memory, for tests: messages between processes are lost, repeated and delayed as a seed says.
-//!
-//! [`Network`] is pure: it knows no clock. [`Wire`] carries a [`Bus`](super::bus::Bus) over it, on the clock of tokio, which tests
-//! pause.
+//! A bus in memory, for tests: a [`Bus`](super::bus::Bus) over a [`Network`] on the clock of tokio, which tests pause.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,157 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Process;
 use super::bus::{Bus, Inbox, Incoming, Lane, Numbers, Pending, Reply, To, Unanswered, Unsent};
 use super::frame::{Frame, Packet};
+use super::network::Network;
 
-/// Random numbers of a seed (`SplitMix64`).
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// Whether something happens whose chance is `percent`.
-    pub fn happens(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// What the network does to messages.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Weather {
-    /// Percentage that is lost.
-    pub loss: u64,
-    /// Percentage that arrives twice.
-    pub repeat: u64,
-    /// Longest delay. Messages of one lane keep their order, those of the two lanes do not.
-    pub delay: Duration,
-}
-
-/// Messages on their way. A process that joined gets them until it leaves.
-pub struct Network<T> {
-    random: Random,
-    pub weather: Weather,
-    /// Messages by the time of their arrival.
-    due: BTreeMap<(Duration, u64), (Process, T)>,
-    sent: u64,
-    /// When the last message of each way arrives.
-    last: HashMap<(Process, Process, Lane), Duration>,
-    joined: HashSet<Process>,
-    /// Pairs of processes that do not hear each other.
-    apart: HashSet<(Process, Process)>,
-    /// Processes whose messages wait: they do not run.
-    paused: HashMap<Process, Vec<T>>,
-}
-
-impl<T: Clone> Network<T> {
-    pub fn new(seed: u64) -> Self {
-        Self {
-            random: Random::new(seed),
-            weather: Weather::default(),
-            due: BTreeMap::new(),
-            sent: 0,
-            last: HashMap::new(),
-            joined: HashSet::new(),
-            apart: HashSet::new(),
-            paused: HashMap::new(),
-        }
-    }
-
-    pub fn join(&mut self, process: Process) {
-        self.joined.insert(process);
-    }
-
-    /// Ends a process. What it has sent is on its way; what comes for it is lost.
-    pub fn leave(&mut self, process: Process) {
-        self.joined.remove(&process);
-        self.paused.remove(&process);
-    }
-
-    pub fn is_joined(&self, process: Process) -> bool {
-        self.joined.contains(&process)
-    }
-
-    /// The processes that joined, in order.
-    pub fn joined(&self) -> Vec<Process> {
-        let mut all: Vec<_> = self.joined.iter().copied().collect();
-        all.sort();
-        all
-    }
-
-    /// Parts the processes for which `is_apart`, also of what is on its way.
-    pub fn part(&mut self, is_apart: impl Fn(Process, Process) -> bool) {
-        let all = self.joined();
-        let pairs = all.iter().flat_map(|from| all.iter().map(move |to| (*from, *to)));
-        self.apart = pairs.filter(|(from, to)| is_apart(*from, *to)).collect();
-    }
-
-    /// Stops a process, as SIGSTOP does: messages for it wait.
-    pub fn pause(&mut self, process: Process) {
-        self.paused.entry(process).or_default();
-    }
-
-    /// Lets a process go on. What waited arrives now, in its order.
-    pub fn resume(&mut self, process: Process, now: Duration) {
-        for message in self.paused.remove(&process).unwrap_or_default() {
-            self.push(now, process, message);
-        }
-    }
-
-    /// Sends a message.
-    pub fn send(&mut self, now: Duration, from: Process, to: Process, lane: Lane, message: T) {
-        if from != to && (self.apart.contains(&(from, to)) || self.random.happens(self.weather.loss)) {
-            return;
-        }
-        let copies = if self.random.happens(self.weather.repeat) { 2 } else { 1 };
-        for _ in 0..copies {
-            let longest = u64::try_from(self.weather.delay.as_micros()).unwrap_or(u64::MAX);
-            let delay = Duration::from_micros(self.random.below(longest.saturating_add(1)));
-            let last = self.last.entry((from, to, lane)).or_default();
-            *last = (now + delay).max(*last);
-            let at = *last;
-            self.push(at, to, message.clone());
-        }
-    }
-
-    fn push(&mut self, at: Duration, to: Process, message: T) {
-        self.sent += 1;
-        self.due.insert((at, self.sent), (to, message));
-    }
-
-    /// When the next message arrives.
-    pub fn next_at(&self) -> Option<Duration> {
-        self.due.first_key_value().map(|((at, _), _)| *at)
-    }
-
-    /// The next message that has arrived by `now`, and whether its receiver is there.
-    pub fn arrived(&mut self, now: Duration) -> Option<(Process, T, bool)> {
-        while self.next_at()? <= now {
-            let (_, (to, message)) = self.due.pop_first()?;
-            if let Some(waiting) = self.paused.get_mut(&to) {
-                waiting.push(message);
-                continue;
-            }
-            return Some((to, message, self.is_joined(to)));
-        }
-        None
-    }
-}
-
-/// A message of the wire.
+/// A message on its way.
 #[derive(Clone)]
 pub enum Parcel {
     Told(Bytes),
@@ -190,18 +39,18 @@ struct Shared {
 }
 
 /// Processes in one memory, and the network between them.
-pub struct Wire {
+pub struct MemoryBus {
     shared: Arc<Shared>,
     driver: JoinHandle<()>,
 }
 
-impl Drop for Wire {
+impl Drop for MemoryBus {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-impl Wire {
+impl MemoryBus {
     pub fn new(seed: u64) -> Self {
         let shared = Arc::new(Shared {
             network: Mutex::new(Network::new(seed)),
@@ -216,11 +65,11 @@ impl Wire {
     }
 
     /// Connects a process.
-    pub fn join(&self, process: Process) -> (WirePort, Inbox) {
+    pub fn join(&self, process: Process) -> (MemoryPort, Inbox) {
         let (sender, inbox) = mpsc::unbounded_channel();
         self.shared.inboxes.lock().insert(process, sender);
         self.shared.network.lock().join(process);
-        let port = WirePort {
+        let port = MemoryPort {
             me: process,
             shared: self.shared.clone(),
             numbers: Arc::default(),
@@ -320,9 +169,9 @@ impl Shared {
     }
 }
 
-/// A process's end of the wire.
+/// A process's end of the bus.
 #[derive(Clone)]
-pub struct WirePort {
+pub struct MemoryPort {
     me: Process,
     shared: Arc<Shared>,
     numbers: Arc<Numbers>,
@@ -330,7 +179,7 @@ pub struct WirePort {
     questions: Arc<AtomicU64>,
 }
 
-impl Bus for WirePort {
+impl Bus for MemoryPort {
     fn begin_beat(&self, number: u64) {
         self.numbers.set_beat(number);
     }

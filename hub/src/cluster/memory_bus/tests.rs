@@ -1,13 +1,12 @@
-//! What the wire promises, and what it does not.
-
-use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+//! What the bus in memory promises, and what it does not.
 
 use super::*;
 use crate::cluster::bus::Topic;
 use crate::cluster::members::{Event, State};
+use crate::cluster::network::Weather;
 use crate::cluster::pulse::tests::Hub;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 fn process(text: &str) -> Process {
     Process::parse(text).unwrap()
@@ -19,6 +18,11 @@ fn hubs() -> [Process; 3] {
 
 fn frame(from: Process, data: &Value) -> Frame {
     Frame::new(from, "test", data).unwrap()
+}
+
+/// Lets the paused clock run.
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
 /// What has arrived, as JSON.
@@ -49,17 +53,17 @@ fn echo(me: Process, mut inbox: Inbox) -> JoinHandle<()> {
 
 #[tokio::test(start_paused = true)]
 async fn all_hear_what_is_told_to_all_in_its_order() {
-    let wire = Wire::new(1);
+    let bus = MemoryBus::new(1);
     let [a, b, c] = hubs();
-    let (port, mut own) = wire.join(a);
-    let (_, mut first) = wire.join(b);
-    let (_, mut second) = wire.join(c);
-    wire.change(|network, _| network.weather.delay = Duration::from_millis(100));
+    let (port, mut own) = bus.join(a);
+    let (_, mut first) = bus.join(b);
+    let (_, mut second) = bus.join(c);
+    bus.change(|network, _| network.weather.delay = Duration::from_millis(100));
     for n in 0..20 {
         port.tell(To::All(Topic::Rows), frame(a, &json!(n))).unwrap();
     }
     port.hand_on(b, Lane::Ctl, b"link").unwrap();
-    sleep(Duration::from_secs(1)).await;
+    pass(1).await;
     let all: Vec<_> = (0..20).map(|n| json!(n)).collect();
     assert_eq!([told(&mut own), told(&mut second)], [all.clone(), all.clone()]);
     assert_eq!(told(&mut first), [&all[..], &[json!(b"link")]].concat());
@@ -70,16 +74,16 @@ async fn the_two_lanes_overtake_each_other_and_no_lane_itself() {
     let [a, b, _] = hubs();
     let mut overtaken = 0;
     for seed in 0..20 {
-        let wire = Wire::new(seed);
-        let (port, _) = wire.join(a);
-        let (_, mut inbox) = wire.join(b);
-        wire.change(|network, _| network.weather.delay = Duration::from_millis(500));
+        let bus = MemoryBus::new(seed);
+        let (port, _) = bus.join(a);
+        let (_, mut inbox) = bus.join(b);
+        bus.change(|network, _| network.weather.delay = Duration::from_millis(500));
         for n in 0..10 {
             for lane in Lane::ALL {
                 port.tell(To::Process(b, lane), frame(a, &json!([lane.as_str(), n]))).unwrap();
             }
         }
-        sleep(Duration::from_secs(1)).await;
+        pass(1).await;
         let arrived = told(&mut inbox);
         assert_eq!(arrived.len(), 20);
         for lane in Lane::ALL {
@@ -95,10 +99,10 @@ async fn the_two_lanes_overtake_each_other_and_no_lane_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_question_is_answered_or_its_asker_learns_why_not() {
     const WITHIN: Duration = Duration::from_secs(4);
-    let wire = Wire::new(3);
+    let bus = MemoryBus::new(3);
     let [a, b, c] = hubs();
-    let (port, _inbox) = wire.join(a);
-    let (_, inbox) = wire.join(b);
+    let (port, _inbox) = bus.join(a);
+    let (_, inbox) = bus.join(b);
     let _answering = echo(b, inbox);
     let ask = async |process| {
         let mut question = frame(a, &json!("?"));
@@ -112,40 +116,40 @@ async fn a_question_is_answered_or_its_asker_learns_why_not() {
     let (answer, waited) = ask(c).await;
     assert_eq!((answer, waited), (Err(Unanswered::Nobody), Duration::ZERO));
     // Apart, or stopped: the time runs out.
-    wire.change(|network, _| network.part(|from, to| (from, to) == (a, b)));
+    bus.change(|network, _| network.part(|from, to| (from, to) == (a, b)));
     assert_eq!(ask(b).await, (Err(Unanswered::Late), WITHIN));
-    wire.change(|network, _| {
+    bus.change(|network, _| {
         network.part(|_, _| false);
         network.pause(b);
     });
     assert_eq!(ask(b).await, (Err(Unanswered::Late), WITHIN));
-    wire.change(|network, now| network.resume(b, now));
+    bus.change(|network, now| network.resume(b, now));
     assert!(ask(b).await.0.is_ok());
     // This process has no connection: nothing is kept for later.
-    wire.set_away(a, true);
+    bus.set_away(a, true);
     assert_eq!(ask(b).await, (Err(Unanswered::Unsent(Unsent::Away)), Duration::ZERO));
     assert_eq!(port.tell(To::All(Topic::Beat), frame(a, &json!(1))), Err(Unsent::Away));
     assert_eq!(port.hand_on(b, Lane::Ctl, b""), Err(Unsent::Away));
-    wire.set_away(a, false);
+    bus.set_away(a, false);
     assert!(ask(b).await.0.is_ok());
     // Killed.
-    wire.kill(b);
+    bus.kill(b);
     assert_eq!(ask(b).await.0, Err(Unanswered::Nobody));
-    assert_eq!(wire.shared.asked.lock().len(), 0, "no question is left");
+    assert_eq!(bus.shared.asked.lock().len(), 0, "no question is left");
 }
 
 #[tokio::test(start_paused = true)]
 async fn loss_and_repetition_are_seen_in_the_numbers() {
-    let wire = Wire::new(4);
+    let bus = MemoryBus::new(4);
     let [a, b, _] = hubs();
-    let (port, _) = wire.join(a);
-    let (_, mut inbox) = wire.join(b);
-    wire.change(|network, _| network.weather = Weather { loss: 30, repeat: 30, ..Weather::default() });
+    let (port, _) = bus.join(a);
+    let (_, mut inbox) = bus.join(b);
+    bus.change(|network, _| network.weather = Weather { loss: 30, repeat: 30, ..Weather::default() });
     port.begin_beat(7);
     for _ in 0..200 {
         port.tell(To::Process(b, Lane::Ctl), frame(a, &json!(null))).unwrap();
     }
-    sleep(Duration::from_secs(1)).await;
+    pass(1).await;
     let mut numbers = Vec::new();
     while let Ok(Incoming::Told(frame)) = inbox.try_recv() {
         assert_eq!(frame.beat, 7);
@@ -158,32 +162,32 @@ async fn loss_and_repetition_are_seen_in_the_numbers() {
 }
 
 /// The hub of `process`.
-fn start(wire: &Wire, process: Process, term: u64) -> Hub {
-    let (port, inbox) = wire.join(process);
+fn start(bus: &MemoryBus, process: Process, term: u64) -> Hub {
+    let (port, inbox) = bus.join(process);
     Hub::start(process, term, Arc::new(port), inbox)
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_hubs_find_each_other_and_notice_a_death() {
-    let wire = Wire::new(5);
-    wire.change(|network, _| {
+    let bus = MemoryBus::new(5);
+    bus.change(|network, _| {
         network.weather = Weather { loss: 10, repeat: 10, delay: Duration::from_millis(300) };
     });
     let [a, b, c] = hubs();
-    let [first, mut second, third] = [a, b, c].map(|process| start(&wire, process, 1));
-    sleep(Duration::from_secs(10)).await;
+    let [first, mut second, third] = [a, b, c].map(|process| start(&bus, process, 1));
+    pass(10).await;
     for hub in [&first, &second, &third] {
         assert_eq!(hub.members.lock().living(), [a, b, c]);
         assert!(hub.members.lock().has_echo());
         assert!(hub.events().iter().all(|event| matches!(event, Event::Alive(_) | Event::Suspect(_))));
     }
     drop(third);
-    wire.kill(c);
-    sleep(Duration::from_secs(6)).await;
+    bus.kill(c);
+    pass(6).await;
     assert_eq!([&first, &second].map(|hub| hub.sees(c)), [Some(State::Suspect); 2]);
     // Cut off from the network, and known to be.
-    wire.set_away(b, true);
-    sleep(Duration::from_secs(12)).await;
+    bus.set_away(b, true);
+    pass(12).await;
     assert_eq!([&first, &second].map(|hub| hub.sees(c)), [Some(State::Dead); 2]);
     assert_eq!(first.sees(b), Some(State::Suspect));
     let of_c: Vec<_> = first
@@ -195,11 +199,11 @@ async fn three_hubs_find_each_other_and_notice_a_death() {
     let others_have_echo = first.members.lock().has_echo();
     assert!(others_have_echo && !second.members.lock().has_echo());
     assert!(!second.members.lock().is_ready(others_have_echo) && second.members.lock().is_ready(false));
-    wire.set_away(b, false);
+    bus.set_away(b, false);
     // A newer process of the dead hub, and one of a living one.
     let newer = [process("c.dddddd"), process("b.dddddd")];
-    let [_third, _second] = newer.map(|process| start(&wire, process, 2));
-    sleep(Duration::from_secs(10)).await;
+    let [_third, _second] = newer.map(|process| start(&bus, process, 2));
+    pass(10).await;
     assert_eq!(first.members.lock().living(), [a, newer[1], newer[0]]);
     assert_eq!(second.ended().await, Some(Event::Superseded(newer[1])));
 }
@@ -207,28 +211,28 @@ async fn three_hubs_find_each_other_and_notice_a_death() {
 /// A message that was overtaken by more than three beats of its sender is not passed on.
 #[tokio::test(start_paused = true)]
 async fn what_is_late_by_four_beats_is_dropped() {
-    let wire = Wire::new(6);
+    let bus = MemoryBus::new(6);
     let [a, b, _] = hubs();
-    let (port, inbox) = wire.join(b);
+    let (port, inbox) = bus.join(b);
     let port = Arc::new(port);
     let _sender = Hub::start(b, 1, port.clone(), inbox);
-    let receiver = start(&wire, a, 1);
-    sleep(Duration::from_secs(5)).await;
+    let receiver = start(&bus, a, 1);
+    pass(5).await;
     let tell = |text| port.tell(To::Process(a, Lane::Bulk), frame(b, &json!(text))).unwrap();
     tell("on time");
-    sleep(Duration::from_secs(1)).await;
+    pass(1).await;
     let arrives_after = |seconds| {
         let mut at = Duration::ZERO;
-        wire.change(|network, now| at = network.next_at().unwrap().saturating_sub(now));
+        bus.change(|network, now| at = network.next_at().unwrap().saturating_sub(now));
         assert!(at > Duration::from_secs(seconds), "{at:?}");
     };
-    wire.change(|network, _| network.weather.delay = Duration::from_mins(1));
+    bus.change(|network, _| network.weather.delay = Duration::from_mins(1));
     tell("late");
-    wire.change(|network, _| network.weather.delay = Duration::ZERO);
+    bus.change(|network, _| network.weather.delay = Duration::ZERO);
     arrives_after(5);
-    sleep(Duration::from_secs(61)).await;
+    pass(61).await;
     tell("on time again");
-    sleep(Duration::from_secs(1)).await;
+    pass(1).await;
     let learned: Vec<Value> = receiver.messages().iter().map(|frame| frame.data().unwrap()).collect();
     assert_eq!(learned, [json!("on time"), json!("on time again")]);
 }
