@@ -1,17 +1,15 @@
 //! The log on standard error. `RUST_LOG` rules over `-v` and `-q`.
 
 mod json;
+mod limits;
 mod sink;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use env_logger::{Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::Mutex;
-use tokio::time::Instant;
-use wire::{fields, pace::Pace};
+use wire::fields;
 
 use crate::{
     cli::{Cli, Command, LogFormat},
@@ -19,6 +17,7 @@ use crate::{
     output::printable,
 };
 
+use limits::{COUNTED, Limits, is_own};
 use sink::Sink;
 
 /// Destination of the log after the start.
@@ -134,59 +133,6 @@ pub(crate) fn flush() {
 /// Drops lines of other crates below `info`, and lines above the limits.
 struct Filter(env_logger::Logger, Limits);
 
-/// Most lines a minute from one place in the code of [`OWN_CRATES`]: twenty for each of thirty users.
-const MAX_LINES: u32 = 600;
-/// Most lines a minute from one place in the code of other crates.
-const MAX_OTHER_LINES: u32 = 20;
-/// Suffix of the target of lines that hub and registrar limit by their source, with the macro `news!`.
-const COUNTED: &str = "::news";
-
-/// Counts the lines of each place in the code, for all lines without a limit by source.
-struct Limits {
-    start: Instant,
-    own: Mutex<Pace>,
-    others: Mutex<Pace>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let [own, others] = [MAX_LINES, MAX_OTHER_LINES].map(|lines| Mutex::new(Pace::new(lines)));
-        Self { start: Instant::now(), own, others }
-    }
-}
-
-impl Limits {
-    /// Whether a line is written, and notices about dropped lines.
-    fn check(&self, record: &Record<'_>, after: Duration) -> (bool, Vec<String>) {
-        // Levels below `info` have no limit.
-        if record.level() > Level::Info || record.target().ends_with(COUNTED) {
-            return (true, Vec::new());
-        }
-        let mut missed = Vec::new();
-        let [own, others] = [&self.own, &self.others].map(|pace| {
-            let mut pace = pace.lock();
-            missed.extend(pace.missed(after));
-            pace
-        });
-        let mut pace = if is_own(record.metadata()) { own } else { others };
-        // Records of `tracing` have no file.
-        let (file, line) =
-            (record.file().unwrap_or_else(|| record.target()), record.line().unwrap_or_default());
-        let is_due = pace.tells(PLACE, &format!("{file}:{line}"));
-        let notices = missed
-            .into_iter()
-            .map(|missed| format!("{} more lines in the last minute from {}", missed.count, missed.source));
-        (is_due, notices.collect())
-    }
-}
-
-/// Kind of all entries of a [`Pace`] here.
-const PLACE: &str = "place";
-
-fn is_own(metadata: &Metadata<'_>) -> bool {
-    OWN_CRATES.contains(&metadata.target().split("::").next().unwrap_or_default())
-}
-
 impl Log for Filter {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         (metadata.level() <= LevelFilter::Info || is_own(metadata)) && self.0.enabled(metadata)
@@ -221,77 +167,6 @@ fn is_late_caller(record: &Record<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HERE: &str = "hub::connections";
-
-    fn check(
-        limits: &Limits,
-        target: &str,
-        file: Option<&'static str>,
-        level: Level,
-        seconds: u64,
-    ) -> (bool, Vec<String>) {
-        let mut record = Record::builder();
-        record.target(target).file_static(file).line(Some(1)).level(level);
-        limits.check(&record.build(), Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn lines_of_one_place_are_limited_and_dropped_ones_counted() {
-        let limits = Limits::default();
-        let count = |target, file, level| {
-            (0..2000).filter(|_| check(&limits, target, Some(file), level, 59).0).count()
-        };
-        assert_eq!(
-            (
-                count(HERE, "a.rs", Level::Warn),
-                count(HERE, "b.rs", Level::Info),
-                count(HERE, "a.rs", Level::Debug)
-            ),
-            (600, 600, 2000)
-        );
-        let (is_due, mut missed) = check(&limits, HERE, Some("a.rs"), Level::Info, 60);
-        missed.sort();
-        assert!(is_due);
-        assert_eq!(
-            missed,
-            [
-                "1400 more lines in the last minute from a.rs:1",
-                "1400 more lines in the last minute from b.rs:1"
-            ]
-        );
-    }
-
-    #[test]
-    fn lines_of_libraries_are_limited_with_and_without_a_file() {
-        let limits = Limits::default();
-        for (target, file) in [("actix_http::h1::dispatcher", None), ("rustls::conn", Some("conn.rs"))] {
-            let lines = (0..100_000).filter(|_| check(&limits, target, file, Level::Error, 1).0).count();
-            assert_eq!(lines, 20, "{target}");
-        }
-        let mut missed = check(&limits, HERE, None, Level::Info, 61).1;
-        missed.sort();
-        assert_eq!(
-            missed,
-            [
-                "99980 more lines in the last minute from actix_http::h1::dispatcher:1",
-                "99980 more lines in the last minute from conn.rs:1"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_line_that_is_limited_by_its_source_is_not_limited_by_its_place() {
-        let (limits, mut pace) = (Limits::default(), Pace::new(wire::pace::LINES));
-        for user in 0..40 {
-            let lines = (0..50).filter(|_| {
-                pace.tells("failed", &format!("user {user}"))
-                    && check(&limits, "hub::telemetry::inference::news", Some("inference.rs"), Level::Info, 1)
-                        .0
-            });
-            assert_eq!(lines.count(), 20, "user {user}");
-        }
-    }
 
     #[test]
     fn a_connection_during_the_stop_is_not_logged() {

@@ -7,6 +7,7 @@ mod allowed;
 mod costs;
 mod exact;
 mod media;
+mod metadata;
 mod owner_only;
 mod spelling;
 mod stored;
