@@ -12,6 +12,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/virtual-llm --shell /usr/sbin/nologin virtual-llm \
     && install -d -o virtual-llm -g virtual-llm -m 700 /var/lib/virtual-llm
 COPY --from=build /src/target/dist/virtual-llm /usr/local/bin/virtual-llm
+COPY LICENSE-MIT LICENSE-APACHE hub/src/console/vendor/*-LICENSE.txt /usr/share/doc/virtual-llm/
 USER virtual-llm
 VOLUME /var/lib/virtual-llm
 EXPOSE 8787

@@ -8,7 +8,6 @@
 set -euo pipefail
 # Folders and files are for everybody to read.
 umask 022
-cd "$(dirname "$0")/.."
 program='' package='' level=6
 while (($#)); do
   case $1 in
@@ -18,6 +17,7 @@ while (($#)); do
     *) echo "usage: packaging/deb.sh [--program FILE] [-o FILE] [--fast]" >&2; exit 2 ;;
   esac
 done
+cd "$(dirname "$0")/.."
 for tool in dpkg-deb dpkg-shlibdeps strip; do
   command -v $tool >/dev/null || { echo "packaging/deb.sh: $tool is not installed: apt install dpkg-dev binutils" >&2; exit 1; }
 done
@@ -46,20 +46,28 @@ add "$staged/completions/virtual-llm.fish" usr/share/fish/vendor_completions.d/v
 add "$staged/systemd/system/virtual-llm-hub.service" usr/lib/systemd/system/virtual-llm-hub.service
 add "$staged/systemd/user/virtual-llm.service" usr/lib/systemd/user/virtual-llm.service
 add packaging/debian/virtual-llm-hub.default etc/default/virtual-llm-hub
-add README.md usr/share/doc/virtual-llm/README.md
+documentation=usr/share/doc/virtual-llm
+(cd "$staged/doc" && find . -type f) | while read -r file; do
+  add "$staged/doc/$file" "$documentation/$file"
+done
 {
   printf '%s\n' 'virtual-llm is licensed under the MIT licence or the Apache License 2.0, at your choice.' \
     'The latter is in /usr/share/common-licenses/Apache-2.0.' ''
   cat LICENSE-MIT
+  for licence in "$staged"/doc/*-LICENSE.txt; do
+    library=$(basename "$licence" -LICENSE.txt)
+    printf '\n%s\n\n' "The console contains $library, under this licence:"
+    cat "$licence"
+  done
 } >"$work/copyright"
-add "$work/copyright" usr/share/doc/virtual-llm/copyright
+add "$work/copyright" $documentation/copyright
 gzip -9nc CHANGELOG.md >"$work/changelog.gz"
-add "$work/changelog.gz" usr/share/doc/virtual-llm/changelog.gz
+add "$work/changelog.gz" $documentation/changelog.gz
 
 # dpkg-shlibdeps reads the dependencies from the program, and wants a source package around it.
 mkdir -p "$work/debian" "$root/DEBIAN"
 printf 'Source: virtual-llm\n\nPackage: virtual-llm\nArchitecture: any\n' >"$work/debian/control"
-depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/virtual-llm 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/virtual-llm | sed -n 's/^shlibs:Depends=//p')
 cat >"$root/DEBIAN/control" <<EOF
 Package: virtual-llm
 Version: $version

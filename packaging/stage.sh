@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes what packages contain besides the program into a folder, made by the program itself: manual pages, completions and
-# systemd units. Called by deb.sh and tarball.sh.
+# Writes what packages contain besides the program into a folder: manual pages, completions and systemd units, which the program
+# itself makes, and in `doc` the documentation and the licences, also of the libraries in the console. Called by deb.sh and
+# tarball.sh.
 #
 #   packaging/stage.sh PROGRAM FOLDER [PREFIX]
 #
@@ -9,9 +10,14 @@ set -euo pipefail
 # Folders and files are for everybody to read.
 umask 022
 program=$(realpath "$1") out=$2 prefix=${3:-/usr/bin}
+repository=$(realpath "$(dirname "$0")/..")
 rm -rf "$out"
-mkdir -p "$out"/{man,completions,systemd/system,systemd/user}
+mkdir -p "$out"/{man,completions,systemd/system,systemd/user,doc}
 out=$(realpath "$out")
+
+# README.md links to the others.
+cp -r "$repository"/{*.md,LICENSE-*,docs} "$out/doc"
+cp "$repository"/hub/src/console/vendor/*-LICENSE.txt "$out/doc"
 
 # Nothing of this user's is read: the home is an empty folder.
 home=$(mktemp -d)

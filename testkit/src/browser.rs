@@ -39,6 +39,9 @@ pub struct Browser {
     profile: TempDir,
 }
 
+/// A tab of a browser.
+pub struct Tab(Value);
+
 /// Starts a chromedriver, and reads its port from its output. chromedriver picks a free IPv6 port and exits if the same IPv4
 /// port is in use; then it is started again.
 async fn start_driver(profile: &TempDir) -> (Process, u16) {
@@ -111,6 +114,12 @@ impl Browser {
         self.try_to(path, body).await.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
     }
 
+    /// Reads a value of the `WebDriver` session.
+    async fn read(&self, path: &str) -> Value {
+        let mut answer = self.client.get(format!("{}{path}", self.session)).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["value"].take()
+    }
+
     /// Runs a `WebDriver` command. `Err` has the driver's error.
     async fn try_to(&self, path: &str, body: &Value) -> Result<Value, Value> {
         let sent = self.client.post(format!("{}{path}", self.session)).send_json(body).await;
@@ -124,6 +133,33 @@ impl Browser {
     /// Opens a URL.
     pub async fn go(&self, url: &str) {
         self.ask("/url", &json!({ "url": url })).await;
+    }
+
+    /// Has every request of the page to an address that fits one of these patterns fail as by a broken network.
+    pub async fn block(&self, patterns: &[&str]) {
+        for (cmd, params) in
+            [("Network.enable", json!({})), ("Network.setBlockedURLs", json!({ "urls": patterns }))]
+        {
+            self.ask("/goog/cdp/execute", &json!({ "cmd": cmd, "params": params })).await;
+        }
+    }
+
+    /// The tab that commands go to.
+    pub async fn tab(&self) -> Tab {
+        Tab(self.read("/window").await)
+    }
+
+    /// Opens another tab, to which commands go from now on.
+    pub async fn open_tab(&self) -> Tab {
+        let opened = self.ask("/window/new", &json!({ "type": "tab" })).await;
+        let tab = Tab(opened["handle"].clone());
+        self.go_to(&tab).await;
+        tab
+    }
+
+    /// Has commands go to another tab.
+    pub async fn go_to(&self, tab: &Tab) {
+        self.ask("/window", &json!({ "handle": tab.0 })).await;
     }
 
     /// Evaluates a JavaScript expression in the page.

@@ -30,6 +30,11 @@ for file in man/man1/virtual-llm-hub.1.gz bash-completion/completions/virtual-ll
   fish/vendor_completions.d/virtual-llm.fish doc/virtual-llm/copyright; do
   [[ -s $root/usr/share/$file ]] || fail "no $file"
 done
+documentation=$root/usr/share/doc/virtual-llm
+grep -o '](\([A-Za-z/.-]*\)' "$documentation/README.md" | sort -u | while read -r link; do
+  [[ -s $documentation/${link:2} ]] || fail "README.md links to ${link:2}, which is not in the package"
+done
+grep -q 'Christopher Jeffrey' "$documentation/copyright" || fail 'no licence of a library'
 user=virtual-llm-hub
 id=$(inside getent passwd $user | cut -d: -f3) || fail 'the user was not made'
 ! grep -qs "^Uid:[[:space:]]*${id}[[:space:]]" /proc/[0-9]*/status || fail 'something runs before it was started'

@@ -3,7 +3,7 @@
 
 import { hasToken, keepToken, whenRefused } from "./api.js";
 import { chat, forget } from "./chat.js";
-import { announce, text } from "./dom.js";
+import { announce, el, text } from "./dom.js";
 import { disconnect, live, watch } from "./live.js";
 import { llm } from "./llm.js";
 import { stateOf } from "./models.js";
@@ -124,8 +124,14 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 document.getElementById("sign-out").addEventListener("click", () => signOut(() => leaveHub()));
 
-if (hasToken()) {
-  enter().then((why) => {
-    if (why !== undefined) signIn(why);
-  });
-} else signIn();
+/** Goes on with the token of this tab. Only a hub that refuses it has it forgotten, not one that cannot be reached. */
+async function resume() {
+  const trouble = await enter();
+  if (trouble === undefined) return;
+  if (trouble.status === 401) return signIn(trouble.message);
+  show(el("section.sign-in.card", {}, el("h1", {}, "virtual-llm"), el("p.trouble", { role: "alert" }, trouble.message),
+    el("button", { type: "button", onclick: resume }, "Try again"), el("button.quiet", { type: "button", onclick: () => signIn() }, "Use another token")));
+}
+
+if (hasToken()) resume();
+else signIn();

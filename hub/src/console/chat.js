@@ -21,11 +21,15 @@ const SPOKEN = 600;
 
 /** The open conversation outlasts a look at another page. */
 let open;
+/** Questions that are not sent yet, by conversation; new conversations share one, the empty key. */
+const drafts = new Map();
+const draftKey = () => (open.exchanges.length ? open.id : "");
 
 /** Forgets everything in memory: another user may sign in. */
 export function forget() {
   stopAll();
   open = undefined;
+  drafts.clear();
 }
 
 /** `#/chat` goes on with the open conversation, `#/chat/NAME` begins one with this model, `#/talk/ID` opens a stored one. */
@@ -40,7 +44,7 @@ export function chat(wanted, page) {
   const log = el("div.log", { role: "log", "aria-label": "Conversation", "aria-live": "off", tabindex: "0" });
   const settings = el("div");
   settings.addEventListener("toggle", ({ target }) => settings.classList.toggle("unfolded-settings", target.open), { capture: true });
-  const ask = composer({ ask: (question) => submit(question), stop: () => runOf(open.id)?.stop() });
+  const ask = composer({ ask: send, stop: () => runOf(open.id)?.stop(), drafted: (draft) => drafts.set(draftKey(), draft) });
   const side = talkList({ rename, remove, fresh: () => begin("") });
   const toggle = el("button.quiet.side-toggle", { type: "button", "aria-expanded": "false" }, "Conversations");
   const node = el("div.chat", {}, side.node, el("section.talk", { "aria-label": "Chat" },
@@ -49,6 +53,8 @@ export function chat(wanted, page) {
     node.classList.toggle("unfolded", now);
     toggle.setAttribute("aria-expanded", String(now));
   };
+  // A click on the open conversation changes no address.
+  side.node.addEventListener("click", ({ target }) => target.closest("a") && unfold(false));
   toggle.addEventListener("click", () => unfold(!node.classList.contains("unfolded")));
 
   log.addEventListener("scroll", () => (following = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR), { passive: true });
@@ -126,8 +132,22 @@ export function chat(wanted, page) {
     following = true;
     follow();
     drawModels();
+    drawSide();
+  };
+  const drawOther = () => {
+    draw();
+    ask.fill(drafts.get(draftKey()));
+  };
+  const drawSide = () => {
+    // A reload finds the conversation, also after the store has given it a new id.
+    if (open.exchanges.length) history.replaceState(null, "", `#/talk/${encodeURIComponent(open.id)}`);
     side.draw(heads, open.id);
   };
+
+  function send(question) {
+    const key = draftKey();
+    return submit(question) && (drafts.delete(key), true);
+  }
 
   function submit(question) {
     if (runOf(open.id)) return false;
@@ -135,12 +155,12 @@ export function chat(wanted, page) {
     if (!open.exchanges.length) {
       log.replaceChildren();
       open.title = titleOf(question);
-      history.replaceState(null, "", `#/talk/${encodeURIComponent(open.id)}`);
     }
     const exchange = { question };
     open.exchanges.push(exchange);
     const choice = choiceOf(open.model);
     const run = start(open, { vision: Boolean(choice?.vision), wait: choice && choice.state !== "away" });
+    drawSide();
     show(exchange, open.exchanges.length - 1);
     ask.running(true);
     ask.say(choice?.state === "busy" ? "Waiting for a free place …" : choice?.state === "asleep" ? "Waking the model …" : "Waiting for the first token …");
@@ -152,11 +172,12 @@ export function chat(wanted, page) {
 
   /** Asks the question of an exchange again, maybe in other words. What follows it goes. */
   async function repeat(index, question) {
-    const run = runOf(open.id);
+    const talk = open;
+    const run = runOf(talk.id);
     run?.stop();
     await run?.ended;
-    open.exchanges.length = index;
-    if (!index) open.title = titleOf(question);
+    if (left || open !== talk) return;
+    talk.exchanges.length = index;
     draw();
     submit(question);
     ask.focus();
@@ -165,10 +186,10 @@ export function chat(wanted, page) {
   // The list of conversations.
   async function list() {
     heads = await store.list(user).catch(() => []);
-    if (!left) side.draw(heads, open.id);
+    if (!left) drawSide();
   }
   async function rename(id, title) {
-    const talk = open.id === id ? open : await store.load(user, id);
+    const talk = runOf(id)?.conversation ?? (open.id === id ? open : await store.load(user, id));
     if (!talk) return;
     talk.title = title;
     await store.save(talk).catch(() => {});
@@ -184,7 +205,7 @@ export function chat(wanted, page) {
     unfold(false);
     open = fresh(user, name);
     if (location.hash !== "#/chat") history.pushState(null, "", "#/chat");
-    draw();
+    drawOther();
     ask.focus();
   }
 
@@ -199,15 +220,18 @@ export function chat(wanted, page) {
 
   if (page === "talk" && open?.id !== wanted) {
     open = fresh(user);
+    draw();
     store.load(user, wanted).catch(() => undefined).then((stored) => {
       if (left) return;
       if (stored) open = runOf(wanted)?.conversation ?? revived(stored);
-      draw();
+      drawOther();
       if (!stored) ask.say("This conversation is not in this browser.");
     });
-  } else if (page === "chat" && wanted) open = fresh(user, wanted);
-  else open ??= fresh(user);
-  draw();
+  } else {
+    if (page === "chat" && wanted) open = fresh(user, wanted);
+    open ??= fresh(user);
+    drawOther();
+  }
   list();
   look();
   store.keeps().then((keeps) => keeps || left || ask.say("This browser keeps no conversations: they are gone when the tab closes."));

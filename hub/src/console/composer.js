@@ -3,8 +3,11 @@
 import { el, text } from "./dom.js";
 import { fromFile, imagesOf, MOST, preview } from "./images.js";
 
-/** A form; `ask(question)` sends `{ content, images }` and returns whether it was taken, `stop()` ends the answer. */
-export function composer({ ask, stop }) {
+/**
+ * A form; `ask(question)` sends `{ content, images }` and returns whether it was taken, `stop()` ends the answer, and
+ * `drafted(question)` gets what is written after each change.
+ */
+export function composer({ ask, stop, drafted }) {
   const field = el("textarea", { id: "message", rows: 2, placeholder: "Ask something", "aria-describedby": "keys", autocapitalize: "sentences" });
   const files = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
   const attach = el("button.quiet", { type: "button", hidden: true, onclick: () => files.click() }, "Attach image");
@@ -17,14 +20,18 @@ export function composer({ ask, stop }) {
   let images = [];
   let [running, sees] = [false, false];
 
+  const noted = () => drafted({ content: field.value, images });
   const drawShelf = () => {
     shelf.hidden = !images.length;
     shelf.replaceChildren(...images.map((url, index) => el("li", {}, preview(url),
-      el("button.plain-button", { type: "button", "aria-label": `Remove image ${index + 1}`, onclick: () => (images.splice(index, 1), drawShelf(), field.focus()) }, "✕"))));
+      el("button.plain-button", { type: "button", "aria-label": `Remove image ${index + 1}`, onclick: () => (images.splice(index, 1), drawShelf(), noted(), field.focus()) }, "✕"))));
   };
   const add = async (found) => {
     for (const file of found) {
-      if (images.length >= MOST) return text(status, `A question takes ${MOST} images.`);
+      if (images.length >= MOST) {
+        text(status, `A question takes ${MOST} images.`);
+        break;
+      }
       try {
         images.push(await fromFile(file));
       } catch {
@@ -32,6 +39,7 @@ export function composer({ ask, stop }) {
       }
     }
     drawShelf();
+    noted();
   };
   const submit = () => {
     const question = { content: field.value.trim(), images: sees ? images : [] };
@@ -39,8 +47,10 @@ export function composer({ ask, stop }) {
     field.value = "";
     images = [];
     drawShelf();
+    noted();
   };
 
+  field.addEventListener("input", noted);
   node.addEventListener("submit", (event) => (event.preventDefault(), submit()));
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -61,6 +71,12 @@ export function composer({ ask, stop }) {
   return {
     node,
     focus: () => field.focus(),
+    /** Shows a question that was begun. */
+    fill(draft) {
+      images = draft?.images ?? [];
+      if (field.value !== (draft?.content ?? "")) field.value = draft?.content ?? "";
+      drawShelf();
+    },
     say: (said) => text(status, said),
     running(now) {
       running = now;

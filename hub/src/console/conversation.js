@@ -14,8 +14,11 @@ export const PARAMETERS = [
 /** Values of `reasoning_effort` that models know. */
 export const EFFORTS = ["none", "low", "medium", "high"];
 
+/** Pages without TLS have no `crypto.randomUUID`. */
+export const newId = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+
 export function fresh(user, model = "") {
-  return { id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, user, title: "", updated: Date.now(), model, system: "", parameters: {}, exchanges: [] };
+  return { id: newId(), user, title: "", updated: Date.now(), model, system: "", parameters: {}, exchanges: [] };
 }
 
 /** The title of a conversation that begins with this question. */
@@ -54,12 +57,12 @@ export function settingsOf({ system, parameters }) {
   return [system?.trim() && "system prompt", ...set].filter(Boolean).join(", ");
 }
 
-/** A stored conversation as this page goes on with it: an answer that was being written when its page closed is over. */
+/** A stored conversation as this page goes on with it: an answer that is not whole was written by a page that is gone, or by another tab. */
 export function revived(conversation) {
   for (const { answer } of conversation.exchanges) {
     if (!answer?.running) continue;
     delete answer.running;
-    answer.failed = "Broken off: the page was closed while the answer was written.";
+    answer.failed = "Broken off, or still being written in another tab.";
   }
   return conversation;
 }

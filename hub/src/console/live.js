@@ -40,8 +40,8 @@ function say(state) {
 }
 
 function apply(change) {
-  for (const [section, things] of Object.entries(change)) {
-    for (const [key, thing] of Object.entries(things)) {
+  for (const [section, changed] of Object.entries(change)) {
+    for (const [key, thing] of Object.entries(changed)) {
       if (thing === null) delete live[section]?.[key];
       else (live[section] ??= things())[key] = thing;
     }

@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { chart } from "./chart.js";
 import { el, keyed, pill, text } from "./dom.js";
-import { ago, count, median, millis, moment, percent, rate, seen } from "./format.js";
+import { count, median, millis, moment, percent, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
 import { best, byName, serves, stateOf } from "./models.js";
 
@@ -86,15 +86,18 @@ function one(name) {
   const table = el("table", { "aria-labelledby": "recent", hidden: true }, el("thead", {}, el("tr", {},
     ["When", "Status", "Code", ...(admin ? ["User"] : []), "First byte", "In all", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
   const sync = keyed(rows, (task) => taskRow(task, admin));
-  const node = el("div.stack", {}, heading(name, status.node, ask), about, gone,
-    el("section.card", { "aria-labelledby": "facts" }, el("h2", { id: "facts" }, "Now"),
-      el("dl.facts", {}, facts.map(({ label, node }) => el(WIDE.has(label) ? "div.wide" : "div", {}, el("dt", {}, label), node)))),
-    el("section.card", { "aria-labelledby": "speed" }, el("h2", { id: "speed" }, "Latency and tokens"), charts),
-    el("section.card", { "aria-labelledby": "recent" }, el("h2", { id: "recent" }, own), none, table));
+  const card = (id, title, ...rest) => el("section.card", { "aria-labelledby": id }, el("h2", { id }, title), rest);
+  const speed = card("speed", "Latency and tokens", charts);
+  const cards = el("div.stack", {},
+    card("facts", "Now", el("dl.facts", {}, facts.map(({ label, node }) => el(WIDE.has(label) ? "div.wide" : "div", {}, el("dt", {}, label), node)))),
+    speed, card("recent", own, none, table));
+  const node = el("div.stack", {}, heading(name, status.node, ask), about, gone, cards);
+  speed.hidden = true;
 
   const draw = () => {
     const row = live.llms[name];
     text(gone, row || live.state !== "live" ? "" : "There is no such LLM, or it is not visible to you.");
+    cards.hidden = !row;
     status.node.hidden = !row;
     ask.hidden = !row || row.capabilities?.embeddings === true;
     if (!row) return;
@@ -111,7 +114,7 @@ function one(name) {
     drawn = seen;
     text(none, "No task yet.");
     none.hidden = tasks.length > 0;
-    table.hidden = tasks.length === 0;
+    table.hidden = speed.hidden = tasks.length === 0;
     sync(tasks, (task) => task.id);
     const oldest = tasks.toReversed();
     charts.replaceChildren(

@@ -14,7 +14,7 @@ onmessage = ({ data: { id, piece, end } }) => {
   } catch {
     // A text that the parser cannot take is shown as it is.
     texts.delete(id);
-    trees = { closed: [["p", { class: "raw" }, piece]], open: [] };
+    trees = { closed: [["p", { class: "raw" }, growing.rest + piece]], open: [] };
   }
   postMessage({ id, ...trees });
 };

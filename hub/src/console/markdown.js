@@ -101,23 +101,27 @@ export class Growing {
 
   /** Adds a piece: the trees of the blocks that it finished, and those of the open rest. `end` finishes all. */
   add(piece, end = false) {
-    this.#open = (this.#open + piece).replace(/\r(?:\n|(?!$))/g, "\n");
-    let tokens = this.#lex(this.#open);
-    if (end) {
-      this.#open = "";
-      return { closed: blocks(tokens), open: [] };
-    }
+    let open = (this.#open + piece).replace(/\r(?:\n|(?!$))/g, "\n");
+    let tokens = this.#lex(open);
+    if (end) return { closed: blocks(tokens), open: [] };
     let closed = [];
     if (finished(tokens)) {
       // A line that is not whole ends no block: `2` after a list becomes its next item with `. `.
-      const lines = this.#lex(this.#open.slice(0, this.#open.lastIndexOf("\n") + 1));
+      const lines = this.#lex(open.slice(0, open.lastIndexOf("\n") + 1));
       closed = lines.slice(0, finished(lines));
       if (closed.length) {
-        this.#open = this.#open.slice(closed.reduce((sum, token) => sum + token.raw.length, 0));
-        tokens = this.#lex(this.#open);
+        open = open.slice(closed.reduce((sum, token) => sum + token.raw.length, 0));
+        tokens = this.#lex(open);
       }
     }
-    return { closed: blocks(closed), open: blocks(tokens) };
+    const trees = { closed: blocks(closed), open: blocks(tokens) };
+    this.#open = open;
+    return trees;
+  }
+
+  /** The text of the open block; a piece that the parser could not take is not in it. */
+  get rest() {
+    return this.#open;
   }
 
   #lex(text) {

@@ -29,7 +29,7 @@ export function overview() {
   const of = (label) => (admin ? label : `Your ${label.toLowerCase()}`);
   const node = el("div.stack", {},
     el("h1.hidden", {}, "Overview"),
-    el("dl.tiles", {}, tile("llms", "Models ready"), tile("publishers", of("Publishers")), tile("running", of("Tasks running")), tile("queued", of("Tasks waiting")), tile("rate", "Tokens a second")),
+    el("dl.tiles", {}, tile("llms", "Models here"), tile("publishers", of("Publishers")), tile("running", of("Tasks running")), tile("queued", of("Tasks waiting")), tile("rate", "Tokens a second")),
     llms.node, publishers.node, tasks.node);
 
   let [lines, left] = [LINES, false];
@@ -140,7 +140,7 @@ function llmHead({ pool, row }) {
   }
   const update = ({ members }, line) => {
     line.classList.add("pool");
-    text(note, `${members.filter((row) => stateOf(row) !== "away").length} of ${members.length} ready`);
+    text(note, `${members.filter((row) => stateOf(row) !== "away").length} of ${members.length} here`);
   };
   return { node: el("th", { scope: "row", colspan: 7 }, "Pool ", linkTo(pool), " ", note), whole: true, update };
 }

@@ -12,10 +12,10 @@ const QUEUE = 120;
 /** Between two writes of a growing answer to the store, in ms: a reload loses no more. */
 const SAVE = 2000;
 
-/** By conversation id. */
-const runs = new Map();
+const runs = new Set();
 
-export const runOf = (id) => runs.get(id);
+/** The answer that is being written for a conversation. Its id is asked for each time: the store may give it a new one. */
+export const runOf = (id) => [...runs].findLast(({ conversation }) => conversation.id === id);
 
 /** Writes a conversation to the store. One that cannot be kept (the disk is full) still goes on in this tab. */
 export async function keep(conversation) {
@@ -25,7 +25,7 @@ export async function keep(conversation) {
 
 /** Ends all answers. Resolves when what there is of them is stored. */
 export function stopAll() {
-  const running = [...runs.values()];
+  const running = [...runs];
   for (const run of running) run.stop();
   return Promise.all(running.map((run) => run.ended));
 }
@@ -47,6 +47,8 @@ export function start(conversation, { vision, wait }) {
     planned = true;
     nextFrame(() => {
       planned = false;
+      // The end is told when it is stored.
+      if (!answer.running) return;
       tell();
       if (gone || performance.now() - saved < SAVE) return;
       saved = performance.now();
@@ -57,7 +59,7 @@ export function start(conversation, { vision, wait }) {
     gone = true;
     abort.abort();
   };
-  runs.set(conversation.id, run);
+  runs.add(run);
   const began = performance.now();
   run.ended = (async () => {
     try {
@@ -71,7 +73,7 @@ export function start(conversation, { vision, wait }) {
     delete answer.running;
     // An answer that is shown as whole is stored as whole, unless the store takes its time.
     if (!gone) await Promise.race([keep(conversation), new Promise((resume) => setTimeout(resume, SAVE))]);
-    runs.delete(conversation.id);
+    runs.delete(run);
     tell();
   })();
   run.saved = keep(conversation);

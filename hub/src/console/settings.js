@@ -19,8 +19,10 @@ export function settingsForm(conversation, changed) {
     const field = el("input", { id: `set-${name}`, type: "number", inputmode: "decimal", placeholder: "default", ...limits });
     field.value = conversation.parameters[name] ?? "";
     field.addEventListener("change", () => {
-      if (field.checkValidity()) set(name, field.value === "" ? "" : Number(field.value));
-      else field.reportValidity();
+      // What is not valid is not sent, and marked.
+      const valid = field.reportValidity();
+      field.setAttribute("aria-invalid", String(!valid));
+      set(name, valid && field.value !== "" ? Number(field.value) : "");
     });
     return el("div.field", {}, el("label", { for: field.id }, label), field);
   });
@@ -30,8 +32,8 @@ export function settingsForm(conversation, changed) {
   system.addEventListener("input", () => {
     conversation.system = system.value;
     draw();
-    changed();
   });
+  system.addEventListener("change", changed);
   draw();
   return el("details.settings", {}, summary, el("div.settings-body", {},
     el("div.field", {}, el("label", { for: "system" }, "System prompt"), system),

@@ -6,13 +6,14 @@ import { connect, live } from "./live.js";
 import { stopAll } from "./run.js";
 import * as store from "./store.js";
 
-/** Goes in with the token that is kept. Returns the reason if the hub does not let us. */
+/** Goes in with the token that is kept. Returns `{ message, status }` if that fails; the hub's status, if it answered. */
 export async function enter() {
   try {
     await connect();
   } catch (error) {
-    if (!(error instanceof Refused)) return "The hub cannot be reached. Check the network and try again.";
-    return error.status === 401 ? "The hub does not know this token: it is wrong, expired or revoked. Ask an admin for a new one." : `The hub says: ${error.message}.`;
+    const { status } = error;
+    if (!(error instanceof Refused)) return { message: "The hub cannot be reached. Check the network and try again." };
+    return { status, message: status === 401 ? "The hub does not know this token: it is wrong, expired or revoked. Ask an admin for a new one." : `The hub says: ${error.message}.` };
   }
   return undefined;
 }
@@ -30,11 +31,11 @@ export function signInForm(message) {
     button.disabled = true;
     text(trouble, "");
     keepToken(secret);
-    const why = await enter();
-    if (why === undefined) return;
+    const failed = await enter();
+    if (failed === undefined) return;
     keepToken(null);
     button.disabled = false;
-    text(trouble, why);
+    text(trouble, failed.message);
     field.setAttribute("aria-invalid", "true");
     field.select();
   };
@@ -69,8 +70,8 @@ export async function signOut(out) {
   const many = kept.length === 1 ? "One conversation is" : `${kept.length} conversations are`;
   const dialog = el("dialog.card", { "aria-labelledby": "leaving", onclose: end() }, title,
     el("p", {}, `${many} stored in this browser, readable to everybody who uses it.`),
-    el("div.row", {}, el("button", { type: "button", "data-sign-out": "delete", onclick: forget }, "Delete them"),
-      el("button.quiet", { type: "button", "data-sign-out": "keep", onclick: end(out) }, "Keep them"),
+    el("div.row", {}, el("button", { type: "button", "data-sign-out": "keep", autofocus: true, onclick: end(out) }, "Keep"),
+      el("button.quiet.danger", { type: "button", "data-sign-out": "delete", onclick: forget }, "Delete"),
       el("button.quiet", { type: "button", onclick: end() }, "Cancel")));
   document.body.append(dialog);
   dialog.showModal();

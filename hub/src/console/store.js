@@ -1,12 +1,16 @@
 // Conversations in this browser's IndexedDB: of one user of one hub, bounded. Nothing of them is ever sent anywhere else.
 
 import { path } from "./api.js";
+import { newId } from "./conversation.js";
 
 /** Most conversations of a user, and characters of all of them: what was changed longest ago is deleted beyond. */
 const MOST = 200;
 const MOST_TEXT = 64 * 1024 * 1024;
 
 let opened;
+
+/** When each conversation of this tab was last written, as far as the tab knows. */
+const known = new WeakMap();
 
 /** The database; undefined where the browser keeps none (a private window). One for each path, as several hubs may share an origin. */
 function database() {
@@ -48,35 +52,44 @@ async function within(mode, work) {
 /** Whether conversations outlast this tab. */
 export const keeps = async () => (await database()) !== undefined;
 
+const newest = (a, b) => b.updated - a.updated;
+
 /** `{ id, user, title, updated, size }` of each conversation of `user`, the newest first. */
 export async function list(user) {
   const heads = await within("readonly", (heads) => done(heads.index("user").getAll(user)));
-  return (heads ?? []).sort((a, b) => b.updated - a.updated);
+  return (heads ?? []).sort(newest);
 }
 
 /** A conversation of `user`, if there is one with this id. */
 export async function load(user, id) {
   const body = await within("readonly", (_, bodies) => done(bodies.get(id)));
-  return body?.user === user ? JSON.parse(body.text) : undefined;
+  if (body?.user !== user) return undefined;
+  const conversation = JSON.parse(body.text);
+  known.set(conversation, conversation.updated);
+  return conversation;
 }
 
-/** Writes a conversation, and deletes the oldest others beyond the bounds. */
-export async function save(conversation) {
+/**
+ * Writes a conversation, and deletes the oldest others beyond the bounds. One that another tab has written meanwhile gets a
+ * new id, so that both are kept.
+ */
+export const save = (conversation) => within("readwrite", async (heads, bodies) => {
+  const all = await done(heads.index("user").getAll(conversation.user));
+  const stored = all.find(({ id }) => id === conversation.id);
+  if (stored?.updated > (known.get(conversation) ?? 0)) conversation.id = newId();
   const { id, user, title, updated } = conversation;
+  known.set(conversation, updated);
   const text = JSON.stringify(conversation);
-  const head = { id, user, title, updated, size: text.length };
-  const others = (await list(user)).filter((other) => other.id !== id);
-  let [count, size] = [1, head.size];
-  const spare = others.filter((other) => ++count > MOST || (size += other.size) > MOST_TEXT);
-  await within("readwrite", (heads, bodies) => {
-    heads.put(head);
-    bodies.put({ id, user, text });
-    for (const other of spare) {
-      heads.delete(other.id);
-      bodies.delete(other.id);
-    }
-  });
-}
+  heads.put({ id, user, title, updated, size: text.length });
+  bodies.put({ id, user, text });
+  let [count, size] = [1, text.length];
+  for (const other of all.filter((other) => other.id !== id).sort(newest)) {
+    size += other.size;
+    if (++count <= MOST && size <= MOST_TEXT) continue;
+    heads.delete(other.id);
+    bodies.delete(other.id);
+  }
+});
 
 export const remove = (id) => within("readwrite", (heads, bodies) => {
   heads.delete(id);

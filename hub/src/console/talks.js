@@ -35,7 +35,12 @@ function talk({ id }, { rename, remove }) {
   ];
   const menu = el("div.choices", {}, rest());
   more.append(menu);
-  more.addEventListener("toggle", () => more.open || menu.replaceChildren(...rest()));
+  const outside = ({ target }) => more.contains(target) || close();
+  more.addEventListener("toggle", () => {
+    if (more.open) return document.addEventListener("pointerdown", outside);
+    document.removeEventListener("pointerdown", outside);
+    menu.replaceChildren(...rest());
+  });
   more.addEventListener("focusout", ({ relatedTarget }) => relatedTarget === null || more.contains(relatedTarget) || close());
   more.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !more.open) return;

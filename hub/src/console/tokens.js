@@ -1,7 +1,7 @@
 // Tokens, for admins: list, create (the secret is shown once), revoke.
 
 import { address, json } from "./api.js";
-import { el, pill, text } from "./dom.js";
+import { copyButton, el, pill, text } from "./dom.js";
 import { ago, moment } from "./format.js";
 
 const DAY = 86_400_000;
@@ -33,7 +33,7 @@ export function tokens() {
 
   const list = () => attempt(async () => {
     const answer = await json("GET", "api/v1/tokens");
-    body.replaceChildren(...(answer.tokens ?? answer).map(row));
+    body.replaceChildren(...answer.map(row));
   });
 
   async function create(event) {
@@ -42,11 +42,8 @@ export function tokens() {
       const wanted = { user: user.value.trim(), role: role.value };
       if (days.value) wanted.expiresAt = new Date(Date.now() + days.value * DAY).toISOString();
       const made = await json("POST", "api/v1/tokens", { body: wanted });
-      const secret = el("output.secret.mono", {}, made.token);
-      const copied = el("span.note");
-      const copy = () => navigator.clipboard.writeText(made.token).then(() => text(copied, "Copied."), () => text(copied, "Select it and copy."));
-      fresh.replaceChildren(el("p", {}, `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, secret,
-        navigator.clipboard && el("button.quiet", { type: "button", onclick: copy }, "Copy"), copied),
+      fresh.replaceChildren(el("p", {}, `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, el("output.secret.mono", {}, made.token),
+        copyButton(() => made.token, "Copy the token")),
         el("p", {}, `${wanted.user} runs this and pastes it: `, el("code.login", {}, `virtual-llm login ${made.hubUrl ?? address}`)));
       user.value = "";
       await list();

@@ -6,7 +6,7 @@ import { count, millis, rate } from "./format.js";
 import { preview } from "./images.js";
 import { Markdown } from "./render.js";
 
-const action = (label, name, onclick) => el("button.plain-button", { type: "button", "aria-label": name, onclick }, label);
+const action = (label, name, onclick, what = "button.plain-button") => el(what, { type: "button", "aria-label": name, onclick }, label);
 
 /** A question, with its own copy and edit. `edit(content)` asks it anew; without it there is no such button. */
 export function questionView(question, edit) {
@@ -48,16 +48,16 @@ function facts({ model, row, firstMs, speed, usage, running }) {
     usage?.output && `${count(usage.output)} tokens`].filter(Boolean).join(" · ");
 }
 
-/** An answer that may still grow: `update()` shows what came. `again` asks for it once more, `changed` tells of a new height. */
+/** An answer that may still grow: `update()` shows what came. `again` asks for it once more (the style shows its button at the last one alone), `changed` tells of a new height. */
 export function answerView(answer, { again, changed }) {
   const parts = {
     summary: el("summary"), thought: el("div.thought"), said: el("div.said.markdown"), refusal: el("p.refusal"),
     calls: el("ul.calls", { "aria-label": "Tool calls" }), note: el("p.note"), trouble: el("p.trouble"), facts: el("span.note.facts-line"),
   };
   const thinking = el("details.thinking", { hidden: true }, parts.summary, parts.thought);
-  const retry = action("Again", "Ask for this answer again", () => again?.());
+  const retry = action("Again", "Ask for this answer again", again, "button.plain-button.again");
   const copy = copyButton(() => answer.content || answer.refusal, "Copy the answer");
-  const tools = el("div.tools", {}, copy, again && retry, parts.facts);
+  const tools = el("div.tools", {}, copy, retry, parts.facts);
   const node = el("article.assistant", { "aria-label": `Answer of ${answer.model}`, "aria-busy": answer.running ? "true" : undefined },
     thinking, parts.said, parts.refusal, parts.calls, parts.note, parts.trouble, tools);
   const markdown = new Markdown(parts.said, changed);

@@ -29,7 +29,7 @@ export function usage() {
   const more = el("p.note");
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Usage"),
-    el("div.row", {}, labelled("Last", days), labelled("By", by)), trouble,
+    el("div.row.picks", {}, labelled("Last", days), labelled("By", by)), trouble,
     el("section.card", { "aria-labelledby": "usage-daily" }, el("h2", { id: "usage-daily" }, "Tokens a day"), drawing),
     el("section.card", { "aria-labelledby": "usage-table" },
       el("h2", { id: "usage-table" }, isAdmin ? "All users" : "Your calls"),

@@ -29,7 +29,7 @@ async fn a_conversation_survives_a_reload() {
     // Written while it grows: a thousand pieces take longer than the time between two writes.
     page.until("document.querySelector('.assistant[aria-busy] .said')?.textContent.includes('t1000 ')").await;
     page.js("location.reload()").await;
-    page.shows(".log > :last-child .trouble", "the page was closed").await;
+    page.shows(".log > :last-child .trouble", "Broken off").await;
     page.shows(".log > :last-child .said", "t0 t1 t2").await;
     scene.reports_no_errors(&[]).await;
 }

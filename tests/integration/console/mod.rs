@@ -2,6 +2,7 @@
 
 mod chat;
 mod conversations;
+mod kept;
 mod load;
 mod markdown;
 mod overview;
@@ -134,8 +135,9 @@ async fn a_user_signs_in_sees_the_llms_chats_and_signs_out() {
     page.shows(".hint", "<b id=bold>bold</b>").await;
     assert_eq!(page.js("document.querySelector('#bold')").await, Value::Null);
 
-    // The conversation is deleted from the browser if the user wants it.
+    // The conversation is deleted from the browser if the user wants it, not by a careless Enter.
     page.click("#sign-out").await;
+    page.until("document.activeElement.dataset.signOut === 'keep'").await;
     page.click("[data-sign-out=delete]").await;
     page.until("document.querySelector('.sign-in') && document.querySelector('#bar').hidden").await;
     let stored = "new Promise((done) => { indexedDB.open('virtual-llm/').onsuccess = ({ target }) => { \
