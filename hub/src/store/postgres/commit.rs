@@ -1,7 +1,7 @@
 //! How the writer commits lists, and what follows from the outcome.
 
 use super::connection::Failure;
-use super::large::{Entry, lane_of_owed, task_of};
+use super::large::{Entry, lane_of_owed, record_of};
 use super::transaction::{self, List};
 use super::writer::Writer;
 use crate::news::news;
@@ -54,7 +54,7 @@ impl Writer {
         }
         let is_owed = entry.is_write_behind && matches!(result, Err(Failure::Broken(_)));
         if is_owed {
-            let tasks = entry.changes.iter().filter_map(task_of);
+            let tasks = entry.changes.iter().filter_map(record_of);
             self.large.unwritten.lock().extend(tasks.map(str::to_owned));
         }
         entry.answer(result.map_err(Failure::into_error));
@@ -94,7 +94,7 @@ impl Writer {
             }
             self.enforce_quotas(&written);
             let mut unwritten = self.large.unwritten.lock();
-            for task in written.iter().filter_map(task_of) {
+            for task in written.iter().filter_map(record_of) {
                 unwritten.remove(task);
             }
             owed = rest;

@@ -28,7 +28,8 @@ const HEAVY: usize = 16 << 10;
 /// The texts of a list's tasks that are in parts, by the position of their change.
 pub(super) type Texts = BTreeMap<usize, TaskTexts>;
 
-/// Ids of tasks whose change could not be written yet, although its writer was told that it will be.
+/// Ids of tasks whose record could not be written yet, although its writer was told that it will be. A claim is not a record:
+/// an end that is pending is not written when a claim before it is.
 pub(super) type Unwritten = Arc<Mutex<HashSet<String>>>;
 
 /// A list to commit.
@@ -137,7 +138,7 @@ impl Large {
     /// Answers a list that could not be written yet.
     fn tell_failed(&self, entry: &mut Entry, error: &StoreError) {
         if entry.is_write_behind && entry.reply.is_some() {
-            self.unwritten.lock().extend(entry.changes.iter().filter_map(task_of).map(str::to_owned));
+            self.unwritten.lock().extend(entry.changes.iter().filter_map(record_of).map(str::to_owned));
         }
         entry.answer(Err(error.clone()));
     }
@@ -272,11 +273,18 @@ impl Large {
     }
 }
 
-/// The task that a change writes.
-pub(super) fn task_of(change: &Change) -> Option<&str> {
+/// The task that a change concerns.
+fn task_of(change: &Change) -> Option<&str> {
+    match change {
+        Change::ClaimTask { id, .. } | Change::UnclaimTask(id) | Change::DeleteTask(id) => Some(id),
+        other => record_of(other),
+    }
+}
+
+/// The task whose record a change writes.
+pub(super) fn record_of(change: &Change) -> Option<&str> {
     match change {
         Change::PutTask(task) | Change::NewTask { task, .. } => Some(&task.id),
-        Change::ClaimTask { id, .. } | Change::UnclaimTask(id) | Change::DeleteTask(id) => Some(id),
         _ => None,
     }
 }

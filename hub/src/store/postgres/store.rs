@@ -118,6 +118,13 @@ impl PostgresStore {
         Ok(found == [true])
     }
 
+    /// Makes the store's thread panic.
+    #[cfg(test)]
+    pub(super) fn crash(&self) {
+        let (_, result) = oneshot::channel();
+        drop::<StoreFuture<()>>(self.queue.send(Job::Work(Box::new(|_| panic!("as the test wants it"))), result));
+    }
+
     /// Reads the rows that `sql` selects.
     fn select<T: Send + 'static>(
         &self,
@@ -223,8 +230,14 @@ impl Store for PostgresStore {
     }
 
     fn written(&self, task: &str) -> StoreFuture<()> {
-        let error = || StoreError::Unavailable("the database could not be written yet".into());
-        let result = if self.unwritten.lock().contains(task) { Err(error()) } else { Ok(()) };
+        // A thread that has panicked writes nothing any more.
+        let result = if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            Err(stopped())
+        } else if self.unwritten.lock().contains(task) {
+            Err(StoreError::Unavailable("the database could not be written yet".into()))
+        } else {
+            Ok(())
+        };
         Box::pin(std::future::ready(result))
     }
 

@@ -265,3 +265,16 @@ async fn a_database_of_others_is_refused_and_unchanged() {
     let error = refusal(PostgresStore::open(&missing).await);
     assert!(error.contains("\"vl_missing\" does not exist; create it"), "{error}");
 }
+
+/// Another program's connection to the database.
+async fn client_of(database: &Database) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::task::spawn_local(connection);
+    client
+}
+
+/// Waits until a statement in the database of `client` waits for a lock.
+async fn a_lock_is_waited_for(client: &tokio_postgres::Client) {
+    let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("a lock is waited for", async || !client.query(waiting, &[]).await.unwrap().is_empty()).await;
+}

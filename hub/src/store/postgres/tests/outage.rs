@@ -92,3 +92,38 @@ async fn a_write_is_there_if_and_only_if_its_caller_was_told_so() {
     }
     assert!(told > 5 && failed > 5, "{told} writes succeeded, {failed} failed");
 }
+
+/// A result is acknowledged once its end is written, not once another change of its task is.
+#[actix_rt::test]
+async fn an_end_that_waits_behind_a_claim_is_not_written_with_it() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
+    let other = client_of(&database).await;
+    store.write(vec![put_task(task("t", TaskStatus::Pending)), put_llm(llm("1", "old"))]).await.unwrap();
+    proxy.set(Network::Resets);
+    // More than one commit takes.
+    let mut changes = vec![Change::UnclaimTask("t".into())];
+    changes.extend((0..1023).map(|n| Change::DeleteLlm(format!("other-{n}"))));
+    changes.extend([put_llm(llm("1", "new")), put_task(task("t", TaskStatus::Completed))]);
+    assert!(store.write_behind(changes).await.is_err());
+    other.batch_execute("BEGIN; SELECT FROM llms FOR UPDATE").await.unwrap();
+    proxy.set(Network::Passes);
+    // The first commit is done.
+    a_lock_is_waited_for(&other).await;
+    assert!(store.written("t").await.is_err());
+    other.batch_execute("COMMIT").await.unwrap();
+    eventually("the end is written", async || store.written("t").await.is_ok()).await;
+    assert_eq!(store.task("t").await.unwrap().unwrap().state, TaskStatus::Completed);
+}
+
+#[actix_rt::test]
+async fn nothing_is_written_by_a_store_whose_thread_has_ended() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    store.written("t").await.unwrap();
+    store.crash();
+    assert!(store.write_behind(vec![put_task(task("t", TaskStatus::Completed))]).await.is_err());
+    eventually("the thread has ended", async || store.written("t").await.is_err()).await;
+}
