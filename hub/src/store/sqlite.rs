@@ -120,7 +120,7 @@ impl SqliteStore {
 
     /// Runs `with` on the writer thread.
     #[cfg(test)]
-    pub(super) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> StoreFuture<()> {
+    pub(crate) fn occupy(&self, with: impl FnOnce() + Send + 'static) -> StoreFuture<()> {
         self.run(move |_| {
             with();
             Ok(())
@@ -134,7 +134,7 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
-    pub(super) fn pragma(&self, name: &'static str, value: i64) -> StoreFuture<()> {
+    pub(crate) fn pragma(&self, name: &'static str, value: i64) -> StoreFuture<()> {
         self.run(move |conn| conn.execute_batch(&format!("PRAGMA {name} = {value}")))
     }
 }

@@ -103,6 +103,12 @@ impl AuditLog {
         }
     }
 
+    /// Whether records wait to be written. Those that are being written do not.
+    #[cfg(test)]
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.lock().count > 0
+    }
+
     fn report_lost(&self, user: &UserId) {
         self.machine.lost_an_audit_row();
         news!(
@@ -114,15 +120,13 @@ impl AuditLog {
         );
     }
 
-    pub(super) async fn run(&self) {
-        loop {
-            let _ = tokio::time::timeout(FLUSH_INTERVAL, self.full.notified()).await;
-            self.flush().await;
-        }
+    /// Waits until the pending records are to be written.
+    pub(super) async fn due(&self) {
+        let _ = tokio::time::timeout(FLUSH_INTERVAL, self.full.notified()).await;
     }
 
     /// Writes the pending records and sums in one transaction. If the store cannot write, sums stay pending, and as many records
-    /// as may.
+    /// as may. Dropping the future loses the records of a write that fails.
     pub(super) async fn flush(&self) {
         let _turn = self.writing.lock().await;
         let mut batch = Vec::new();

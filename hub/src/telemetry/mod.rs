@@ -90,8 +90,11 @@ impl Watch {
     }
 
     /// Writes audit records and sums in batches until the future is dropped. Call [`Watch::flush`] then.
-    pub async fn run(&self) {
-        self.audit.run().await;
+    pub async fn run(self: &Arc<Self>) {
+        loop {
+            self.audit.due().await;
+            self.flush().await;
+        }
     }
 
     /// Writes all pending audit records and sums. A caller that waits for this may leave, or be polled late: others that write then

@@ -112,6 +112,30 @@ async fn audit_records_are_written_without_a_flush() {
     }
 }
 
+/// The hub stops while records are being written, and the write fails: they are written by the last flush.
+#[tokio::test]
+async fn a_write_that_fails_when_its_flusher_has_left_loses_no_record() {
+    let (watch, store) = watch();
+    store.pragma("query_only", 1).await.unwrap();
+    let (release, held) = std::sync::mpsc::channel();
+    let occupied = store.occupy(move || held.recv().unwrap());
+    drop(watch.begin(request("alice")));
+    let failed = async {
+        while watch.audit.is_pending() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = watch.run() => (),
+        () = failed => (),
+    }
+    release.send(()).unwrap();
+    occupied.await.unwrap();
+    store.pragma("query_only", 0).await.unwrap();
+    watch.flush().await;
+    assert_eq!(store.audit(AuditQuery::of(None, None, 9)).await.unwrap().len(), 1);
+}
+
 /// P7: the list of ended inferences is bounded.
 #[tokio::test]
 async fn the_list_of_ended_inferences_is_bounded() {
