@@ -46,7 +46,7 @@ impl Writer {
         match &result {
             Ok(()) => self.enforce_quotas(&entry.changes),
             Err(Failure::Refused(error)) => tell_refused(error),
-            Err(Failure::Broken(_)) => {}
+            Err(Failure::Conflict(_) | Failure::Broken(_)) => {}
         }
         if let Some(lane) = entry.lane.take() {
             // A lane waits for each of its lists.
@@ -86,7 +86,7 @@ impl Writer {
                         tell_refused(&error);
                         written.push(change);
                     }
-                    Err(Failure::Broken(error)) => {
+                    Err(Failure::Conflict(error) | Failure::Broken(error)) => {
                         self.pending.write_behind.add(vec![change]);
                         broken = Some(error);
                     }

@@ -33,13 +33,15 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 pub(super) enum Failure {
     /// The database refuses these values, also when they are sent again.
     Refused(StoreError),
+    /// The database has ended this transaction for another's sake: a deadlock. It may be tried again.
+    Conflict(StoreError),
     /// The database is away, full or read-only, or the connection broke.
     Broken(StoreError),
 }
 
 impl Failure {
     pub(super) fn into_error(self) -> StoreError {
-        let (Self::Refused(error) | Self::Broken(error)) = self;
+        let (Self::Refused(error) | Self::Conflict(error) | Self::Broken(error)) = self;
         error
     }
 }
@@ -50,12 +52,16 @@ impl From<tokio_postgres::Error> for Failure {
         let Some(cause) = error.as_db_error() else {
             return Self::Broken(StoreError::Unavailable(format!("the database: {error}")));
         };
-        let text = format!("the database: {} ({})", cause.message(), cause.code().code());
-        // Classes of SQLSTATE: a violated constraint, a value that is none of the column's type.
-        if cause.code().code().starts_with("23") || cause.code().code().starts_with("22") {
-            Self::Refused(StoreError::Unavailable(text))
+        let code = cause.code();
+        let error = StoreError::Unavailable(format!("the database: {} ({})", cause.message(), code.code()));
+        if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
+            return Self::Conflict(error);
+        }
+        // Classes of SQLSTATE: a violated constraint, a value of another type than the column's.
+        if code.code().starts_with("23") || code.code().starts_with("22") {
+            Self::Refused(error)
         } else {
-            Self::Broken(StoreError::Unavailable(text))
+            Self::Broken(error)
         }
     }
 }

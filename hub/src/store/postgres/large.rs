@@ -183,7 +183,7 @@ impl Large {
                 }
                 Err(failure) => Err(failure),
             };
-            if let Err(Failure::Broken(error)) = &result {
+            if let Err(Failure::Conflict(error) | Failure::Broken(error)) = &result {
                 self.tell_failed(&mut entry, error);
                 self.fail_waiting(owner, error);
                 if entry.is_write_behind && !self.is_closing.get() {

@@ -69,6 +69,25 @@ async fn a_list_that_is_refused_takes_no_other_with_it() {
     assert_eq!((found.llms.len(), found.tokens), (501, vec![token("t")]));
 }
 
+/// A deletion and a write may lock rows in opposite orders.
+#[actix_rt::test]
+async fn a_deadlock_fails_no_write() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let (other, watcher) = (client_of(&database).await, client_of(&database).await);
+    store.write(vec![put_llm(llm("1", "a")), put_llm(llm("2", "b"))]).await.unwrap();
+    // The store looks for deadlocks first.
+    other
+        .batch_execute("SET deadlock_timeout = '1min'; BEGIN; SELECT FROM llms WHERE id = '2' FOR UPDATE")
+        .await
+        .unwrap();
+    let write = store.write(vec![put_llm(llm("1", "c")), put_llm(llm("2", "d"))]);
+    a_lock_is_waited_for(&watcher).await;
+    other.batch_execute("SELECT FROM llms WHERE id = '1' FOR UPDATE; COMMIT").await.unwrap();
+    write.await.unwrap();
+    assert_eq!(store.load().await.unwrap().llms, [llm("1", "c"), llm("2", "d")]);
+}
+
 #[actix_rt::test]
 async fn the_open_tasks_of_a_user_have_a_quota() {
     let Some(database) = Database::create().await else { return };

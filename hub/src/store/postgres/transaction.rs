@@ -58,9 +58,23 @@ impl<'a> List<'a> {
     }
 }
 
-/// Applies `lists` and commits. Lists over a quota are left out, of the others all are written or none. Without a list, it only
-/// asks whether a commit succeeds.
+/// Applies `lists` and commits, at the second attempt if the first meets a deadlock. Lists over a quota are left out, of the
+/// others all are written or none. Without a list, it only asks whether a commit succeeds.
 pub(super) async fn run(
+    connection: &mut Connection,
+    lease: &Lease,
+    lists: &[List<'_>],
+) -> Result<Vec<Result<(), StoreError>>, Failure> {
+    match attempt(connection, lease, lists).await {
+        Err(Failure::Conflict(_)) => attempt(connection, lease, lists).await.map_err(|failure| match failure {
+            Failure::Conflict(error) => Failure::Broken(error),
+            other => other,
+        }),
+        outcome => outcome,
+    }
+}
+
+async fn attempt(
     connection: &mut Connection,
     lease: &Lease,
     lists: &[List<'_>],
@@ -79,7 +93,7 @@ pub(super) async fn run(
         },
         Err(failure) => (failure, None),
     };
-    if let Failure::Refused(_) = failure
+    if let Failure::Refused(_) | Failure::Conflict(_) = failure
         && session.batch("ROLLBACK").await.is_ok()
     {
         return Err(failure);
