@@ -6,14 +6,14 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Row, Statement};
 
-use super::address::shown;
+use super::address::Address;
 use super::tls::Verified;
 use crate::store::StoreError;
 use crate::store::columns::Value;
@@ -66,9 +66,18 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+/// Settings of each connection. Without them a hub that vanishes within a transaction, without the end of its connection, keeps
+/// its locks for hours.
+const SETTINGS: &str = "SET idle_in_transaction_session_timeout = '10s';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2";
+/// A setting that PostgreSQL 13 and some systems do not have: a statement ends with its connection.
+const CHECKED: &str = "SET client_connection_check_interval = '5s'";
+
 /// A connection, opened when it is needed.
 pub(super) struct Connection {
-    config: Config,
+    address: Address,
+    /// The host that answered last, by its number.
+    host: usize,
     tls: Verified,
     session: Option<Rc<Session>>,
     /// When the next attempt may be made, and how the last one failed.
@@ -76,8 +85,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(config: Config, tls: Verified) -> Self {
-        Self { config, tls, session: None, retry: None }
+    pub(super) fn new(address: Address, tls: Verified) -> Self {
+        Self { address, host: 0, tls, session: None, retry: None }
     }
 
     /// The open connection, or a new one.
@@ -90,17 +99,22 @@ impl Connection {
         {
             return Err(error.clone());
         }
-        match Session::open(&self.config, self.tls.clone()).await {
-            Ok(session) => {
-                let session = Rc::new(session);
-                (self.session, self.retry) = (Some(session.clone()), None);
-                Ok(session)
+        let mut reasons = Vec::new();
+        for _ in 0..self.address.hosts.len() {
+            match Session::open(&self.address.hosts[self.host], self.tls.clone()).await {
+                Ok(session) => {
+                    let session = Rc::new(session);
+                    (self.session, self.retry) = (Some(session.clone()), None);
+                    return Ok(session);
+                }
+                Err(reason) => reasons.push(reason),
             }
-            Err(error) => {
-                self.retry = Some((Instant::now() + RETRY_EVERY, error.clone()));
-                Err(error)
-            }
+            self.host = (self.host + 1) % self.address.hosts.len();
         }
+        let text = format!("the database {}: {}", self.address.shown, reasons.join("; "));
+        let error = StoreError::Unavailable(text);
+        self.retry = Some((Instant::now() + RETRY_EVERY, error.clone()));
+        Err(error)
     }
 
     /// Gives the connection up. The database rolls back what it has not committed.
@@ -123,15 +137,18 @@ impl Drop for Session {
 }
 
 impl Session {
-    async fn open(config: &Config, tls: Verified) -> Result<Self, StoreError> {
-        let away = |why: String| StoreError::Unavailable(format!("the database {}: {why}", shown(config)));
+    /// Opens a connection. The error is the reason in words.
+    async fn open(config: &Config, tls: Verified) -> Result<Self, String> {
         let (client, connection) = timeout(DEADLINE, config.connect(tls))
             .await
-            .map_err(|_| away("no answer".into()))?
-            .map_err(|error| away(reason(&error)))?;
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error| reason(&error))?;
         // Its errors reach the statements that wait.
         let driver = tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Self { client, statements: RefCell::default(), driver })
+        let session = Self { client, statements: RefCell::default(), driver };
+        let (set, _) = join(session.batch(SETTINGS), session.batch(CHECKED)).await;
+        set.map_err(|failure| failure.into_error().to_string())?;
+        Ok(session)
     }
 
     /// Runs SQL without parameters.

@@ -46,10 +46,10 @@ impl PostgresStore {
     pub async fn open(options: &ClusterOptions) -> Result<Self, StoreError> {
         let process = Process::start(&options.hub_id)
             .ok_or_else(|| StoreError::Database("a hub's id is 1 to 16 of a-z and 0-9".into()))?;
-        let config = address::parse(options.database_url.reveal(), process.hub())?;
-        let shown = address::shown(&config);
+        let address = address::parse(options.database_url.reveal(), process.hub())?;
+        let shown = address.shown.clone();
         let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
-        let connection = move || Connection::new(config.clone(), tls.clone());
+        let connection = move || Connection::new(address.clone(), tls.clone());
         let (sender, jobs) = mpsc::unbounded_channel();
         let queue = JobQueue::new(move |job| drop(sender.send(job)));
         let state = queue.state();

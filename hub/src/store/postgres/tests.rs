@@ -73,16 +73,17 @@ async fn a_list_that_is_refused_takes_no_other_with_it() {
 #[actix_rt::test]
 async fn a_deadlock_fails_no_write() {
     let Some(database) = Database::create().await else { return };
+    // The store's transaction is the one that ends, 2.5 s after it began to wait.
+    let patience =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 2500', current_database()); END $$";
+    database.run(patience).await;
     let store = store_of(&database).await;
-    let (other, watcher) = (client_of(&database).await, client_of(&database).await);
+    let other = client_of(&database).await;
     store.write(vec![put_llm(llm("1", "a")), put_llm(llm("2", "b"))]).await.unwrap();
-    // The store looks for deadlocks first.
-    other
-        .batch_execute("SET deadlock_timeout = '1min'; BEGIN; SELECT FROM llms WHERE id = '2' FOR UPDATE")
-        .await
-        .unwrap();
+    other.batch_execute("SET deadlock_timeout = '1min'").await.unwrap();
+    other.batch_execute("BEGIN; SELECT FROM llms WHERE id = '2' FOR UPDATE").await.unwrap();
     let write = store.write(vec![put_llm(llm("1", "c")), put_llm(llm("2", "d"))]);
-    a_lock_is_waited_for(&watcher).await;
+    a_lock_is_waited_for(&database).await;
     other.batch_execute("SELECT FROM llms WHERE id = '1' FOR UPDATE; COMMIT").await.unwrap();
     write.await.unwrap();
     assert_eq!(store.load().await.unwrap().llms, [llm("1", "c"), llm("2", "d")]);
@@ -292,8 +293,9 @@ async fn client_of(database: &Database) -> tokio_postgres::Client {
     client
 }
 
-/// Waits until a statement in the database of `client` waits for a lock.
-async fn a_lock_is_waited_for(client: &tokio_postgres::Client) {
+/// Waits until a statement in the database waits for a lock.
+async fn a_lock_is_waited_for(database: &Database) {
+    let client = client_of(database).await;
     let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("a lock is waited for", async || !client.query(waiting, &[]).await.unwrap().is_empty()).await;
 }

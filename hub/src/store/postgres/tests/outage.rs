@@ -5,6 +5,8 @@ use std::time::Duration;
 use testkit::proxy::{Network, Proxy};
 use tokio::time::{Instant, timeout};
 
+use super::connection::Connection;
+use super::tls::Verified;
 use super::*;
 
 /// Options to reach the database through `proxy`.
@@ -111,7 +113,7 @@ async fn an_end_that_waits_behind_a_claim_is_not_written_with_it() {
     other.batch_execute("BEGIN; SELECT FROM llms FOR UPDATE").await.unwrap();
     proxy.set(Network::Passes);
     // The first commit is done.
-    a_lock_is_waited_for(&other).await;
+    a_lock_is_waited_for(&database).await;
     assert!(store.written("t").await.is_err());
     other.batch_execute("COMMIT").await.unwrap();
     eventually("the end is written", async || store.written("t").await.is_ok()).await;
@@ -124,6 +126,39 @@ async fn nothing_is_written_by_a_store_whose_thread_has_ended() {
     let store = store_of(&database).await;
     store.written("t").await.unwrap();
     store.crash();
-    assert!(store.write_behind(vec![put_task(task("t", TaskStatus::Completed))]).await.is_err());
     eventually("the thread has ended", async || store.written("t").await.is_err()).await;
+    assert!(store.write_behind(vec![put_task(task("t", TaskStatus::Completed))]).await.is_err());
+    assert!(store.written("t").await.is_err());
+}
+
+/// A machine that loses its power, or its network, tells the database nothing.
+#[actix_rt::test]
+async fn a_transaction_of_a_hub_that_went_silent_ends() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    database.run("CREATE TABLE locked ()").await;
+    let address = address::parse(&database.url_at(proxy.port()), "a").unwrap();
+    let mut connection = Connection::new(address, Verified::new().unwrap());
+    let session = connection.session().await.unwrap();
+    session.batch("BEGIN; LOCK TABLE locked").await.unwrap();
+    proxy.set(Network::BlackHole);
+    database.run("SET lock_timeout = '15s'; BEGIN; LOCK TABLE locked").await;
+}
+
+/// A host that accepts connections and does not answer takes no time from the others.
+#[actix_rt::test]
+async fn the_second_host_is_reached_when_the_first_does_not_answer() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    proxy.set(Network::BlackHole);
+    let host = |port| format!("127.0.0.1:{port}");
+    let both = database.url_at(port).replace(&host(port), &format!("{},{}", host(proxy.port()), host(port)));
+    let mut connection = Connection::new(address::parse(&both, "a").unwrap(), Verified::new().unwrap());
+    connection.session().await.unwrap().batch("SELECT").await.unwrap();
+    // It is the first one from now on.
+    connection.close();
+    timeout(Duration::from_secs(4), connection.session()).await.unwrap().unwrap();
+    assert_eq!(proxy.accepted(), 1);
 }
