@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn each_host_of_an_address_has_the_rest_of_it() {
         let rest = "user=u password=p dbname=d options='-c x=y' sslmode=require channel_binding=require";
-        let whole = parse(&format!("host=h,/run,i hostaddr=10.0.0.1,10.0.0.2,10.0.0.3 port=1,2,3 {rest}"), "a");
+        let whole =
+            parse(&format!("host=h,/run,i hostaddr=10.0.0.1,10.0.0.2,10.0.0.3 port=1,2,3 {rest}"), "a");
         let whole = whole.unwrap();
         assert_eq!((whole.hosts.len(), &*whole.shown), (3, "d at h, /run, i"));
         for (n, host) in ["h", "/run", "i"].into_iter().enumerate() {

@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::connection::Failure;
+use super::lease::Lease;
 use super::parts::{self, PART, StoredText, TaskTexts, Upload};
 use super::tasks;
 use super::writer::SharedConnection;
@@ -62,6 +63,7 @@ impl Entry {
 /// The lists with large texts: a lane for each owner, in which they wait in order.
 pub(super) struct Large {
     connection: SharedConnection,
+    lease: Lease,
     lanes: RefCell<Lanes>,
     /// Lists whose texts are stored, to the writer.
     staged: mpsc::UnboundedSender<Entry>,
@@ -82,11 +84,12 @@ struct Lanes {
 impl Large {
     pub(super) fn new(
         connection: SharedConnection,
+        lease: Lease,
         staged: mpsc::UnboundedSender<Entry>,
         unwritten: Unwritten,
     ) -> Rc<Self> {
         let (lanes, is_closing, ended) = Default::default();
-        Rc::new(Self { connection, lanes, staged, unwritten, is_closing, ended })
+        Rc::new(Self { connection, lease, lanes, staged, unwritten, is_closing, ended })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -223,7 +226,7 @@ impl Large {
         loop {
             let mut connection = self.connection.lock().await;
             let session = connection.session().await.map_err(Failure::Broken)?;
-            match upload.get_or_insert_with(Upload::new).step(&session, text).await {
+            match upload.get_or_insert_with(Upload::new).step(&session, &self.lease, text).await {
                 Ok(None) => {}
                 Ok(Some(stored)) => {
                     *upload = None;
@@ -265,7 +268,7 @@ impl Large {
             let task = entry.changes.get(position).and_then(task_of).unwrap_or_default();
             let mut connection = self.connection.lock().await;
             let Ok(session) = connection.session().await else { return };
-            if parts::delete_unnamed(&session, text, task).await.is_err() {
+            if parts::delete_unnamed(&session, &self.lease, text, task).await.is_err() {
                 // The next start deletes them.
                 return connection.close();
             }

@@ -77,6 +77,12 @@ impl Lease {
         rows.first().map(|row| row.field("xid")).transpose().map_err(Failure::Broken)
     }
 
+    /// SQL that checks the lease within a statement that is a transaction of its own.
+    pub(super) fn held(&self) -> String {
+        let (hub, boot) = (self.process.hub(), self.process.boot());
+        format!("EXISTS (SELECT FROM hubs WHERE id = '{hub}' AND boot = '{boot}' FOR SHARE)")
+    }
+
     /// Ends the lease, so that another hub can start at once.
     pub(super) async fn release(&self, session: &Session) -> Result<(), Failure> {
         let sql = "DELETE FROM hubs WHERE id = $1 AND boot = $2";

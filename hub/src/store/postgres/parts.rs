@@ -2,6 +2,7 @@
 //! database for long. A task names the parts of its texts; parts that no task names are deleted.
 
 use super::connection::{Failure, Session};
+use super::lease::Lease;
 use super::tasks;
 use crate::model::DurableTask;
 use crate::random;
@@ -54,15 +55,20 @@ impl Upload {
     pub(super) async fn step(
         &mut self,
         session: &Session,
+        lease: &Lease,
         text: &str,
     ) -> Result<Option<StoredText>, Failure> {
         let size = text.len() as u64;
         let Some(part) = text.as_bytes().chunks(PART).nth(self.next) else {
             return Ok(Some(StoredText { id: self.id, size }));
         };
-        // The statement before may have had its effect, though its answer was lost.
-        let sql = "INSERT INTO parts (id, n, bytes) VALUES ($1, $2, $3) ON CONFLICT (id, n) DO NOTHING";
-        session.execute(sql, &[self.id.into(), number(self.next).into(), part.into()]).await?;
+        // The statement before may have had its effect, though its answer was lost. Without a lease the task is not written either.
+        let sql = format!(
+            "INSERT INTO parts (id, n, bytes) SELECT $1::bigint, $2::int, $3::bytea WHERE {}
+                ON CONFLICT (id, n) DO NOTHING",
+            lease.held()
+        );
+        session.execute(&sql, &[self.id.into(), number(self.next).into(), part.into()]).await?;
         self.next += 1;
         Ok(None)
     }
@@ -78,10 +84,18 @@ fn number(n: usize) -> i64 {
 }
 
 /// Deletes the parts of a text, unless the task `task` names them.
-pub(super) async fn delete_unnamed(session: &Session, text: i64, task: &str) -> Result<(), Failure> {
-    let sql = "DELETE FROM parts WHERE id = $1
-        AND NOT EXISTS (SELECT FROM tasks WHERE id = $2 AND (request_text = $1 OR result_text = $1))";
-    session.execute(sql, &[text.into(), task.into()]).await.map(drop)
+pub(super) async fn delete_unnamed(
+    session: &Session,
+    lease: &Lease,
+    text: i64,
+    task: &str,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "DELETE FROM parts WHERE {} AND id = $1
+            AND NOT EXISTS (SELECT FROM tasks WHERE id = $2 AND (request_text = $1 OR result_text = $1))",
+        lease.held()
+    );
+    session.execute(&sql, &[text.into(), task.into()]).await.map(drop)
 }
 
 /// Deletes the parts that no task names: those of processes that died. No other process may store any.

@@ -70,7 +70,7 @@ impl PostgresStore {
             let renewing = keep(lease.clone(), shared(connection()), losing);
             let pending = Pending::default();
             let (sender, staged) = mpsc::unbounded_channel();
-            let large = Large::new(shared(connection()), sender, owed);
+            let large = Large::new(shared(connection()), lease.clone(), sender, owed);
             let connection = connection();
             let writer = Writer { connection, lease, reads, upkeep, state, pending, large, staged };
             tokio::select! {
@@ -122,7 +122,9 @@ impl PostgresStore {
     #[cfg(test)]
     pub(super) fn crash(&self) {
         let (_, result) = oneshot::channel();
-        drop::<StoreFuture<()>>(self.queue.send(Job::Work(Box::new(|_| panic!("as the test wants it"))), result));
+        drop::<StoreFuture<()>>(
+            self.queue.send(Job::Work(Box::new(|_| panic!("as the test wants it"))), result),
+        );
     }
 
     /// Reads the rows that `sql` selects.

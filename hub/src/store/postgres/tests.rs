@@ -8,7 +8,7 @@ use testkit::postgres::Database;
 use testkit::wait::{eventually, wait_for};
 
 use super::*;
-use crate::model::{Day, TaskStatus, UsageCounts, UsageKey, UsageSum};
+use crate::model::{Day, DurableTask, TaskStatus, UsageCounts, UsageKey, UsageSum};
 use crate::options::ClusterOptions;
 use crate::store::tests::{audit, llm, put_llm, put_task, task, token};
 use crate::store::{AuditQuery, Change, ListCursor, RetentionLimits, Store, StoreError, UsageBy, UsageQuery};
@@ -74,8 +74,7 @@ async fn a_list_that_is_refused_takes_no_other_with_it() {
 async fn a_deadlock_fails_no_write() {
     let Some(database) = Database::create().await else { return };
     // The store's transaction is the one that ends, 2.5 s after it began to wait.
-    let patience =
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 2500', current_database()); END $$";
+    let patience = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 2500', current_database()); END $$";
     database.run(patience).await;
     let store = store_of(&database).await;
     let other = client_of(&database).await;
@@ -112,7 +111,7 @@ async fn the_open_tasks_of_a_user_have_a_quota() {
 async fn what_is_past_its_retention_is_deleted() {
     let Some(database) = Database::create().await else { return };
     let store = store_of(&database).await;
-    let at = |id: &str, time| crate::model::DurableTask {
+    let at = |id: &str, time| DurableTask {
         updated_at: wire::row::Timestamp(time),
         ..task(id, TaskStatus::Completed)
     };
@@ -152,6 +151,50 @@ async fn what_is_past_its_retention_is_deleted() {
     // The user with most records loses the oldest.
     assert_eq!(of(Some("bob")).await, (695..704).rev().collect::<Vec<_>>());
     assert_eq!(of(Some("alice")).await, (689..700).rev().collect::<Vec<_>>());
+}
+
+/// Others wait for a deletion at most as long as for one step.
+#[actix_rt::test]
+async fn each_step_of_a_deletion_is_small() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let ended = |owner: &str, n: u32| {
+        put_task(DurableTask { owner: owner.into(), ..task(&format!("{owner}{n}"), TaskStatus::Completed) })
+    };
+    let tasks = |owner: &'static str| (0..20).map(move |n| ended(owner, n));
+    store.write(tasks("alice").chain(tasks("bob")).collect()).await.unwrap();
+    // As if each had a result of 3 MiB.
+    let steps = "UPDATE tasks SET result_text = seq, result_size = 3 << 20;
+        CREATE TABLE steps (bytes bigint);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO steps SELECT sum(virtual_llm_bytes(gone)) FROM gone;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER noted AFTER DELETE ON tasks REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION note()";
+    database.run(steps).await;
+    let client = client_of(&database).await;
+    let most = async |deleted: i64| {
+        let sql = "SELECT sum(bytes)::bigint / (3 << 20), max(bytes) FROM steps";
+        let row = client.query_one(sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, Option<i64>>(0), Some(deleted));
+        assert!(row.get::<_, i64>(1) < 12 << 20, "{row:?}");
+        database.run("TRUNCATE steps").await;
+    };
+    let quota = Change::EnforceTaskQuota { owner: "alice".into(), max_bytes: 1 };
+    store.write(vec![quota]).await.unwrap();
+    let listed = async |owner| store.ended_tasks(Some(owner), &ListCursor::end(), 99).await.unwrap().len();
+    eventually("the quota is enforced", async || listed("alice").await == 1).await;
+    most(19).await;
+    let limits = RetentionLimits {
+        tasks_since: wire::row::Timestamp(i64::MAX),
+        audit_since: wire::row::Timestamp(0),
+        audit_rows: 9,
+        usage_since: Day(0),
+    };
+    store.expire(limits).await.unwrap();
+    assert_eq!((listed("alice").await, listed("bob").await), (0, 0));
+    most(21).await;
 }
 
 #[actix_rt::test]
@@ -197,6 +240,8 @@ async fn a_hub_whose_lease_was_taken_writes_nothing_any_more() {
     let Some(database) = Database::create().await else { return };
     let paused = store_of(&database).await;
     paused.write(vec![Change::PutToken(token("t"))]).await.unwrap();
+    let ended = |id: &str| put_task(task(id, TaskStatus::Completed));
+    paused.write(vec![ended("1"), ended("2"), Change::Audit(audit("a"))]).await.unwrap();
     database.run("UPDATE hubs SET until = now() - interval '1 s'").await;
     let taker = PostgresStore::open(&options(&database, "b")).await.unwrap();
     let refused = paused.write(vec![Change::PutToken(token("late"))]).await.unwrap_err().to_string();
@@ -205,10 +250,18 @@ async fn a_hub_whose_lease_was_taken_writes_nothing_any_more() {
     let lost = paused.lost().await.unwrap_err().to_string();
     assert!(lost.contains("taken over"), "{lost}");
     assert!(paused.write_behind(vec![put_llm(llm("1", "late"))]).await.is_err());
+    let large = DurableTask { result: Some((200, "x".repeat(3 << 20))), ..task("3", TaskStatus::Completed) };
+    assert!(paused.write_behind(vec![put_task(large)]).await.is_err());
+    large::count_parts(&database, 0).await;
+    let (end, last_day) = (wire::row::Timestamp(i64::MAX), Day(i64::MAX));
+    let none = RetentionLimits { tasks_since: end, audit_since: end, audit_rows: 0, usage_since: last_day };
+    let _ = paused.expire(none).await;
     drop(paused);
     taker.probe().await.unwrap();
     let found = taker.load().await.unwrap();
     assert_eq!((found.tokens, found.llms), (vec![token("t")], vec![]));
+    assert_eq!(taker.ended_tasks(None, &ListCursor::end(), 9).await.unwrap().len(), 2);
+    assert_eq!(taker.audit(AuditQuery::of(None, None, 9)).await.unwrap().len(), 1);
 }
 
 #[actix_rt::test]
@@ -296,6 +349,7 @@ async fn client_of(database: &Database) -> tokio_postgres::Client {
 /// Waits until a statement in the database waits for a lock.
 async fn a_lock_is_waited_for(database: &Database) {
     let client = client_of(database).await;
-    let waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting =
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     eventually("a lock is waited for", async || !client.query(waiting, &[]).await.unwrap().is_empty()).await;
 }

@@ -66,10 +66,12 @@ pub(super) async fn run(
     lists: &[List<'_>],
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     match attempt(connection, lease, lists).await {
-        Err(Failure::Conflict(_)) => attempt(connection, lease, lists).await.map_err(|failure| match failure {
-            Failure::Conflict(error) => Failure::Broken(error),
-            other => other,
-        }),
+        Err(Failure::Conflict(_)) => {
+            attempt(connection, lease, lists).await.map_err(|failure| match failure {
+                Failure::Conflict(error) => Failure::Broken(error),
+                other => other,
+            })
+        }
         outcome => outcome,
     }
 }

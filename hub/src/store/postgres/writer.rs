@@ -195,12 +195,12 @@ impl Writer {
         if quotas.is_empty() {
             return;
         }
-        let upkeep = self.upkeep.clone();
+        let (upkeep, lease) = (self.upkeep.clone(), self.lease.clone());
         spawn_local(async move {
             let mut connection = upkeep.lock().await;
             let Ok(session) = connection.session().await else { return };
             for (owner, max_bytes) in quotas {
-                if let Err(failure) = expiry::enforce_quota(&session, &owner, max_bytes).await {
+                if let Err(failure) = expiry::enforce_quota(&session, &lease, &owner, max_bytes).await {
                     log::debug!("store: no cleanup: {}", failure.into_error());
                     return connection.close();
                 }
@@ -209,11 +209,11 @@ impl Writer {
     }
 
     fn expire(&self, limits: RetentionLimits, reply: Reply<()>) {
-        let upkeep = self.upkeep.clone();
+        let (upkeep, lease) = (self.upkeep.clone(), self.lease.clone());
         spawn_local(async move {
             let mut connection = upkeep.lock().await;
             let expired = match connection.session().await {
-                Ok(session) => expiry::expire(&session, limits).await.map_err(Failure::into_error),
+                Ok(session) => expiry::expire(&session, &lease, limits).await.map_err(Failure::into_error),
                 Err(error) => return drop(reply.send(Err(error))),
             };
             if expired.is_err() {

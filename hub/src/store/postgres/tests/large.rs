@@ -6,7 +6,6 @@ use testkit::proxy::{Network, Proxy};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::model::DurableTask;
 use crate::store::{HubDir, SqliteStore, transfer};
 
 /// A line on which the test's values take longer than the time for a statement of a few bytes.
@@ -39,7 +38,7 @@ async fn assert_stored(store: &PostgresStore, expected: &DurableTask) {
     assert_eq!(size, expected.result.as_ref().map(|(_, body)| body.len() as u64));
 }
 
-async fn count_parts(database: &Database, parts: u32) {
+pub(super) async fn count_parts(database: &Database, parts: u32) {
     let sql = format!(
         "DO $$ BEGIN IF (SELECT count(*) FROM parts) <> {parts} THEN
             RAISE EXCEPTION 'there are % parts', (SELECT count(*) FROM parts); END IF; END $$"

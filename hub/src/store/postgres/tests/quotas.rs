@@ -9,7 +9,6 @@ use testkit::proxy::{Network, Proxy};
 use tokio::time::Instant;
 
 use super::*;
-use crate::model::DurableTask;
 use crate::store::SqliteStore;
 
 fn open(id: &str, owner: &str, bytes: usize) -> DurableTask {

@@ -5,9 +5,7 @@ use proptest::test_runner::{Config, TestRunner};
 use wire::row::Timestamp;
 
 use super::*;
-use crate::model::{
-    AliasScope, AuditRecord, DurableTask, MAX_COUNT, TokenCounts, UsageCounts, UsageKey, UsageSum,
-};
+use crate::model::{AliasScope, AuditRecord, MAX_COUNT, TokenCounts, UsageCounts, UsageKey, UsageSum};
 use crate::store::tests::{agent, alias, name, session};
 use crate::store::{SqliteStore, UsageBy, UsageQuery};
 
