@@ -16,7 +16,7 @@ use super::openapi::{Routes, about, shape};
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller, Llm};
-use crate::registry::{Offer, ReachedTargets, Registry};
+use crate::registry::{KnownTargets, Offer, Registry};
 
 mod anthropic;
 
@@ -95,7 +95,7 @@ impl Model {
 #[derive(Default)]
 pub(super) struct Offers {
     offers: HashMap<String, Option<Offer>>,
-    reached: ReachedTargets,
+    known: KnownTargets,
 }
 
 impl Offers {
@@ -161,7 +161,7 @@ pub(super) fn called_model(
     id: &str,
     offers: &mut Offers,
 ) -> Option<Model> {
-    let name = registry.called_name_among(caller, id, &mut offers.reached)?;
+    let name = registry.called_name_among(caller, id, &mut offers.known)?;
     let target = model(registry, caller, name, offers)?;
     Some(Model { id: id.to_owned(), ..target })
 }
@@ -226,13 +226,13 @@ impl Walk {
         };
         let after = after.as_deref();
         // Not borrowed from `offers`, which builds a model meanwhile.
-        let mut reached = std::mem::take(&mut offers.reached);
+        let mut known = std::mem::take(&mut offers.known);
         let mut named = |name: &str| model(registry, caller, name, offers);
         let next = match self.stage {
             Stage::Rows => {
                 for llm in registry.llms_after(caller, after).take(most) {
-                    let is_listed = llm.status != Status::Inactive
-                        && is_called(registry, caller, &llm.name, &mut reached);
+                    let is_listed =
+                        llm.status != Status::Inactive && is_called(registry, caller, &llm.name, &mut known);
                     add(&llm.name, is_listed.then(|| named(&llm.name)).flatten());
                 }
                 Stage::Pools
@@ -241,7 +241,7 @@ impl Walk {
                 for pool in registry.pool_names_after(caller, after).take(most) {
                     let is_listed = active_llm(registry, caller, pool).is_none()
                         && active_member(registry, caller, pool).is_some()
-                        && is_called(registry, caller, pool, &mut reached);
+                        && is_called(registry, caller, pool, &mut known);
                     add(pool, is_listed.then(|| named(pool)).flatten());
                 }
                 Stage::Agents
@@ -251,13 +251,13 @@ impl Walk {
                     let is_listed = *status != Status::Inactive
                         && active_llm(registry, caller, name).is_none()
                         && active_member(registry, caller, name).is_none()
-                        && is_called(registry, caller, name, &mut reached);
+                        && is_called(registry, caller, name, &mut known);
                     add(name, is_listed.then(|| named(name)).flatten());
                 }
                 Stage::Aliases
             }
             Stage::Aliases => {
-                for (name, target) in registry.alias_names_after(caller, after, &mut reached).take(most) {
+                for (name, target) in registry.alias_names_after(caller, after, &mut known).take(most) {
                     let target = target.and_then(&mut named);
                     add(name, target.map(|target| Model { id: name.to_owned(), ..target }));
                 }
@@ -265,7 +265,7 @@ impl Walk {
             }
             Stage::Over => Stage::Over,
         };
-        offers.reached = reached;
+        offers.known = known;
         if visited < most {
             self.stage = next;
             self.last = None;
@@ -286,6 +286,6 @@ fn active_member<'a>(registry: &'a Registry, caller: &Caller, pool: &str) -> Opt
 }
 
 /// Whether calls of `caller` for `name` go to what has the name.
-fn is_called(registry: &Registry, caller: &Caller, name: &str, reached: &mut ReachedTargets) -> bool {
-    registry.called_name_among(caller, name, reached) == Some(name)
+fn is_called(registry: &Registry, caller: &Caller, name: &str, known: &mut KnownTargets) -> bool {
+    registry.called_name_among(caller, name, known) == Some(name)
 }

@@ -22,7 +22,7 @@ mod usage_support;
 mod view;
 
 pub use abilities::Offer;
-pub use aliases::{AliasView, ReachedTargets};
+pub use aliases::{AliasView, KnownTargets};
 pub use capacity::{Availability, CallerClass, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;

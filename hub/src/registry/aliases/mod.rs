@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
-pub use order::ReachedTargets;
+pub use order::KnownTargets;
 
 use super::{ManageError, Registry};
 use crate::clock::Now;
@@ -80,9 +80,9 @@ impl Registry {
         scopes.iter().any(|scope| self.aliases.get(scope, name).is_some())
     }
 
-    fn is_alias_served(&self, caller: &Caller, alias: &Alias) -> bool {
+    fn is_alias_served(&self, caller: &Caller, alias: &Alias, known: &mut KnownTargets) -> bool {
         let OwnedName { name, owner } = &alias.target;
-        self.names.owner(name) == Some(owner) && self.is_callable_name(caller, name)
+        self.names.owner(name) == Some(owner) && known.is_callable(self, caller, name)
     }
 
     /// Whether a call of `caller` for `name` finds a row, a pool or an agent.
@@ -115,7 +115,7 @@ impl Registry {
             updated_at: now.wall,
         };
         self.aliases.insert(alias.clone());
-        Ok((self.alias_view(caller, &alias), vec![Change::PutAlias(alias)]))
+        Ok((self.alias_view(caller, &alias, &mut KnownTargets::default()), vec![Change::PutAlias(alias)]))
     }
 
     /// Checks that an alias would be used, and that one of all users takes no calls from what other users call already.
@@ -178,8 +178,8 @@ impl Registry {
 
     /// The alias `name` of a scope, if `caller` sees it.
     pub fn alias(&self, caller: &Caller, scope: &AliasScope, name: &str) -> Option<AliasView> {
-        let alias = self.aliases.get(scope, name).filter(|alias| self.is_alias_seen(caller, alias));
-        alias.map(|alias| self.alias_view(caller, alias))
+        let alias = self.aliases.get(scope, name)?;
+        self.seen_alias_view(caller, alias, &mut KnownTargets::default())
     }
 
     /// The aliases behind `after` that `caller` sees: those of all users first, then by user, each by name.
@@ -201,8 +201,8 @@ impl Registry {
             let name = after.filter(|(at, _)| at == scope).map(|(_, name)| name.as_str());
             aliases.range::<str, _>((name.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
         });
-        let seen = aliases.map(|(_, alias)| alias).filter(|alias| self.is_alias_seen(caller, alias));
-        seen.map(|alias| self.alias_view(caller, alias))
+        let mut known = KnownTargets::default();
+        aliases.filter_map(move |(_, alias)| self.seen_alias_view(caller, alias, &mut known))
     }
 
     /// The names without `*` that are aliases in calls of `caller`, behind `after`, in order. Each has its target if an alias
@@ -211,7 +211,7 @@ impl Registry {
         &'a self,
         caller: &'a Caller,
         after: Option<&'a str>,
-        reached: &'a mut ReachedTargets,
+        known: &'a mut KnownTargets,
     ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + 'a {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let of = |scope: AliasScope| self.aliases.0.get(&scope).into_iter();
@@ -229,31 +229,31 @@ impl Registry {
             (None, _) => shared.next(),
         });
         names.map(move |(name, _)| {
-            let target =
-                if name.ends_with('*') { None } else { self.called_name_among(caller, name, reached) };
+            let target = if name.ends_with('*') { None } else { self.called_name_among(caller, name, known) };
             let is_listed =
-                |target: &&str| target != name && self.name_status(caller, target) != Status::Inactive;
+                |target: &&str| target != name && known.status(self, caller, target) != Status::Inactive;
             (name.as_str(), target.filter(is_listed))
         })
     }
 
-    /// A member sees the aliases of its own, and those of all users that serve it.
-    fn is_alias_seen(&self, caller: &Caller, alias: &Alias) -> bool {
-        match &alias.scope {
+    /// The view of an alias that the caller sees: a member sees the aliases of its own, and those of all users that serve it.
+    fn seen_alias_view(&self, caller: &Caller, alias: &Alias, known: &mut KnownTargets) -> Option<AliasView> {
+        let is_seen = match &alias.scope {
             _ if caller.role == Role::Admin => true,
             AliasScope::User(user) => *user == caller.user,
-            AliasScope::All => self.is_alias_served(caller, alias),
-        }
+            AliasScope::All => self.is_alias_served(caller, alias, known),
+        };
+        is_seen.then(|| self.alias_view(caller, alias, known))
     }
 
-    fn alias_view(&self, caller: &Caller, alias: &Alias) -> AliasView {
+    fn alias_view(&self, caller: &Caller, alias: &Alias, known: &mut KnownTargets) -> AliasView {
         let target = &alias.target.name;
-        let is_served = self.is_alias_served(caller, alias);
+        let is_served = self.is_alias_served(caller, alias, known);
         AliasView {
             name: alias.name.clone(),
             user: alias.scope.user().cloned(),
             target: target.clone(),
-            status: if is_served { self.name_status(caller, target) } else { Status::Inactive },
+            status: if is_served { known.status(self, caller, target) } else { Status::Inactive },
             created_at: alias.created_at,
             updated_at: alias.updated_at,
         }
@@ -264,14 +264,15 @@ impl Registry {
         if let Some(llm) = self.llm(caller, name).filter(|llm| self.key_of(llm) != name) {
             return llm.status;
         }
-        let members = self.members(caller, name).map(|llm| llm.status);
-        let agent = || self.agent(caller, name).map(|agent| agent.status);
-        let rank = |status: &Status| match status {
-            Status::Active => 0,
-            Status::Hibernating => 1,
-            Status::Inactive => 2,
-        };
-        members.min_by_key(rank).or_else(agent).unwrap_or(Status::Inactive)
+        let mut best = None;
+        for status in self.members(caller, name).map(|llm| llm.status) {
+            match status {
+                Status::Active => return status,
+                Status::Hibernating => best = Some(status),
+                Status::Inactive => _ = best.get_or_insert(status),
+            }
+        }
+        best.or_else(|| self.agent(caller, name).map(|agent| agent.status)).unwrap_or(Status::Inactive)
     }
 }
 

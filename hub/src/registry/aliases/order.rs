@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use wire::row::Kind;
+use wire::row::{Kind, Status};
 
 use super::{AliasTable, Aliases, MAX_NAME, is_name_byte};
 use crate::model::{Alias, AliasScope, Caller, OwnedName};
@@ -87,19 +87,29 @@ fn common_length(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
 
-/// Remembers which targets of aliases a caller reaches, for look-ups in one state of the registry. Many patterns may lead to one
-/// large pool, which is then walked once.
+/// Remembers what one caller sees of the targets of aliases, for look-ups in one state of the registry. Many aliases may lead
+/// to one large pool, which is then walked once.
 #[derive(Debug, Default)]
-pub struct ReachedTargets(HashMap<String, bool>);
+pub struct KnownTargets(HashMap<String, KnownTarget>);
 
-impl ReachedTargets {
-    fn has(&mut self, registry: &Registry, caller: &Caller, name: &str) -> bool {
-        if let Some(is_reached) = self.0.get(name) {
-            return *is_reached;
-        }
-        let is_reached = registry.is_callable_name(caller, name);
-        self.0.insert(name.to_owned(), is_reached);
-        is_reached
+#[derive(Debug, Default, Clone, Copy)]
+struct KnownTarget {
+    is_callable: Option<bool>,
+    status: Option<Status>,
+}
+
+impl KnownTargets {
+    fn get(&mut self, name: &str) -> &mut KnownTarget {
+        self.0.entry(name.to_owned()).or_default()
+    }
+
+    pub(super) fn is_callable(&mut self, registry: &Registry, caller: &Caller, name: &str) -> bool {
+        *self.get(name).is_callable.get_or_insert_with(|| registry.is_callable_name(caller, name))
+    }
+
+    /// The status of the row, pool or agent `name`: that of the row, the best of a pool's, or the agent's.
+    pub(super) fn status(&mut self, registry: &Registry, caller: &Caller, name: &str) -> Status {
+        *self.get(name).status.get_or_insert_with(|| registry.name_status(caller, name))
     }
 }
 
@@ -110,7 +120,7 @@ impl Registry {
     /// What other users publish never comes before an alias: otherwise a member would get the prompts of others by publishing
     /// the name of an alias. So an alias also keeps its name while its target is away or hidden.
     pub fn called_name<'a>(&'a self, caller: &Caller, name: &'a str) -> Option<&'a str> {
-        self.called_name_among(caller, name, &mut ReachedTargets::default())
+        self.called_name_among(caller, name, &mut KnownTargets::default())
     }
 
     /// Like [`called_name`](Self::called_name), one of several look-ups for `caller`.
@@ -118,15 +128,15 @@ impl Registry {
         &'a self,
         caller: &Caller,
         name: &'a str,
-        reached: &mut ReachedTargets,
+        known: &mut KnownTargets,
     ) -> Option<&'a str> {
-        self.resolve(caller, name, true, reached)
+        self.resolve(caller, name, true, known)
     }
 
     /// The name to which a call of `caller` without a model goes: what `default` stands for. Another user's row, pool or agent
     /// of that name does not count, since nobody has asked for it.
     pub fn default_name(&self, caller: &Caller) -> Option<&str> {
-        self.resolve(caller, DEFAULT, false, &mut ReachedTargets::default())
+        self.resolve(caller, DEFAULT, false, &mut KnownTargets::default())
     }
 
     fn resolve<'a>(
@@ -134,7 +144,7 @@ impl Registry {
         caller: &Caller,
         name: &'a str,
         with_others: bool,
-        reached: &mut ReachedTargets,
+        known: &mut KnownTargets,
     ) -> Option<&'a str> {
         if name.len() > MAX_CALLED {
             return None;
@@ -146,9 +156,7 @@ impl Registry {
         let matching = self.aliases.matching(&caller.user, name);
         let is_others = is_callable && with_others && !matching.is_reserved();
         let mut served = |alias: &'a Alias| {
-            let OwnedName { name, owner } = &alias.target;
-            let is_served = self.names.owner(name) == Some(owner) && reached.has(self, caller, name);
-            is_served.then_some(name.as_str())
+            self.is_alias_served(caller, alias, known).then_some(alias.target.name.as_str())
         };
         let Matching { own, shared, patterns, any } = matching;
         own.and_then(&mut served)
@@ -184,10 +192,11 @@ impl Registry {
     /// The target of the first alias for `name` that is not served because its target, which the caller sees, has another owner
     /// than when the alias was set.
     pub fn lapsed_alias_target(&self, caller: &Caller, name: &str) -> Option<&str> {
-        let mut reached = ReachedTargets::default();
+        let mut known = KnownTargets::default();
         let lapsed = |alias: &&Alias| {
             let OwnedName { name, owner } = &alias.target;
-            self.names.owner(name).is_some_and(|current| current != owner) && reached.has(self, caller, name)
+            self.names.owner(name).is_some_and(|current| current != owner)
+                && known.is_callable(self, caller, name)
         };
         let mut matching = self.aliases.matching(&caller.user, name).all();
         matching.find(lapsed).map(|alias| alias.target.name.as_str())
@@ -206,10 +215,11 @@ impl Registry {
         caller: &'a Caller,
         names: impl Iterator<Item = &'a str> + 'a,
     ) -> impl Iterator<Item = String> + 'a {
-        names.filter_map(|name| {
+        let mut known = KnownTargets::default();
+        names.filter_map(move |name| {
             let matching = self.aliases.matching("", name);
             let reserved = matching.shared.into_iter().chain(matching.patterns);
-            let mut served = reserved.filter(|alias| self.is_alias_served(caller, alias));
+            let mut served = reserved.filter(|alias| self.is_alias_served(caller, alias, &mut known));
             let Alias { name: alias, target, .. } = served.next()?;
             (target.name != name).then(|| {
                 format!(

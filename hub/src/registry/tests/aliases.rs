@@ -25,15 +25,25 @@ fn a_pool_behind_many_patterns_is_walked_once() {
     assert_eq!(registry.called_name(&bob, &names[0]), Some("pond"));
     register(&mut registry, "alice", "alice-1", rows(Visibility::Private)).unwrap();
 
-    let mut reached = ReachedTargets::default();
+    let mut known = KnownTargets::default();
     let took = |mut look_up: Box<dyn FnMut(&str) -> bool + '_>| {
         let began = thread_time();
         assert!(names.iter().all(|name| look_up(name)));
         thread_time().saturating_sub(began)
     };
     let each = took(Box::new(|name| registry.called_name(&bob, name).is_none()));
-    let among = took(Box::new(|name| registry.called_name_among(&bob, name, &mut reached).is_none()));
-    // Each view of an alias walks the pool.
+    let among = took(Box::new(|name| registry.called_name_among(&bob, name, &mut known).is_none()));
     let views = took(Box::new(|_| registry.aliases_after(&bob, None).count() == 90));
-    assert!(each * 3 < views && among * 3 < views, "{each:?}, {among:?}, for each pattern {views:?}");
+    let walks = took(Box::new(|_| (0..90).all(|_| !registry.is_callable_name(&bob, "pond"))));
+    for time in [each, among, views] {
+        assert!(time * 3 < walks, "{each:?}, {among:?}, {views:?}, for 90 walks {walks:?}");
+    }
+    // Away: each is callable, and the pool's status is that of all its members.
+    register(&mut registry, "alice", "alice-1", rows(Visibility::Public)).unwrap();
+    let views = took(Box::new(|_| registry.aliases_after(&bob, None).count() == 90));
+    let scope = AliasScope::User("bob".into());
+    let single = took(Box::new(|_| {
+        (1..=90).all(|length| registry.alias(&bob, &scope, &format!("{}*", "a".repeat(length))).is_some())
+    }));
+    assert!(views * 3 < single, "{views:?}, one by one {single:?}");
 }
