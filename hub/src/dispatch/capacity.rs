@@ -11,7 +11,7 @@ mod arrivals;
 mod offers;
 mod takeover;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use crate::model::{Role, UserId};
 use crate::registry::{Candidate, Registry, Target};
 
 pub(super) use arrivals::ArrivalWait;
+use arrivals::Arrivals;
 pub(crate) use offers::run_offers;
 pub(super) use takeover::ClaimWait;
 use takeover::ClaimWaits;
@@ -109,8 +110,8 @@ pub(crate) struct Capacity {
     /// Runs once in the next dispatch, between its check and its registration.
     #[cfg(test)]
     pub(crate) before_open: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// For publishers that have registered and are about to open their channel, by name.
-    arrivals: Mutex<HashMap<String, Arc<Notify>>>,
+    /// Of publishers that have registered and are about to open their channel.
+    arrivals: Arrivals,
 }
 
 #[cfg(test)]

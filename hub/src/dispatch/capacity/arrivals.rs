@@ -1,16 +1,38 @@
 //! Callers that wait for a publisher to open its channel.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::hub::Hub;
 use crate::registry::Registry;
 
+/// The names under which callers wait for a channel.
+#[derive(Default)]
+pub(super) struct Arrivals(Mutex<HashMap<String, Arc<Notify>>>);
+
+impl Arrivals {
+    fn wait<'a>(&'a self, name: &'a str) -> ArrivalWait<'a> {
+        let opened = self.0.lock().entry(name.to_owned()).or_default().clone();
+        ArrivalWait { arrivals: self, name, opened }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    fn notify(&self, name: &str) {
+        if let Some(opened) = self.0.lock().remove(name) {
+            opened.notify_waiters();
+        }
+    }
+}
+
 /// A caller that waits for a publisher to open its channel.
 pub(in crate::dispatch) struct ArrivalWait<'a> {
-    hub: &'a Hub,
+    arrivals: &'a Arrivals,
     name: &'a str,
     opened: Arc<Notify>,
 }
@@ -24,9 +46,11 @@ impl ArrivalWait<'_> {
 
 impl Drop for ArrivalWait<'_> {
     fn drop(&mut self) {
-        let mut arrivals = self.hub.capacity.arrivals.lock();
+        let mut arrivals = self.arrivals.0.lock();
+        // After a notice the entry is that of later callers.
+        let is_entry = arrivals.get(self.name).is_some_and(|entry| Arc::ptr_eq(entry, &self.opened));
         // The table holds one reference and this caller the other: nobody else waits.
-        if Arc::strong_count(&self.opened) == 2 {
+        if is_entry && Arc::strong_count(&self.opened) == 2 {
             arrivals.remove(self.name);
         }
     }
@@ -35,22 +59,44 @@ impl Drop for ArrivalWait<'_> {
 impl Hub {
     /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.
     pub(in crate::dispatch) fn await_arrival<'a>(&'a self, _: &Registry, name: &'a str) -> ArrivalWait<'a> {
-        let opened = self.capacity.arrivals.lock().entry(name.to_owned()).or_default().clone();
-        ArrivalWait { hub: self, name, opened }
+        self.capacity.arrivals.wait(name)
     }
 
     /// Notifies the callers that wait for a channel of this session.
     pub(crate) fn channel_opened(&self, registry: &Registry, session: &str) {
-        let mut arrivals = self.capacity.arrivals.lock();
-        if arrivals.is_empty() {
+        if self.capacity.arrivals.is_empty() {
             return;
         }
         let names: HashSet<String> =
             registry.session_llms(session).iter().flat_map(|row| registry.names_reaching(row)).collect();
         for name in names {
-            if let Some(opened) = arrivals.remove(&name) {
-                opened.notify_waiters();
-            }
+            self.capacity.arrivals.notify(&name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_that_was_notified_takes_nothing_from_later_ones() {
+        let arrivals = Arrivals::default();
+        let [first, second, third] = std::array::from_fn(|_| arrivals.wait("pool"));
+        arrivals.notify("pool");
+        drop(first);
+        let later = arrivals.wait("pool");
+        let mut opened = Box::pin(later.opened());
+        assert_eq!(opened.as_mut().now_or_never(), None);
+        // Two of the former entry are left, then one.
+        drop(second);
+        drop(third);
+        arrivals.notify("pool");
+        assert_eq!(opened.now_or_never(), Some(()));
+        drop(later);
+        drop(arrivals.wait("pool"));
+        assert!(arrivals.is_empty(), "no entry outlives its callers");
     }
 }
