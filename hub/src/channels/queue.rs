@@ -113,7 +113,7 @@ impl Queue {
 
     /// Withdraws an event; see [`SentEvent::withdraw`](super::SentEvent::withdraw).
     pub(super) fn withdraw(&mut self, event_number: u64, can_cut: bool) -> bool {
-        if let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number) {
+        if let Some(writing) = self.being_written(event_number) {
             let is_cut = can_cut && !writing.event.is_empty();
             if is_cut {
                 writing.event.pieces = [Bytes::from_static(CUT)].into();
@@ -128,26 +128,32 @@ impl Queue {
         found.is_some_and(|(caller, at)| self.take(caller, at).is_some())
     }
 
-    /// Has the rest of the event, if it is being written, count for the channel's owner and not for its caller. `false` if
-    /// the owner has no memory for it.
-    pub(super) fn hand_over(&mut self, event_number: u64) -> bool {
-        let Some(writing) = self.writing.as_mut().filter(|writing| writing.event_number == event_number)
-        else {
-            return true;
-        };
+    /// Has the rest of the event, if it is being written, count for the channel's owner and not for its caller. Returns its
+    /// pieces, of which a copy has to take the place: the text of a large request counts for its caller as long as anything
+    /// shares it. `None` if the owner has no memory for the rest.
+    pub(super) fn hand_over(&mut self, event_number: u64) -> Option<Vec<Bytes>> {
+        let Some(writing) = self.being_written(event_number) else { return Some(Vec::new()) };
         let [mut of_owner, _] = std::mem::take(&mut writing.held);
         // The server has copied what was taken.
         if writing.event.is_empty() {
-            return true;
+            return Some(Vec::new());
         }
-        let is_counted = of_owner.own_shared();
-        if is_counted {
-            // The text of a large request counts for its caller as long as anything shares it.
-            let rest = writing.event.pieces.make_contiguous().concat();
-            writing.event.pieces = [rest.into()].into();
+        of_owner.own_shared().then(|| {
             writing.held[0] = of_owner;
-        }
-        is_counted
+            writing.event.pieces.iter().cloned().collect()
+        })
+    }
+
+    /// Replaces the rest of an event by a copy of what [`hand_over`](Self::hand_over) returned.
+    pub(super) fn replace_rest(&mut self, event_number: u64, mut copy: Bytes) {
+        let Some(writing) = self.being_written(event_number) else { return };
+        let left = writing.event.pieces.iter().map(Bytes::len).sum();
+        // The beginning may have been written meanwhile.
+        writing.event.pieces = [copy.split_off(copy.len().saturating_sub(left))].into();
+    }
+
+    fn being_written(&mut self, event_number: u64) -> Option<&mut QueuedEvent> {
+        self.writing.as_mut().filter(|writing| writing.event_number == event_number)
     }
 
     /// Takes an event of the caller at the index `caller`.

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::Shared;
+use crate::offload::MAX_BURST;
 
 /// An event on one channel, which a newer one of the session may have replaced.
-#[derive(Clone)]
 pub(crate) struct SentEvent {
     channel: Weak<Mutex<Shared>>,
     number: u64,
@@ -32,12 +34,34 @@ impl SentEvent {
         if shared.queue.withdraw(self.number, can_cut) {
             return true;
         }
-        if !shared.queue.hand_over(self.number) {
+        if let Some(rest) = shared.queue.hand_over(self.number) {
+            drop(shared);
+            self.copy(rest);
+        } else {
             // An event without its end is none, by the rules of SSE.
             shared.leave();
             shared.ended = true;
             shared.wake_reader();
         }
         false
+    }
+
+    /// Has a copy take the place of the rest of an event: for a large one later, on another thread.
+    fn copy(&self, rest: Vec<Bytes>) {
+        let size: usize = rest.iter().map(Bytes::len).sum();
+        let (channel, number) = (self.channel.clone(), self.number);
+        let copy = move || {
+            let copy = rest.concat();
+            // They share the caller's text.
+            drop(rest);
+            if let Some(channel) = channel.upgrade() {
+                channel.lock().queue.replace_rest(number, copy.into());
+            }
+        };
+        match Handle::try_current() {
+            Ok(runtime) if size > MAX_BURST => drop(runtime.spawn_blocking(copy)),
+            _ if size > 0 => copy(),
+            _ => (),
+        }
     }
 }

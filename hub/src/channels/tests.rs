@@ -1,5 +1,7 @@
 //! How events on channels are counted and written.
 
+use testkit::wait::wait_until;
+
 use super::queue::SLICE;
 use super::*;
 use crate::telemetry::Metrics;
@@ -94,6 +96,42 @@ async fn a_channel_ends_whose_owner_has_no_memory_for_the_rest_of_an_event() {
         assert_eq!(receiver.next().await.is_some(), is_kept);
         drop(receiver);
         assert_eq!(memory.held(), 0);
+    }
+}
+
+/// A24: what a classic publisher has not read of a task that is over is a copy, which its owner holds, and the same bytes.
+#[tokio::test]
+async fn the_rest_of_an_event_whose_call_is_over_does_not_hold_the_callers_text() {
+    for size in [4 * SLICE, 5 * SLICE + 1, 40 * SLICE] {
+        for slices in [1, 2, size / SLICE - 1] {
+            let text: Arc<[u8]> = (0..size).map(|at| b'a' + u8::try_from(at % 23).unwrap()).collect();
+            let channels = Channels::default();
+            let mut receiver = channels.open("one", "stream-1", false, "alice", 1 << 30);
+            let sent =
+                channels.send("one", CALLER, Bytes::from_owner(OfCaller(text.clone())).into()).unwrap();
+            let mut read = Vec::new();
+            for _ in 0..slices {
+                read.extend(receiver.next().await.unwrap());
+            }
+            assert!(!sent.end(false));
+            assert_eq!(channels.unread_of(CALLER), [0; 2]);
+            // The copy of a large rest is made on another thread, while the publisher reads on.
+            read.extend(receiver.next().await.unwrap());
+            wait_until("the caller's text is free", || Arc::strong_count(&text) == 1).await;
+            while read.len() < size {
+                read.extend(receiver.next().await.unwrap());
+            }
+            assert!(read == *text, "{size} bytes, {slices} slices");
+        }
+    }
+}
+
+/// The text of a request.
+struct OfCaller(Arc<[u8]>);
+
+impl AsRef<[u8]> for OfCaller {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
