@@ -5,9 +5,8 @@ use actix_web::web::Query;
 use serde::Deserialize;
 use wire::row::Timestamp;
 
-use super::list::limit;
+use super::list::{limit, moment};
 use super::openapi::{Routes, about, shape};
-use super::tokens::duration;
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
@@ -58,7 +57,7 @@ async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let AuditQueryParams { llm, user, since, id, limit: rows } = query.into_inner();
     let limit = limit(rows.as_deref(), DEFAULT_ROWS, MAX_ROWS)?;
-    let since = since.map(|text| moment("since", &text, clock::now())).transpose()?;
+    let since = since.as_deref().map(since_moment).transpose()?;
     let user = match (caller.role, user.map(|user| hub.tokens.spelling(user))) {
         (Role::Admin, user) => user,
         (Role::Member, Some(user)) if user != caller.user => return Ok(HttpResponse::Ok().json([(); 0])),
@@ -69,17 +68,11 @@ async fn list(
     Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| shown(row, &caller)).collect::<Vec<_>>()))
 }
 
-/// Parses the query parameter `name`: RFC 3339, or a time before now.
-pub(super) fn moment(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
-    // A '+' in a query was decoded as a space.
-    let text = text.trim().replace(' ', "+");
-    let before = duration(&text).and_then(|before| i64::try_from(before.as_millis()).ok());
-    let before = before.map(|millis| now.plus_millis(millis.saturating_neg()));
-    let rfc_3339 = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-    before.or_else(rfc_3339).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "{name}: a time before now such as 7d or 2h, or a moment such as 2026-01-31T00:00:00Z"
-        ))
+fn since_moment(text: &str) -> Result<Timestamp, ApiError> {
+    moment(text, clock::now()).ok_or_else(|| {
+        ApiError::bad_request(
+            "since: a time before now such as 7d or 2h, or a moment such as 2026-01-31T00:00:00Z",
+        )
     })
 }
 
@@ -92,26 +85,4 @@ fn shown(mut record: AuditRecord, caller: &Caller) -> AuditRecord {
         record.publisher = None;
     }
     record
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_a_duration_before_now_or_an_rfc_3339_time() {
-        let now = Timestamp(100 * 86_400_000);
-        assert_eq!(moment("since", "3d", now).unwrap(), Timestamp(97 * 86_400_000));
-        assert_eq!(moment("since", "90m", now).unwrap(), now.plus_millis(-5_400_000));
-        assert_eq!(moment("since", "1970-01-02T00:00:00Z", now).unwrap(), Timestamp(86_400_000));
-        assert_eq!(moment("since", "1970-01-02T02:00:00+02:00", now).unwrap(), Timestamp(86_400_000));
-        assert_eq!(
-            moment("since", "1970-01-02T02:00:00 02:00", now).unwrap(),
-            Timestamp(86_400_000),
-            "a bare '+'"
-        );
-        for odd in ["", "soon", "7", "7w", "1970-01-02", "-1d"] {
-            assert!(moment("since", odd, now).is_err(), "{odd}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Lists in answers: their `limit`, and long ones that are looked up and written a page at a time.
+//! Lists in answers: their query parameters, and long ones that are looked up and written a page at a time.
 //!
 //! The registry is locked for one page only, and the next page is looked up when the caller has read the one before. A page
 //! ends by its bytes, too, and a list of several pages counts what it holds, so that readers who do not read cost little.
@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Serialize;
 use tokio::task::yield_now;
+use wire::row::Timestamp;
 
+use super::tokens::duration;
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
@@ -81,6 +83,15 @@ pub(super) fn limit(text: Option<&str>, default: usize, max: usize) -> Result<us
         Some(Ok(limit @ 1..)) => Ok(limit.min(max)),
         Some(_) => Err(ApiError::bad_request(format!("limit: a number from 1 to {max}"))),
     }
+}
+
+/// Parses the query parameter of a time: RFC 3339, or a time before now.
+pub(super) fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    // A '+' in a query was decoded as a space.
+    let text = text.trim().replace(' ', "+");
+    let before = duration(&text).and_then(|before| i64::try_from(before.as_millis()).ok());
+    let before = before.map(|millis| now.plus_millis(millis.saturating_neg()));
+    before.or_else(|| Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())))
 }
 
 /// Answers with rows that have names, between `open` and `close`.
@@ -198,5 +209,23 @@ impl Pages {
             page.text.extend_from_slice(self.close.as_bytes());
         }
         page.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_duration_before_now_or_an_rfc_3339_time() {
+        let now = Timestamp(100 * 86_400_000);
+        assert_eq!(moment("3d", now), Some(Timestamp(97 * 86_400_000)));
+        assert_eq!(moment("90m", now), Some(now.plus_millis(-5_400_000)));
+        assert_eq!(moment("1970-01-02T00:00:00Z", now), Some(Timestamp(86_400_000)));
+        assert_eq!(moment("1970-01-02T02:00:00+02:00", now), Some(Timestamp(86_400_000)));
+        assert_eq!(moment("1970-01-02T02:00:00 02:00", now), Some(Timestamp(86_400_000)), "a bare '+'");
+        for odd in ["", "soon", "7", "7w", "1970-01-02", "-1d"] {
+            assert_eq!(moment(odd, now), None, "{odd}");
+        }
     }
 }

@@ -8,8 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
-use super::audit::moment;
-use super::list::limit;
+use super::list::{limit, moment};
 use super::openapi::{Routes, about, shape};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
@@ -140,7 +139,7 @@ fn word(by: UsageBy) -> &'static str {
 
 /// Parses the query parameter `name`: a date, a moment, or a time before now.
 fn day(name: &str, text: &str, now: Timestamp) -> Result<Day, ApiError> {
-    let moment = || Some(Day::of(moment(name, text, now).ok()?));
+    let moment = || Some(Day::of(moment(text, now)?));
     // A day that dates cannot express is before all sums.
     let is_date = |day: &Day| Day::parse(&day.to_string()) == Some(*day);
     Day::parse(text.trim()).or_else(moment).filter(is_date).ok_or_else(|| {
