@@ -104,22 +104,20 @@ async fn fetch(hub: &HubClient, args: &GetArgs, details: &mut AgentDetails) -> R
 
 async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let path = collection(args.kind);
-    if args.kind == GetKind::Hub {
-        return hubs(hub, args.name.as_deref()).await;
-    }
     let Some(name) = &args.name else {
         return Ok(match args.kind {
             GetKind::Llm => hub.llms().await?,
             // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
-            GetKind::Agent
-            | GetKind::Session
-            | GetKind::Pool
-            | GetKind::Name
-            | GetKind::Alias
-            | GetKind::Hub => hub.get(path).await?,
+            GetKind::Hub => hubs(hub, None).await?,
+            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name | GetKind::Alias => {
+                hub.get(path).await?
+            }
         });
     };
+    if args.kind == GetKind::Hub {
+        return hubs(hub, Some(name)).await;
+    }
     if args.kind == GetKind::Session {
         // There is no request for one session.
         let all = hub.get(path).await?;
