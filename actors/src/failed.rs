@@ -67,7 +67,7 @@ pub(crate) fn note(ticket: &Ticket, provider: &str, code: Code) {
         info,
         word,
         source,
-        { provider = name, code = code, ms = ms, task = ticket.id() },
+        [provider = name, code = code, ms = ms, task = ticket.id()],
         "task {} failed: provider={provider} code={code} ms={ms}",
         ticket.id()
     );

@@ -13,16 +13,14 @@ thread_local! {
 
 /// Logs a line at `$level`, unless 20 lines of this kind from this source were logged in this minute.
 macro_rules! news {
-    ($level:ident, $kind:expr, $source:expr, { $($fields:tt)+ }, $($line:tt)+) => {
+    ($level:ident, $kind:expr, $source:expr, [$($fields:tt)*], $($line:tt)+) => {
         if $crate::news::is_due($kind, $source) {
-            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind, $($fields)+ }, $($line)+);
+            // The suffix of the target marks the line as counted: the logger counts all others.
+            wire::log_with!($level, target: concat!(module_path!(), "::news"), [kind = $kind, $($fields)*], $($line)+);
         }
     };
     ($level:ident, $kind:expr, $source:expr, $($line:tt)+) => {
-        if $crate::news::is_due($kind, $source) {
-            // The logger limits lines by target, but not those of a target `…::news`, which are limited here.
-            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind }, $($line)+);
-        }
+        $crate::news::news!($level, $kind, $source, [], $($line)+)
     };
 }
 pub(crate) use news;
@@ -51,7 +49,7 @@ pub(crate) fn log_suppressed() {
         pace.try_borrow_mut().map(|mut pace| pace.missed(now)).unwrap_or_default()
     });
     for line in suppressed.unwrap_or_default() {
-        wire::log_with!(info, { kind = line.kind }, "{line}");
+        wire::log_with!(info, [kind = line.kind], "{line}");
     }
 }
 

@@ -12,16 +12,14 @@ static PACE: LazyLock<Mutex<Pace>> = LazyLock::new(|| Mutex::new(Pace::new(LINES
 /// Logs a line at `$level`, unless the lines of this kind and source exceed their limit of this minute. Fields in braces, such
 /// as `{ user = user }`, are members of the line in `--log-format json`; the text has them, too.
 macro_rules! news {
-    ($level:ident, $kind:expr, $source:expr, { $($fields:tt)+ }, $($line:tt)+) => {
+    ($level:ident, $kind:expr, $source:expr, [$($fields:tt)*], $($line:tt)+) => {
         if $crate::news::is_due($kind, $source) {
-            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind, $($fields)+ }, $($line)+);
+            // The suffix of the target marks the line as counted: the logger counts all others.
+            wire::log_with!($level, target: concat!(module_path!(), "::news"), [kind = $kind, $($fields)*], $($line)+);
         }
     };
     ($level:ident, $kind:expr, $source:expr, $($line:tt)+) => {
-        if $crate::news::is_due($kind, $source) {
-            // The suffix of the target marks the line as counted: the logger counts all others.
-            wire::log_with!($level, target: concat!(module_path!(), "::news"), { kind = $kind }, $($line)+);
-        }
+        $crate::news::news!($level, $kind, $source, [], $($line)+)
     };
 }
 pub(crate) use news;
@@ -36,7 +34,7 @@ pub(crate) fn is_due(kind: &'static str, source: &str) -> bool {
 pub(crate) fn log_suppressed() {
     let lines = PACE.lock().missed(Instant::now().saturating_duration_since(*START));
     for line in lines {
-        wire::log_with!(info, { kind = line.kind }, "{line}");
+        wire::log_with!(info, [kind = line.kind], "{line}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fields of a log line, for a logger that writes objects: `log_with!(info, { user = user }, "…")`. The line's text has them,
+//! Fields of a log line, for a logger that writes objects: `log_with!(info, [user = user], "…")`. The line's text has them,
 //! too, for a logger that writes texts.
 //!
 //! The `log` crate has fields of its own behind its feature `kv`; these need no feature of a crate that everything else is built
@@ -36,17 +36,40 @@ pub fn take() -> Vec<(&'static str, String)> {
     FIELDS.try_with(RefCell::take).unwrap_or_default()
 }
 
+/// The level of a macro of `log`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! level {
+    (error) => {
+        ::log::Level::Error
+    };
+    (warn) => {
+        ::log::Level::Warn
+    };
+    (info) => {
+        ::log::Level::Info
+    };
+    (debug) => {
+        ::log::Level::Debug
+    };
+    (trace) => {
+        ::log::Level::Trace
+    };
+}
+
 /// Logs a line with fields: a level, perhaps a target, the fields, the text.
 #[macro_export]
 macro_rules! log_with {
-    ($level:ident, target: $target:expr, { $($name:ident = $value:expr),+ $(,)? }, $($line:tt)+) => {
-        $crate::fields::with(
-            &[$((stringify!($name), &$value as &dyn ::std::fmt::Display)),+],
-            || ::log::$level!(target: $target, $($line)+),
-        )
+    ($level:ident, target: $target:expr, [$($name:ident = $value:expr),+ $(,)?], $($line:tt)+) => {
+        if ::log::log_enabled!(target: $target, $crate::level!($level)) {
+            $crate::fields::with(
+                &[$((stringify!($name), &$value as &dyn ::std::fmt::Display)),+],
+                || ::log::$level!(target: $target, $($line)+),
+            )
+        }
     };
-    ($level:ident, { $($fields:tt)+ }, $($line:tt)+) => {
-        $crate::log_with!($level, target: module_path!(), { $($fields)+ }, $($line)+)
+    ($level:ident, [$($fields:tt)+], $($line:tt)+) => {
+        $crate::log_with!($level, target: module_path!(), [$($fields)+], $($line)+)
     };
 }
 

@@ -142,23 +142,18 @@ impl ProviderActor {
         match (before, backend_state) {
             // A backend with a wake recipe may sleep.
             (BackendState::Up, BackendState::Down) if self.config.wake.is_some() => {
-                wire::log_with!(
-                    info,
-                    { provider = name },
-                    "provider {name} sleeps: {}",
-                    self.health.reason()
-                );
+                wire::log_with!(info, [provider = name], "provider {name} sleeps: {}", self.health.reason());
             }
             (BackendState::Up, BackendState::Down) => {
                 wire::log_with!(
                     warn,
-                    { provider = name },
+                    [provider = name],
                     "provider {name}: the backend is away: {}",
                     self.health.reason()
                 );
             }
             (BackendState::Down, BackendState::Up) => {
-                wire::log_with!(info, { provider = name }, "provider {name}: the backend is back");
+                wire::log_with!(info, [provider = name], "provider {name}: the backend is back");
             }
             // Recipes log that they run.
             _ => (),

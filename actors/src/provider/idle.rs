@@ -58,13 +58,13 @@ impl ProviderActor {
             this.state.idle.falling_asleep = false;
             match slept {
                 Ok(Ok(())) => {
-                    wire::log_with!(info, { provider = name }, "provider {name} sleeps: it was idle");
+                    wire::log_with!(info, [provider = name], "provider {name} sleeps: it was idle");
                     this.health.power_changed(false);
                 }
                 Ok(Err(reason)) => {
                     wire::log_with!(
                         warn,
-                        { provider = name },
+                        [provider = name],
                         "provider {name} cannot be put to sleep: {reason}"
                     );
                     this.sleep_when_idle(ctx);

@@ -89,7 +89,7 @@ impl RootActor {
         let (child, name) = (Arc::clone(&provider.child), provider.config.name.clone());
         wire::log_with!(
             error,
-            { provider = name },
+            [provider = name],
             "provider {name} crashed too often: not published for {} s",
             away.as_secs()
         );
@@ -102,7 +102,7 @@ impl RootActor {
         ctx.run_later(away, move |this, ctx| {
             let is_withdrawn = |provider: &Provider| provider.is(&child) && provider.running.is_none();
             if let Some(index) = this.providers.iter().position(is_withdrawn) {
-                wire::log_with!(info, { provider = name }, "provider {name} is published again");
+                wire::log_with!(info, [provider = name], "provider {name} is published again");
                 this.start_provider(index, ctx);
                 this.publish();
             }

@@ -87,7 +87,7 @@ impl Handler<RunEnded> for WakeActor {
                     warn,
                     "failed recipes",
                     &ended.name,
-                    { provider = ended.name },
+                    [provider = ended.name],
                     "provider {}: {reason}",
                     ended.name
                 );

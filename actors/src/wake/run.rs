@@ -104,7 +104,7 @@ async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) ->
     let name = config.wire_name.as_str();
     let Some(recipe) = &config.wake else { return Err(texts::no_wake_recipe(name)) };
     let start = Instant::now();
-    news!(info, "wake recipes", name, { provider = name }, "provider {name}: the wake recipe runs");
+    news!(info, "wake recipes", name, [provider = name], "provider {name}: the wake recipe runs");
     recipe::run(RecipeKind::Wake, &recipe.action, recipe.max_wait, http)
         .await
         .map_err(|reason| texts::wake_recipe_failed(&reason))?;
@@ -120,7 +120,7 @@ async fn wake(config: &ProviderConfig, http: &Client, beat: &Recipient<Beat>) ->
                 info,
                 "wakes",
                 name,
-                { provider = name },
+                [provider = name],
                 "provider {name} is up after {} ms",
                 took.as_millis()
             );
@@ -141,7 +141,7 @@ async fn put_to_sleep(config: &ProviderConfig, http: &Client) -> Result<Duration
         return Err(format!("provider '{name}' has no sleep recipe configured"));
     };
     let start = Instant::now();
-    wire::log_with!(info, { provider = name }, "provider {name}: the sleep recipe runs");
+    wire::log_with!(info, [provider = name], "provider {name}: the sleep recipe runs");
     recipe::run(RecipeKind::Sleep, &recipe.action, recipe.max_wait, http)
         .await
         .map_err(|reason| format!("sleep recipe failed: {reason}"))?;

@@ -171,7 +171,7 @@ impl Tokens {
         if verdict == (Verdict::Refused { first: true }) {
             wire::log_with!(
                 warn,
-                { address = peer },
+                [address = peer],
                 "too many wrong tokens from {peer}: further ones get 429"
             );
         }

@@ -20,19 +20,10 @@ pub(crate) enum EndedBy {
     Other,
 }
 
-/// Whether the publisher was told that a task has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// It does not know the task.
-    NeedNot,
-    OnLink,
-    Not,
-}
-
 impl Hub {
     /// Cancels a dispatch whose caller left.
     pub(super) fn cancel_dispatch(&self, id: &str) {
-        let Some((state, Told::Not)) = self.end(id, DispatchEnd::Gone, EndedBy::Other) else { return };
+        let Some((state, true)) = self.end(id, DispatchEnd::Gone, EndedBy::Other) else { return };
         if let Some(session) = &state.session
             && state.can_cancel
             && let Ok(id) = TaskId::parse(id)
@@ -48,14 +39,15 @@ impl Hub {
         self.end(id, end, by).map(|(state, _)| state)
     }
 
-    fn end(&self, id: &str, end: DispatchEnd, by: EndedBy) -> Option<(DispatchState, Told)> {
+    /// Also returns whether the publisher has the task and was not told of its end.
+    fn end(&self, id: &str, end: DispatchEnd, by: EndedBy) -> Option<(DispatchState, bool)> {
         let now = self.now();
         let mut state = self.dispatches.lock().end(id, end, now.mono)?;
         // Others that come over a link end with it.
         (state.stream, state.assembly) = (None, None);
-        let told = match (&state.session, &state.sent) {
+        let must_cancel = match (&state.session, &state.sent) {
             (Some(session), Some(sent)) => self.drop_sent(id, session, sent, state.can_cancel, by),
-            _ => Told::NeedNot,
+            _ => false,
         };
         self.change(|registry| {
             // No caller joins a queue while the registry is locked. Durable tasks do, but their loop looks afterwards.
@@ -67,16 +59,15 @@ impl Hub {
             ((), changes)
         });
         self.dispatch_ended.send_replace(());
-        Some((state, told))
+        Some((state, must_cancel))
     }
 
     /// Drops what the session's channel and its link keep of a task that has ended, so that nothing counts for its caller.
-    fn drop_sent(&self, id: &str, session: &str, sent: &SentTask, can_cancel: bool, by: EndedBy) -> Told {
+    /// Returns whether the publisher has the task and was not told by its link.
+    fn drop_sent(&self, id: &str, session: &str, sent: &SentTask, can_cancel: bool, by: EndedBy) -> bool {
         // Only our registrars, which know `cancel`, are known to skip half an event.
-        if sent.event.end(can_cancel) && !sent.is_resent {
-            return Told::NeedNot;
-        }
-        if self.links.ended(session, id, by == EndedBy::Link) { Told::OnLink } else { Told::Not }
+        let has_task = !sent.event.end(can_cancel) || sent.is_resent;
+        has_task && !self.links.ended(session, id, by == EndedBy::Link)
     }
 
     /// Notes that a task's event is on the channel of `session`, or drops it if the task has ended meanwhile.

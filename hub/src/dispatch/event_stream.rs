@@ -75,7 +75,7 @@ pub(crate) async fn accept_events(
         state.streaming.then(|| (state.channel.clone(), state.format))
     };
     let Some((channel, format)) = found else {
-        fail(hub, from.id, from.way, UNWANTED);
+        fail(hub, from.id, from.ended_by, UNWANTED);
         return Err(Rejection::Conflict);
     };
     let mut guard = Guard { hub, id: from.id, armed: true };
@@ -104,7 +104,7 @@ pub(crate) async fn accept_events(
     match last {
         Ok(piece) => {
             let state = hub
-                .end_dispatch(from.id, DispatchEnd::Answered(STREAMED), from.way)
+                .end_dispatch(from.id, DispatchEnd::Answered(STREAMED), from.ended_by)
                 .ok_or(Rejection::Gone)?;
             state.channel.deliver(vec![piece]);
             // Bytes after the end mark are ignored, and read before the answer is taken: later they would begin another one.
@@ -113,7 +113,7 @@ pub(crate) async fn accept_events(
             committed(state.receipt, Accepted::First).await
         }
         Err(message) => {
-            fail(hub, from.id, from.way, message);
+            fail(hub, from.id, from.ended_by, message);
             Err(Rejection::Malformed)
         }
     }

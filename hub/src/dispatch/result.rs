@@ -38,8 +38,8 @@ pub(crate) struct ResultSender<'a> {
     pub(crate) id: &'a str,
     /// The process that made the id.
     pub(crate) home: Route,
-    /// What ends the task if the result does.
-    pub(crate) way: EndedBy,
+    /// How the result came: recorded as the end of the task if the result ends it.
+    pub(crate) ended_by: EndedBy,
 }
 
 impl ResultSender<'_> {
@@ -49,13 +49,7 @@ impl ResultSender<'_> {
         match self.home {
             Route::Here => Rejection::Unknown,
             Route::At(home) => {
-                news!(
-                    debug,
-                    "results for processes that are gone",
-                    self.user,
-                    "task {} was made by {home}",
-                    self.id
-                );
+                log::debug!("a result of {} for task {}, which {home} made", self.user, self.id);
                 Rejection::Gone
             }
         }
@@ -174,12 +168,12 @@ async fn accept_chunk(
         (state.channel.clone(), state.format, state.streaming)
     };
     if !is_wanted {
-        fail(hub, from.id, from.way, UNWANTED);
+        fail(hub, from.id, from.ended_by, UNWANTED);
         return Err(Rejection::Conflict);
     }
     let Chunk { data, seq, .. } = chunk;
     let Some(piece) = events(from.user, format, data).await else {
-        fail(hub, from.id, from.way, NO_OBJECT);
+        fail(hub, from.id, from.ended_by, NO_OBJECT);
         return Err(Rejection::Malformed);
     };
     let slot = match timeout(SLOW_CALLER, channel.reserve(piece.size())).await {
@@ -202,7 +196,7 @@ async fn accept_chunk(
             }
         }
     }
-    fail(hub, from.id, from.way, MISSING);
+    fail(hub, from.id, from.ended_by, MISSING);
     Err(Rejection::Conflict)
 }
 
@@ -236,7 +230,7 @@ async fn accept_last(
         Err(receipt) => return committed(receipt, Accepted::Duplicate).await,
     };
     if let Some(message) = fault {
-        fail(hub, from.id, from.way, message);
+        fail(hub, from.id, from.ended_by, message);
         return Err(Rejection::Conflict);
     }
     let Some(held) = held else { return Err(Rejection::Busy) };
@@ -258,7 +252,7 @@ async fn accept_last(
             pieces.push(ResponsePiece::Done);
         }
     }
-    let Some(state) = hub.end_dispatch(from.id, DispatchEnd::Answered(digest), from.way) else {
+    let Some(state) = hub.end_dispatch(from.id, DispatchEnd::Answered(digest), from.ended_by) else {
         let receipt = from.ended(&hub.dispatches.lock(), Some(digest))?;
         return committed(receipt, Accepted::Duplicate).await;
     };
@@ -270,15 +264,28 @@ async fn accept_last(
 pub(crate) fn reject_result(hub: &Hub, from: ResultSender<'_>, why: &str) {
     let is_live = from.live(&mut hub.dispatches.lock()).is_some();
     if is_live {
-        news!(info, "results not passed on", from.user, { user = from.user, task = from.id }, "task {}: {why}", from.id);
-        fail(hub, from.id, from.way, "the publisher sent a result that cannot be passed on");
+        news!(
+            info,
+            "results not passed on",
+            from.user,
+            [user = from.user, task = from.id],
+            "task {}: {why}",
+            from.id
+        );
+        fail(hub, from.id, from.ended_by, "the publisher sent a result that cannot be passed on");
     }
 }
 
 /// Fails the task because of what its publisher sent.
 pub(super) fn fail(hub: &Hub, id: &str, by: EndedBy, message: &'static str) {
     if let Some(state) = hub.end_dispatch(id, DispatchEnd::Gone, by) {
-        news!(info, "tasks that failed at the hub", &state.user, { user = state.user, task = id }, "task {id} failed at the hub: {message}");
+        news!(
+            info,
+            "tasks that failed at the hub",
+            &state.user,
+            [user = state.user, task = id],
+            "task {id} failed at the hub: {message}"
+        );
         state.channel.deliver(vec![ResponsePiece::Error(ApiError::bad_gateway(message))]);
     }
 }

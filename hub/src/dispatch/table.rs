@@ -44,7 +44,6 @@ pub(crate) struct DispatchState {
 }
 
 /// A task's event on a publisher's channel.
-#[derive(Clone)]
 pub(super) struct SentTask {
     pub(super) event: SentEvent,
     /// Whether an earlier channel had the event, and its publisher may have read it.

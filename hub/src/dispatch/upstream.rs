@@ -86,7 +86,7 @@ impl UpstreamCall {
         if let ResponsePiece::Error(error) = &last
             && [NO_ANSWER, NO_CHUNK].contains(&error.message.as_ref())
         {
-            news!(info, "answers of upstreams not passed on", &owner, { task = id }, "task {id}: {error}");
+            news!(info, "answers of upstreams not passed on", &owner, [task = id], "task {id}: {error}");
         }
         hub.finish_upstream(&id, last);
     }

@@ -199,7 +199,13 @@ async fn update(
     });
     let (row, warning) = updated.await?;
     if warning.is_some() {
-        wire::log_with!(warn, { user = caller.user, llm = row.name }, "{} gave LLM {} another server: its key was not kept", caller.user, row.name);
+        wire::log_with!(
+            warn,
+            [user = caller.user, llm = row.name],
+            "{} gave LLM {} another server: its key was not kept",
+            caller.user,
+            row.name
+        );
     }
     let warnings = warning.into_iter().collect();
     Ok(HttpResponse::Ok().json(UpdatedLlm { row, warnings }))

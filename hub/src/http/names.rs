@@ -95,7 +95,14 @@ async fn give(
         Ok(given)
     });
     let view = view.await?;
-    news!(info, CHANGES, &caller.user, { user = caller.user, name = name }, "{} gives the name '{name}' to {owner_id}", caller.user);
+    news!(
+        info,
+        CHANGES,
+        &caller.user,
+        [user = caller.user, name = name],
+        "{} gives the name '{name}' to {owner_id}",
+        caller.user
+    );
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -104,6 +111,13 @@ async fn free(hub: HubData, caller: Caller, name: Path<String>) -> Result<HttpRe
         Ok(((), registry.free_name(&caller, &name, hub.now())?))
     })
     .await?;
-    news!(info, CHANGES, &caller.user, { user = caller.user, name = name }, "{} frees the name '{name}'", caller.user);
+    news!(
+        info,
+        CHANGES,
+        &caller.user,
+        [user = caller.user, name = name],
+        "{} frees the name '{name}'",
+        caller.user
+    );
     Ok(HttpResponse::NoContent().finish())
 }

@@ -18,7 +18,7 @@ pub(super) fn check_budget(hub: &HubData, caller: &Caller) -> Result<(), ApiErro
     if hub.misnamed.spend(caller.user.clone(), now) == (Verdict::Refused { first: true }) {
         wire::log_with!(
             warn,
-            { user = caller.user },
+            [user = caller.user],
             "register or create calls of {} that were refused named {MISNAMED_BURST} names that are not its own: \
              {MISNAMED_PER_SECOND} a second of them are looked at from now on, the other calls get 429",
             caller.user

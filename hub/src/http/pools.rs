@@ -59,7 +59,14 @@ async fn admit(hub: HubData, caller: Caller, path: Path<(String, String)>) -> Re
         Ok(admitted)
     });
     let view = view.await?;
-    news!(info, CHANGES, &caller.user, { user = caller.user, llm = row, pool = pool }, "{} lets LLM {row} serve the pool '{pool}'", caller.user);
+    news!(
+        info,
+        CHANGES,
+        &caller.user,
+        [user = caller.user, llm = row, pool = pool],
+        "{} lets LLM {row} serve the pool '{pool}'",
+        caller.user
+    );
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -77,6 +84,13 @@ async fn dismiss(
         Ok(dismissed)
     });
     let view = view.await?;
-    news!(info, CHANGES, &caller.user, { user = caller.user, llm = row, pool = pool }, "{} takes LLM {row} out of the pool '{pool}'", caller.user);
+    news!(
+        info,
+        CHANGES,
+        &caller.user,
+        [user = caller.user, llm = row, pool = pool],
+        "{} takes LLM {row} out of the pool '{pool}'",
+        caller.user
+    );
     Ok(HttpResponse::Ok().json(view))
 }

@@ -108,7 +108,7 @@ async fn create(
     })?;
     wire::log_with!(
         info,
-        { user = admin.0.user },
+        [user = admin.0.user],
         "{} made token {} for {}",
         admin.0.user,
         token.id,
@@ -133,7 +133,7 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
         }
         RevokeError::Store(error) => error.into(),
     })?;
-    wire::log_with!(info, { user = admin.0.user }, "{} revoked token {id}", admin.0.user);
+    wire::log_with!(info, [user = admin.0.user], "{} revoked token {id}", admin.0.user);
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -13,9 +13,9 @@ use crate::telemetry::{Limit, Machine};
 
 /// The process's memory is read at most this often, in ms.
 const READ_INTERVAL: u64 = 100;
-/// A user holds little with at most this part of the budget: a large request on a small machine.
+/// At most 1/16 of the budget is little: a large request on a small machine.
 const LITTLE: u64 = 16;
-/// A user holds few bytes with at most this part: the heads of small calls, heartbeats and registrations.
+/// At most 1/64 of it is few bytes: the heads of small calls, heartbeats and registrations.
 const FEW: u64 = 64;
 
 /// The budget of all users' bytes.

@@ -85,11 +85,23 @@ fn sweep(hub: &Arc<Hub>) -> bool {
         (swept, changes)
     });
     for (session, owner) in swept.silent {
-        news!(info, "silent sessions", &owner, { user = owner, session = session }, "session {session} is silent");
+        news!(
+            info,
+            "silent sessions",
+            &owner,
+            [user = owner, session = session],
+            "session {session} is silent"
+        );
         hub.clone().lose_later(session, now);
     }
     for (session, owner) in swept.dead {
-        news!(info, "dead channels", &owner, { user = owner, session = session }, "session {session} does not answer: its channel is dropped");
+        news!(
+            info,
+            "dead channels",
+            &owner,
+            [user = owner, session = session],
+            "session {session} does not answer: its channel is dropped"
+        );
         hub.channels.drop_session(&session);
     }
     swept.more

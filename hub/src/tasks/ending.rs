@@ -60,7 +60,7 @@ pub(super) fn end(hub: &Arc<Hub>, number: u64, event: Event, ending: Ending) {
                 info,
                 code,
                 user,
-                { user = user, llm = row, status = status, code = code, ms = ms, id = id },
+                [user = user, llm = row, status = status, code = code, ms = ms, id = id],
                 "call failed: user={user} row={row} publisher=- status={status} code={code} ms={ms} request=- id={id}",
             );
         }

@@ -115,7 +115,7 @@ impl AuditLog {
             warn,
             "lost audit rows",
             user,
-            { user = user },
+            [user = user],
             "an audit row is lost: more wait than the store has written, most of them of user={user}"
         );
     }

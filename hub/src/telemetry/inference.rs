@@ -237,10 +237,17 @@ impl Inference {
                 info,
                 code,
                 &self.request.user,
-                {
-                    user = self.request.user, address = address_label(self.address), llm = llm,
-                    publisher = publisher, status = status, code = code, ms = total_ms, request = request, id = self.id
-                },
+                [
+                    user = self.request.user,
+                    address = address_label(self.address),
+                    llm = llm,
+                    publisher = publisher,
+                    status = status,
+                    code = code,
+                    ms = total_ms,
+                    request = request,
+                    id = self.id
+                ],
                 "call failed: user={} address={} row={llm} publisher={publisher} status={status} code={code} ms={total_ms} \
                  request={request} id={}",
                 self.request.user,

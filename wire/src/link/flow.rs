@@ -61,7 +61,7 @@ pub(super) struct Outgoing {
     taken: u64,
     granted: u64,
     is_ended: bool,
-    /// Whether nothing of the body is kept any more, however much the peer has.
+    /// Whether the body was dropped. Then credit and tables of the peer are not checked.
     is_dropped: bool,
 }
 
@@ -97,7 +97,7 @@ impl Outgoing {
         self.is_complete = true;
     }
 
-    /// Drops the body: the peer needs no more of it. Whatever it says that it has is right from now on.
+    /// Drops the body: the peer needs no more of it. Its later credit and tables are ignored.
     pub(super) fn drop_body(&mut self) {
         *self = Self { is_complete: true, is_ended: true, is_dropped: true, ..Self::default() };
     }

@@ -122,10 +122,14 @@ fn log_failure<B>(
         info,
         code,
         user,
-        {
-            user = user, address = address_label(trace.address()), status = status.as_u16(), code = code,
-            ms = trace.elapsed().as_millis(), request = trace.id()
-        },
+        [
+            user = user,
+            address = address_label(trace.address()),
+            status = status.as_u16(),
+            code = code,
+            ms = trace.elapsed().as_millis(),
+            request = trace.id()
+        ],
         "call failed: user={user} address={} row=- publisher=- status={} code={code} ms={} request={} route={}",
         address_label(trace.address()),
         status.as_u16(),

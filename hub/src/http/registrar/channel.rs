@@ -105,11 +105,17 @@ pub(super) fn open_channel(
             warn,
             "channels that replace one",
             &caller.user,
-            { user = caller.user, session = session },
+            [user = caller.user, session = session],
             "channel of {session} opened, replaces one that was still open: its registrar came back, or two registrars have copies of one session file"
         );
     } else {
-        news!(info, "channels opened", &caller.user, { user = caller.user, session = session }, "channel of {session} opened");
+        news!(
+            info,
+            "channels opened",
+            &caller.user,
+            [user = caller.user, session = session],
+            "channel of {session} opened"
+        );
     }
     let (hub, user) = (hub.clone(), caller.user.clone());
     Ok((events, ChannelGuard { hub, user, session: session.into(), stream_id: stream_id.to_owned() }))
@@ -183,7 +189,7 @@ impl Drop for ChannelGuard {
             return;
         }
         let (user, session) = (&self.user, &self.session);
-        news!(info, "channels closed", user, { user = user, session = session }, "channel of {session} closed");
+        news!(info, "channels closed", user, [user = user, session = session], "channel of {session} closed");
         self.hub.clone().lose_later(self.session.clone(), now);
     }
 }

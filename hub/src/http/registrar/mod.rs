@@ -152,7 +152,7 @@ async fn register_llms(
     })?;
     for warning in &registered.warnings {
         let user = &caller.user;
-        news!(warn, "warnings to register calls", user, { user = user }, "register by {user}: {warning}");
+        news!(warn, "warnings to register calls", user, [user = user], "register by {user}: {warning}");
     }
     turn.commit(written).await?;
     Ok(HttpResponse::Created().json(RegisterResponse {

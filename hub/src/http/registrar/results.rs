@@ -122,7 +122,7 @@ pub(super) async fn submit(
 /// The user that sends a result, and its session if the request names one.
 fn sender<'a>(hub: &Hub, req: &'a HttpRequest, caller: &'a Caller, id: &'a str) -> ResultSender<'a> {
     let session = req.headers().get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-    ResultSender { user: &caller.user, session, id, home: hub.cluster.home(id), way: EndedBy::Other }
+    ResultSender { user: &caller.user, session, id, home: hub.cluster.home(id), ended_by: EndedBy::Other }
 }
 
 pub(super) fn respond(submitted: Result<Accepted, Rejection>) -> Result<HttpResponse, ApiError> {

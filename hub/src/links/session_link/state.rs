@@ -128,7 +128,7 @@ impl SessionLinkState {
         self.wake_writer();
     }
 
-    /// Keeps the answer of a task that has ended, if that has ended it, until its registrar is told. `false` if there is none.
+    /// Keeps the answer that ended `task` until the registrar is told the decision. `false` if no answer ended it.
     pub(super) fn keep_answer(&mut self, task: &str, by_answer: bool) -> bool {
         let Some(answer) = self.answers.get_mut(task).filter(|answer| by_answer || answer.is_final) else {
             return false;

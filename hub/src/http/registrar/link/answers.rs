@@ -32,7 +32,8 @@ const LATE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) async fn pass_on(hub: Arc<Hub>, user: UserId, session: String, kind: BodyKind, pieces: Pieces) {
     let (link, task) = (pieces.link.clone(), pieces.task.clone());
     let home = hub.cluster.home(&task);
-    let from = ResultSender { user: &user, session: Some(&session), id: &task, home, way: EndedBy::Link };
+    let from =
+        ResultSender { user: &user, session: Some(&session), id: &task, home, ended_by: EndedBy::Link };
     let answered = match kind {
         BodyKind::Events => respond(accept_events(&hub, from, pieces).await),
         BodyKind::Json => match assemble(&hub, from, pieces).await {

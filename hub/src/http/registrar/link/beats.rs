@@ -71,7 +71,7 @@ fn refused(hub: &Hub, caller: &Caller, error: &ApiError) -> u16 {
     if status != 401 {
         let code = error.kind.code();
         let user = &caller.user;
-        news!(info, "heartbeats refused", user, { user = user }, "heartbeat of {user}: {status} {code}");
+        news!(info, "heartbeats refused", user, [user = user], "heartbeat of {user}: {status} {code}");
     }
     status
 }

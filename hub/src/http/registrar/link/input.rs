@@ -147,7 +147,7 @@ impl LinkConnection {
                     warn,
                     "links that broke the rules",
                     &self.caller.user,
-                    { user = self.caller.user, session = self.session },
+                    [user = self.caller.user, session = self.session],
                     "link of {}: {fault}",
                     self.session
                 );
