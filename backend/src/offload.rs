@@ -6,9 +6,6 @@ use crate::{BackendError, FairSemaphore};
 /// tree, takes about a millisecond; one of text takes far less.
 pub(crate) const MAX_INLINE: usize = 32 << 10;
 
-/// Size, in bytes, from which a streamed answer counts as a large body, because its final events repeat it: some 250,000 tokens.
-pub(crate) const LONG_ANSWER: usize = 1 << 20;
-
 /// Maximum number of large bodies of one user that are processed at a time, which limits memory and leaves a core free. One more is
 /// for other users.
 const MAX_OF_USER: usize = 2;

@@ -3,7 +3,8 @@
 use futures_util::{StreamExt, stream};
 
 use crate::budget::Reservation;
-use crate::offload::{LONG_ANSWER, offload};
+use crate::offload::offload;
+use crate::translate::LONG_ANSWER;
 use crate::{BackendError, ReplyStream};
 
 /// Translates the events of one stream to another API.

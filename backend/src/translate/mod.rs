@@ -37,6 +37,8 @@ pub struct ChatRequest {
 /// Maximum text of one translated answer in bytes of JSON: some million tokens. The text is kept until the answer ends, and the final
 /// events repeat it.
 pub const MAX_TEXT: usize = 16 << 20;
+/// Size, in bytes, from which a streamed answer counts as a large body, because its final events repeat it: some 250,000 tokens.
+pub const LONG_ANSWER: usize = 1 << 20;
 /// Maximum number of blocks in one translated answer.
 pub const MAX_PARTS: usize = 4096;
 

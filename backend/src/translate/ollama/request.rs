@@ -1,5 +1,6 @@
 //! Translates requests.
 
+use wire::json::quote;
 use wire::task::Endpoint;
 
 use super::super::json::Json;
@@ -27,7 +28,7 @@ pub fn translate(api: OllamaApi, body: &[u8]) -> Result<OllamaRequest, InvalidRe
     let answer = OllamaAnswer {
         api,
         endpoint: call.as_ref().map_or(Endpoint::ChatCompletions, |(endpoint, _)| *endpoint),
-        model: model.map_or_else(|| "\"\"".to_owned(), Json::to_string),
+        model: quote(name.as_deref().unwrap_or_default()),
         has_logprobs: request.get_bool("logprobs"),
         unloads: is_zero(request.get("keep_alive")),
     };

@@ -2,11 +2,14 @@
 
 use wire::task::Endpoint;
 
-use super::super::AnswerError;
 use super::super::blocks::{AnswerBuilder, BlockEvent};
 use super::super::chunk::{BlockKind, Chunk};
+use super::super::{AnswerError, MAX_TEXT};
 use super::Durations;
 use super::answer::{End, OllamaAnswer, Told, call, reason};
+
+/// Bytes of memory for a log probability beside its text.
+const LOGPROB: usize = 56;
 
 /// The translator of one stream. Each line is a JSON text without its line end. `created_at` is RFC 3339.
 pub struct OllamaStream {
@@ -14,13 +17,15 @@ pub struct OllamaStream {
     answer: AnswerBuilder,
     /// Log probabilities, as JSON, that are in no line yet.
     logprobs: Vec<String>,
+    /// Their size in memory, in bytes.
+    logprobs_size: usize,
     /// Number of tool calls in earlier lines.
     calls: usize,
 }
 
 impl OllamaStream {
     pub(super) fn new(format: OllamaAnswer) -> Self {
-        Self { format, answer: AnswerBuilder::default(), logprobs: Vec::new(), calls: 0 }
+        Self { format, answer: AnswerBuilder::default(), logprobs: Vec::new(), logprobs_size: 0, calls: 0 }
     }
 
     /// Translates `chunk`. A tool call becomes a line when it is complete.
@@ -30,7 +35,7 @@ impl OllamaStream {
             _ => Chunk::of_stream(chunk)?,
         };
         if self.format.has_logprobs {
-            self.logprobs.append(&mut chunk.logprobs);
+            self.keep_logprobs(&mut chunk.logprobs)?;
         }
         self.answer.push(chunk)?;
         let events = self.answer.events();
@@ -41,7 +46,7 @@ impl OllamaStream {
     pub fn finish(&mut self, created_at: &str, durations: Durations) -> Vec<String> {
         let events = self.answer.finish();
         let mut lines = self.lines(events, created_at);
-        let told = Told { logprobs: std::mem::take(&mut self.logprobs), ..Told::default() };
+        let told = Told { logprobs: self.take_logprobs(), ..Told::default() };
         let end = End { reason: reason(&self.answer), numbers: Some((self.answer.usage, durations)) };
         lines.push(self.format.object(told, created_at, Some(&end)));
         lines
@@ -54,7 +59,18 @@ impl OllamaStream {
 
     /// Returns the size in bytes of what is kept of the answer.
     pub fn size(&self) -> usize {
-        self.answer.size()
+        self.answer.size() + self.logprobs_size
+    }
+
+    fn keep_logprobs(&mut self, logprobs: &mut Vec<String>) -> Result<(), AnswerError> {
+        self.logprobs_size += logprobs.iter().map(|text| text.len() + LOGPROB).sum::<usize>();
+        self.logprobs.append(logprobs);
+        if self.logprobs_size > MAX_TEXT { Err(AnswerError::TooLarge) } else { Ok(()) }
+    }
+
+    fn take_logprobs(&mut self) -> Vec<String> {
+        self.logprobs_size = 0;
+        std::mem::take(&mut self.logprobs)
     }
 
     fn lines(&mut self, events: Vec<BlockEvent>, created_at: &str) -> Vec<String> {
@@ -77,7 +93,7 @@ impl OllamaStream {
                 }
                 BlockEvent::Open(_) => continue,
             }
-            told.logprobs = std::mem::take(&mut self.logprobs);
+            told.logprobs = self.take_logprobs();
             lines.push(self.format.object(told, created_at, None));
         }
         self.answer.discard_told();
