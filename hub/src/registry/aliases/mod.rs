@@ -140,7 +140,8 @@ impl Registry {
             Some(kind) if is_shared && self.is_called_by_all(name) => {
                 format!("{kind} '{name}' exists, and users call it by this name: delete it first")
             }
-            _ => match self.name_under_pattern(name, target).filter(|_| is_shared) {
+            _ if !is_shared => return Ok(()),
+            _ => match self.name_under_pattern(name, target) {
                 Some(known) => format!(
                     "users call '{known}', whose calls '{name}' would send to '{target}': delete it, or set an alias of \
                      all users '{known}' for '{known}' first"
