@@ -22,7 +22,7 @@ use super::{
     guard::{self, Admitted},
     headers,
     outage::Outage,
-    peer_user,
+    peer_user::PeerUsers,
     token::{Refused, Token},
 };
 use crate::client::{HubBody, HubRelay, RequestBody, status_text};
@@ -49,14 +49,14 @@ pub(super) struct Handler {
     pub(super) token: Token,
     pub(super) origins: Origins,
     pub(super) outage: Outage,
-    /// Whether other users of this machine may use the token.
-    pub(super) serves_all_users: bool,
+    /// Who may use the token.
+    pub(super) users: PeerUsers,
 }
 
 impl Handler {
     /// Whether a connection may be used.
     pub(super) async fn admits(&self, stream: &TcpStream) -> bool {
-        self.serves_all_users || !peer_user::is_stranger(stream).await
+        !self.users.is_stranger(stream).await
     }
 
     /// Answers a request on a connection that is admitted or not.

@@ -27,6 +27,7 @@ use crate::{
 use handler::Handler;
 use listener::Listeners;
 use outage::Outage;
+use peer_user::PeerUsers;
 use server::Server;
 use token::Token;
 
@@ -40,10 +41,9 @@ pub(crate) async fn run(global: &Global, args: &LocalArgs, mut signals: Signals)
     let listeners = Listeners::bind(args.port)?;
     let port = listeners.port();
     let token = Token::new(global.clone(), paths, &credentials);
-    let server = Server::start(
-        listeners,
-        Handler { relay, token, origins, outage: Outage::default(), serves_all_users: args.all_users },
-    );
+    let users = if args.all_users { PeerUsers::all() } else { PeerUsers::own() };
+    let handler = Handler { relay, token, origins, outage: Outage::default(), users };
+    let server = Server::start(listeners, handler);
     tokio::select! {
         greeted = greeting::print(&client, port) => greeted?,
         wanted = signals.stop() => return Err(Failure::silent(match wanted {

@@ -10,7 +10,9 @@ use hub::Origins;
 use testkit::{client::Answer, connection::Connection, peer::Peer};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::{handler::Handler, listener::Listeners, outage::Outage, server::Server, token::Token};
+use super::{
+    handler::Handler, listener::Listeners, outage::Outage, peer_user::PeerUsers, server::Server, token::Token,
+};
 use crate::{cli::Global, client::HubRelay, config::Paths};
 
 /// A hub, and `local` before it.
@@ -37,7 +39,7 @@ impl Scene {
             token: Token::new(Global::default(), paths, &credentials),
             origins: Origins::default(),
             outage: Outage::default(),
-            serves_all_users: false,
+            users: PeerUsers::own(),
         };
         let listeners = Listeners::bind(0).unwrap();
         Self { port: listeners.port(), server: Server::start(listeners, handler), hub }
