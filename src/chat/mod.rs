@@ -147,6 +147,19 @@ impl Answer {
     }
 }
 
+/// The answer in the `result` of a durable task: a whole completion in `body`, or the chunks of a stream.
+pub(crate) fn of_task(result: &Value) -> Result<Answer, Failure> {
+    let mut answer = Answer::default();
+    if let Some(chunks) = result["chunks"].as_array() {
+        chunks
+            .iter()
+            .try_for_each(|chunk| Chunk::of_event(&chunk.to_string()).map(|chunk| answer.add(chunk)))?;
+    } else {
+        answer.add(Chunk::of_completion(result["body"].to_string().as_bytes())?);
+    }
+    Ok(answer)
+}
+
 /// A piece of an answer that is shown as it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delta<'a> {

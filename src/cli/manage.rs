@@ -21,8 +21,11 @@ pub(crate) enum OutputFormat {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   virtual-llm get llm
+  virtual-llm get llm --mine
+  virtual-llm get llm --status ready
   virtual-llm get llm qwen -o yaml
-  virtual-llm get task --watch")]
+  virtual-llm get task --watch
+  virtual-llm get task task-5f0c --wait         prints the answer; exit 1 if there is none")]
 pub(crate) struct GetArgs {
     /// What to list
     #[arg(value_enum)]
@@ -35,6 +38,34 @@ pub(crate) struct GetArgs {
     /// Keep running and print each change
     #[arg(short, long)]
     pub(crate) watch: bool,
+    /// Only what is yours
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) mine: bool,
+    /// Only LLMs in this state
+    #[arg(long, value_enum, value_name = "STATE", conflicts_with = "name")]
+    pub(crate) status: Option<LlmState>,
+    /// Wait until the task has ended, and print its answer
+    #[arg(long, requires = "name", conflicts_with = "watch")]
+    pub(crate) wait: bool,
+}
+
+/// State of an LLM, as the console shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LlmState {
+    /// Answers at once
+    Ready,
+    /// Works, and has no free place
+    Busy,
+    /// Is being woken
+    Waking,
+    /// Is woken by a call (STATUS is hibernating)
+    #[value(alias = "hibernating")]
+    Asleep,
+    /// Cannot be called (STATUS is inactive)
+    #[value(alias = "inactive")]
+    Away,
+    /// Ready or busy, as in the column STATUS
+    Active,
 }
 
 /// Kinds of objects that `get` lists.
@@ -233,14 +264,15 @@ pub(crate) struct CreateAgent {
 /// `delete`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task 5f0c\n  virtual-llm delete name old-gpt"
+    after_help = "Examples:\n  virtual-llm delete llm gpt\n  virtual-llm delete task task-5f0c task-9a1b\n  virtual-llm delete name old-gpt"
 )]
 pub(crate) struct DeleteArgs {
     /// The kind of object
     #[arg(value_enum)]
     pub(crate) kind: ObjectKind,
-    /// Its name, or a task's id
-    pub(crate) name: String,
+    /// Names, or ids of tasks
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 /// Kinds of objects that `delete` deletes.

@@ -22,11 +22,11 @@ pub(crate) use launch::{CodingAgent, LaunchArgs};
 pub(crate) use local::LocalArgs;
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
-    DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
+    DescribeKind, GetArgs, GetKind, LlmState, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
 };
 pub(crate) use registrar::{
-    AddArgs, LoginArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings, StatusArgs,
-    TransportArg, UpArgs,
+    AddArgs, LoginArgs, LogoutArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings,
+    StatusArgs, TransportArg, UpArgs, WhoamiArgs,
 };
 pub(crate) use service::{InstallArgs, Manager, Served, ServiceCommand};
 pub(crate) use usage::{UsageArgs, UsageBy, UsageFormat};
@@ -71,6 +71,10 @@ pub(crate) enum Command {
     Hub(Box<HubArgs>),
     /// Check a token against a hub and write the credentials file
     Login(LoginArgs),
+    /// Forget the hub and the token of `login`
+    Logout(LogoutArgs),
+    /// Show whose token is used, and at which hub
+    Whoami(WhoamiArgs),
     /// Find local backends and write them to the configuration
     Add(AddArgs),
     /// Show the state of this machine's registrar

@@ -86,6 +86,28 @@ pub(crate) struct LoginArgs {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+/// `logout`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  virtual-llm logout
+  virtual-llm logout --revoke
+
+Without --revoke the token stays valid, and a registrar that runs goes on with it.")]
+pub(crate) struct LogoutArgs {
+    /// Revoke the token at the hub first: nobody can use it any more
+    #[arg(long)]
+    pub(crate) revoke: bool,
+}
+
+/// `whoami`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  virtual-llm whoami\n  virtual-llm whoami -o json")]
+pub(crate) struct WhoamiArgs {
+    /// The output format, instead of plain text
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) output: Option<super::TokenFormat>,
+}
+
 /// `add`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -25,14 +25,14 @@ _virtual_llm_with_names() {
     case "${COMP_WORDS[*]:0:COMP_CWORD}" in
         *" create llm" | *" create agent") return ;;
         *" chat-llm" | *" launch claude" | *" launch codex" | *" launch opencode" | *" launch qwen" | *" launch aider") kind=chat ;;
-        *" get llm" | *" get llms" | *" describe llm" | *" delete llm") kind=llm ;;
-        *" get agent" | *" get agents" | *" describe agent" | *" delete agent" ) kind=agent ;;
-        *" get task" | *" get tasks" | *" describe task" | *" delete task") kind=task ;;
+        *" get llm" | *" get llms" | *" describe llm" | *" delete llm" | *" delete llm "*) kind=llm ;;
+        *" get agent" | *" get agents" | *" describe agent" | *" delete agent" | *" delete agent "*) kind=agent ;;
+        *" get task" | *" get tasks" | *" describe task" | *" delete task" | *" delete task "*) kind=task ;;
         *" get session" | *" get sessions") kind=session ;;
         *" get alias" | *" get aliases" | *" alias delete") kind=alias ;;
         *" alias set "*) kind=chat ;;
         *" alias set") return ;;
-        *" get name" | *" get names" | *" delete name" | *" name give") kind=name ;;
+        *" get name" | *" get names" | *" delete name" | *" delete name "* | *" name give") kind=name ;;
         *" get pool" | *" get pools" | *" describe pool" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
         *" provider") kind=provider ;;
@@ -84,8 +84,9 @@ complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(v
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove) \S+'" -f -a "(virtual-llm -qq completions --names llm 2>/dev/null)"
 for kind in llm agent task session pool name alias
     complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
+    complete -c virtual-llm -n "__virtual_llm_after 'delete '$kind's?( \S+)+'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
 end
-complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+|delete \S+) \S+'" -f
+complete -c virtual-llm -n "__virtual_llm_after '(chat-llm|describe \S+) \S+'" -f
 "#;
 
 pub(crate) fn run(shell: Shell) -> Outcome {
@@ -108,11 +109,11 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 ("The LLM'\\''s name at the hub", "_virtual_llm_names llm"),
                 ("Only the one with this name", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
-                ("Its name, or a task'\\''s id", "_virtual_llm_names"),
+                ("Names, or ids of tasks", "_virtual_llm_names"),
                 ("Its name; for a task its id, or the id of its request", "_virtual_llm_names"),
             ] {
-                let files = format!("name -- {argument}:_default'");
-                named = named.replace(&files, &format!("name -- {argument}: {call}'"));
+                let files = format!(" -- {argument}:_default'");
+                named = named.replace(&files, &format!(" -- {argument}: {call}'"));
             }
             // The last lines of the script call its functions: they must be defined before.
             let last = "if [ \"$funcstack[1]\"";

@@ -6,10 +6,13 @@ use serde_json::Value;
 use wire::ids::encode_uri_component;
 
 use super::{
+    account,
     agent_details::AgentDetails,
     cells::{rows, text},
     columns::columns,
+    llm_state,
     table::Table,
+    wait,
 };
 use crate::{
     cli::{GetArgs, GetKind, Global, OutputFormat},
@@ -25,7 +28,11 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const PAGE: usize = 200;
 
 pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
+    check(args)?;
     let hub = super::hub_client(global)?;
+    if let Some(id) = args.name.as_deref().filter(|_| args.wait) {
+        return wait::run(&hub, id, args.output).await;
+    }
     let mut table = match args.output {
         Some(OutputFormat::Wide) => Table::unlimited(columns(args.kind, true)),
         _ => Table::new(columns(args.kind, false)),
@@ -50,6 +57,17 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
         answer = fetch(&hub, args, &mut details).await;
+    }
+}
+
+/// Refuses options that the kind has not.
+fn check(args: &GetArgs) -> Outcome {
+    let wrong = |option: &str, of: &str| Err(Failure::usage(format!("{option} is for {of}")));
+    match args.kind {
+        GetKind::Hub if args.mine => wrong("--mine", "what users own"),
+        kind if args.status.is_some() && kind != GetKind::Llm => wrong("--status", "`get llm`"),
+        kind if args.wait && kind != GetKind::Task => wrong("--wait", "`get task ID`"),
+        _ => Ok(()),
     }
 }
 
@@ -95,7 +113,16 @@ const fn plural(kind: GetKind) -> &'static str {
 
 /// Requests the list or the named object. Documents contain all keys, so that `apply` can restore them.
 async fn fetch(hub: &HubClient, args: &GetArgs, details: &mut AgentDetails) -> Result<Value, Failure> {
-    let answer = fetch_rows(hub, args).await?;
+    let mut answer = fetch_rows(hub, args).await?;
+    if args.mine {
+        let user = Value::from(account::user(hub).await?);
+        let rows = answer.as_array_mut();
+        // An alias has a user.
+        rows.into_iter().for_each(|rows| rows.retain(|row| row["ownerId"] == user || row["user"] == user));
+    }
+    if let Some(state) = args.status {
+        answer = llm_state::only(hub, state, answer).await?;
+    }
     match (args.kind, args.output) {
         (GetKind::Agent, Some(OutputFormat::Json | OutputFormat::Yaml)) => details.add(hub, answer).await,
         _ => Ok(answer),
@@ -178,7 +205,8 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
         None | Some(OutputFormat::Wide) => {
             let rows = rows(answer);
             if rows.is_empty() {
-                output::note(format!("There are no {}.", plural(args.kind)));
+                let such = if args.mine || args.status.is_some() { "such " } else { "" };
+                output::note(format!("There are no {such}{}.", plural(args.kind)));
                 return Ok(());
             }
             table.print(rows)

@@ -39,11 +39,25 @@ pub(crate) async fn delete(global: &Global, args: &DeleteArgs) -> Outcome {
         ObjectKind::Name => GetKind::Name,
     };
     let hub = super::hub_client(global)?;
-    let path = format!("{}/{}", collection(kind), encode_uri_component(&args.name));
-    if hub.delete(&path).await? {
-        output::line(format!("{}/{} deleted", singular(kind), args.name))
-    } else {
-        Err(missing(kind, &args.name))
+    let delete = async |name: &str| -> Outcome {
+        if hub.delete(&format!("{}/{}", collection(kind), encode_uri_component(name))).await? {
+            return output::line(format!("{}/{name} deleted", singular(kind)));
+        }
+        Err(missing(kind, name))
+    };
+    if let [name] = args.names.as_slice() {
+        return delete(name).await;
+    }
+    let mut failed = 0;
+    for name in &args.names {
+        if let Err(failure) = delete(name).await {
+            failed += 1;
+            output::note(format!("error: {}/{name}: {}", singular(kind), failure.text().unwrap_or_default()));
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::failed(format!("{failed} of {} are not deleted", args.names.len()))),
     }
 }
 

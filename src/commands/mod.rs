@@ -1,5 +1,6 @@
 //! The commands: one file for each, or for a group of them, beside what they share to print.
 
+mod account;
 mod add;
 mod agent_details;
 mod apply;
@@ -13,6 +14,7 @@ mod get;
 mod hub;
 mod hub_findings;
 mod launch;
+mod llm_state;
 mod local;
 mod login;
 mod man;
@@ -24,6 +26,7 @@ mod table;
 mod token;
 mod up;
 mod usage;
+mod wait;
 
 use crate::{
     cli::{Cli, Command, Global},
@@ -52,6 +55,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Resume => until_signal(signals, status::resume(global)).await,
         Command::Reload => until_signal(signals, status::reload(global)).await,
         Command::Login(args) => until_signal(signals, login::run(global, &args)).await,
+        Command::Logout(args) => until_signal(signals, account::logout(global, &args)).await,
+        Command::Whoami(args) => until_signal(signals, account::whoami(global, &args)).await,
         Command::Add(args) => until_signal(signals, add::run(global, &args)).await,
         Command::Describe(args) => until_signal(signals, describe::run(global, &args)).await,
         Command::Create(command) => until_signal(signals, manage::create(global, &command)).await,

@@ -135,6 +135,29 @@ pub(crate) fn write(paths: &Paths, url: &str, token: &Secret, global: &Global) -
     files::write_secret(&paths.credentials, &keys.into())
 }
 
+/// Takes hub and token out of the credentials file, and returns the hub's URL; `None` if there was no token. Other keys are
+/// kept, and a file without any is removed.
+pub(crate) async fn forget(paths: &Paths) -> Result<Option<String>, Failure> {
+    if files::json(&paths.credentials)?.is_none() {
+        return Ok(None);
+    }
+    let taken = files::update(&paths.credentials, |value| {
+        let Some(keys) = value.as_object_mut() else { return Ok((None, false)) };
+        let token = keys.remove("token");
+        let url = keys.remove("mcpdUrl");
+        keys.remove("allowInsecure");
+        let url = url.and_then(|url| url.as_str().map(str::to_owned)).unwrap_or_default();
+        Ok((token.map(|_| url), keys.is_empty()))
+    });
+    let (url, is_empty) = taken.await?;
+    if is_empty {
+        std::fs::remove_file(&paths.credentials).map_err(|error| {
+            Failure::failed(format!("cannot remove {}: {error}", paths.credentials.display()))
+        })?;
+    }
+    Ok(url)
+}
+
 /// Parses a token, without white space around it; `None` unless it consists of visible ASCII characters.
 pub(crate) fn checked_token(text: &str) -> Option<Secret> {
     let token = text.trim();

@@ -73,6 +73,7 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("get ", &["agent", "llm", "session", "task"], &["quartz"]),
     ("get llm ", &["qwen", "quartz"], &["helper", "Cargo.toml"]),
     ("describe agent ", &["helper"], &["quartz", "Cargo.toml"]),
+    ("delete llm qwen ", &["quartz"], &["helper", "Cargo.toml"]),
     ("launch ", &["claude", "codex", "opencode"], &["Cargo.toml"]),
     ("launch codex ", &["qwen", "quartz", "stones", "helper"], &["Cargo.toml"]),
     ("provider ", &["qwen", "quartz"], &["helper", "Cargo.toml"]),

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "nothing of a test binary is public")]
 
 mod abilities;
+mod account;
 mod add;
 mod affinity;
 mod agents;

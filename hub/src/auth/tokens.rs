@@ -145,6 +145,11 @@ impl Tokens {
         self.table.read().by_id(id, now).map(caller_of)
     }
 
+    /// When the token with this id expires.
+    pub(crate) fn expiry(&self, id: &str) -> Option<Timestamp> {
+        self.table.read().by_id(id, clock::now())?.expires_at
+    }
+
     pub(crate) fn is_valid(&self, id: &str, now: Timestamp) -> bool {
         self.table.read().by_id(id, now).is_some()
     }

@@ -35,7 +35,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .delete(
             "/api/v1/tokens/{id}",
             revoke,
-            admin("Revokes a token, for admins").returns_nothing(204).refuses(&[
+            admin("Revokes a token, the caller's own or, for admins, any").returns_nothing(204).refuses(&[
                 ErrorKind::NotFound,
                 ErrorKind::Conflict,
                 ErrorKind::StoreUnavailable,
@@ -44,7 +44,8 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .get(
             "/api/v1/whoami",
             whoami,
-            about("The caller, and the hub's address and version").returns(200, shape::<Whoami<'_>>),
+            about("The caller, its token, and the hub's address and version")
+                .returns(200, shape::<Whoami<'_>>),
         );
 }
 
@@ -125,7 +126,8 @@ async fn list(hub: HubData, _: Admin) -> HttpResponse {
     HttpResponse::Ok().json(tokens.iter().map(|token| TokenView::of(token, None)).collect::<Vec<_>>())
 }
 
-async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResponse, ApiError> {
+async fn revoke(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    own_or_admin(&caller, &id)?;
     hub.tokens.revoke(&id).await.map_err(|error| match error {
         RevokeError::Unknown => ApiError::not_found("token", &id),
         RevokeError::Environment | RevokeError::LastAdmin => {
@@ -133,8 +135,16 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
         }
         RevokeError::Store(error) => error.into(),
     })?;
-    wire::log_with!(info, [user = admin.0.user], "{} revoked token {id}", admin.0.user);
+    wire::log_with!(info, [user = caller.user], "{} revoked token {id}", caller.user);
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Refuses a member who names another token than its own.
+fn own_or_admin(caller: &Caller, id: &str) -> Result<(), ApiError> {
+    if caller.role == Role::Admin || caller.token_id == id {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorKind::Forbidden, "another token than your own is for admins only"))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -142,15 +152,19 @@ async fn revoke(hub: HubData, admin: Admin, id: Path<String>) -> Result<HttpResp
 struct Whoami<'a> {
     user: &'a str,
     role: &'static str,
+    token_id: &'a str,
+    expires_at: Option<Timestamp>,
     hub_url: Option<&'a str>,
     version: &'static str,
 }
 
-/// The caller's user and role, and the address (`hub --public-url`) and version of the hub.
+/// The caller's user, role and token, and the address (`hub --public-url`) and version of the hub.
 async fn whoami(hub: HubData, caller: Caller) -> HttpResponse {
     HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(Whoami {
         user: &caller.user,
         role: caller.role.as_str(),
+        token_id: &caller.token_id,
+        expires_at: hub.tokens.expiry(&caller.token_id),
         hub_url: hub.options.public_url.as_deref(),
         version: env!("CARGO_PKG_VERSION"),
     })

@@ -7,11 +7,19 @@ use super::support::{ADMIN, hub, hub_with};
 #[actix_rt::test]
 async fn whoami_has_the_user_and_role_of_the_token() {
     let hub = hub().await;
-    let zoe = hub.member("zoe").await;
-    for (token, user, role) in [(zoe.as_str(), "zoe", "member"), (ADMIN, "admin", "admin")] {
+    let (_, made) = hub
+        .ask("POST", "/api/v1/tokens")
+        .body(r#"{"user":"zoe","expiresAt":"2999-01-01T00:00:00Z"}"#)
+        .json()
+        .await;
+    let (zoe, id) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
+    for (token, user, role, id, end) in [
+        (zoe, "zoe", "member", id, json!("2999-01-01T00:00:00.000Z")),
+        (ADMIN, "admin", "admin", "environment", Value::Null),
+    ] {
         let (status, body) = hub.ask_as(token, "GET", "/api/v1/whoami").json().await;
         let version = env!("CARGO_PKG_VERSION");
-        let expected = json!({ "user": user, "role": role, "hubUrl": null, "version": version });
+        let expected = json!({ "user": user, "role": role, "tokenId": id, "expiresAt": end, "hubUrl": null, "version": version });
         assert_eq!((status, body), (200, expected));
     }
     assert_eq!(hub.ask_as("vlt_unknown", "GET", "/api/v1/whoami").send().await.0, 401);
