@@ -40,7 +40,7 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/metrics", "", ALL),
     ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
     ("GET", "/api/v1/tokens", "", Allowed(403, 403, 403, 200)),
-    ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 403, 204)),
+    ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 204, 204)),
     ("GET", "/api/v1/sessions", "", ALL),
     ("GET", "/api/v1/audit", "", ALL),
     ("GET", "/api/v1/usage", "", ALL),
