@@ -53,6 +53,11 @@ pub(crate) fn allows_colour(is_terminal: bool) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// The link by which a browser signs in at a hub. What is behind `#` reaches no server, proxy or log.
+pub(crate) fn sign_in_link(url: &str, code: &str) -> String {
+    format!("{url}/#/sign-in/{code}")
+}
+
 /// Prints a document as JSON, or as YAML.
 pub(crate) fn document(value: &Value, is_yaml: bool) -> Outcome {
     piece(if is_yaml { yaml(value)? } else { json(value)? })

@@ -186,6 +186,7 @@ pub(crate) enum TokenCommand {
     /// Create a token and print it, once
     #[command(after_help = "Examples:
   virtual-llm token create --user alice
+  virtual-llm token create --user alice --link
   virtual-llm token create --user ops --role admin --expires 30d
   virtual-llm token create --user alice | ssh alice@desk virtual-llm login https://hub.example --token-file -
 
@@ -200,6 +201,9 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
         /// The time after which it expires (h, d) [default: never]
         #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
         expires: Option<Duration>,
+        /// Print a link that signs its user in at the console, once and within 15 minutes, instead of the token
+        #[arg(long)]
+        link: bool,
         /// The output format, instead of plain text
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<TokenFormat>,
@@ -210,6 +214,23 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
         /// The output format
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<super::OutputFormat>,
+    },
+    /// Give a token another secret; its id, user and limits stay
+    #[command(after_help = "Examples:
+  virtual-llm token rotate                      your own; the stored login takes the new secret
+  virtual-llm token rotate tok-3f9a --grace 1h
+
+Without --grace the present secret ends at once, and what was opened with it.
+To a pipe or a file it prints the secret alone; the rest is on standard error.")]
+    Rotate {
+        /// The token's id, from `token list` [default: that of your token]
+        id: Option<String>,
+        /// The time for which the present secret stays valid (h, d)
+        #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
+        grace: Option<Duration>,
+        /// The output format, instead of plain text
+        #[arg(short, long, value_name = "FORMAT")]
+        output: Option<TokenFormat>,
     },
     /// Revoke a token at once
     #[command(after_help = "Example:\n  virtual-llm token revoke tok-3f9a")]

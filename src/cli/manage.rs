@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::LlmState;
+
 /// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
@@ -47,25 +49,6 @@ pub(crate) struct GetArgs {
     /// Wait until the task has ended, and print its answer
     #[arg(long, requires = "name", conflicts_with = "watch")]
     pub(crate) wait: bool,
-}
-
-/// State of an LLM, as the console shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LlmState {
-    /// Answers at once
-    Ready,
-    /// Works, and has no free place
-    Busy,
-    /// Is being woken
-    Waking,
-    /// Is woken by a call (STATUS is hibernating)
-    #[value(alias = "hibernating")]
-    Asleep,
-    /// Cannot be called (STATUS is inactive)
-    #[value(alias = "inactive")]
-    Away,
-    /// Ready or busy, as in the column STATUS
-    Active,
 }
 
 /// Kinds of objects that `get` lists.

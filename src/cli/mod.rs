@@ -4,6 +4,7 @@ mod duration;
 mod global;
 mod hub;
 mod launch;
+mod llm_state;
 mod local;
 mod manage;
 mod registrar;
@@ -19,10 +20,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use global::{Global, LogFormat};
 pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
+pub(crate) use llm_state::LlmState;
 pub(crate) use local::LocalArgs;
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
-    DescribeKind, GetArgs, GetKind, LlmState, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
+    DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, LogoutArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings,
@@ -122,7 +124,7 @@ pub(crate) enum Command {
     Launch(LaunchArgs),
     /// Offer the hub's models on this machine, for tools that cannot send a token
     Local(LocalArgs),
-    /// Create, list and revoke the hub's tokens
+    /// Create, list, rotate and revoke the hub's tokens
     #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
     Token(TokenCommand),
     /// Show who used how much: calls, tokens and time of the last days

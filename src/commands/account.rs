@@ -32,6 +32,18 @@ pub(super) async fn user(hub: &HubClient) -> Result<String, Failure> {
     user.ok_or_else(|| Failure::failed(format!("the hub at {} does not say whose token this is", hub.url())))
 }
 
+/// The id of the caller's token.
+pub(super) async fn token_id(hub: &HubClient) -> Result<String, Failure> {
+    let caller = caller(hub).await?;
+    let id = caller["tokenId"].as_str().map(str::to_owned);
+    id.ok_or_else(|| {
+        Failure::failed(format!(
+            "the hub at {} does not name the token: an admin names it, see `virtual-llm token list`",
+            hub.url()
+        ))
+    })
+}
+
 pub(crate) async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     let hub = super::hub_client(global)?;
     let mut caller = caller(&hub).await?;
@@ -55,12 +67,10 @@ pub(crate) async fn logout(global: &Global, args: &LogoutArgs) -> Outcome {
         revoke(global, &paths).await?;
     }
     let file = paths.credentials.display();
-    match config::forget_credentials(&paths).await? {
-        Some(url) => {
-            output::line(format!("Logged out of {}: {file} has no token any more.", output::printable(&url)))?
-        }
-        None => output::line(format!("Nothing to forget: {file} has no token."))?,
-    }
+    output::line(match config::forget_credentials(&paths).await? {
+        Some(url) => format!("Logged out of {}: {file} has no token any more.", output::printable(&url)),
+        None => format!("Nothing to forget: {file} has no token."),
+    })?;
     if config::variable("MCPD_TOKEN").is_some() {
         output::note("warning: MCPD_TOKEN is set, and commands go on using it");
     }
@@ -76,13 +86,7 @@ async fn revoke(global: &Global, paths: &Paths) -> Outcome {
         ));
     }
     let hub = HubClient::new(credentials)?;
-    let caller = caller(&hub).await?;
-    let Some(id) = caller["tokenId"].as_str() else {
-        return Err(Failure::failed(format!(
-            "the hub at {} does not name the token: an admin revokes it with `virtual-llm token revoke`",
-            hub.url()
-        )));
-    };
-    hub.call(Method::DELETE, &format!("/api/v1/tokens/{}", encode_uri_component(id)), None).await?;
-    output::line(format!("token/{} revoked", output::printable(id)))
+    let id = token_id(&hub).await?;
+    hub.call(Method::DELETE, &format!("/api/v1/tokens/{}", encode_uri_component(&id)), None).await?;
+    output::line(format!("token/{} revoked", output::printable(&id)))
 }

@@ -116,9 +116,10 @@ async fn fetch(hub: &HubClient, args: &GetArgs, details: &mut AgentDetails) -> R
     let mut answer = fetch_rows(hub, args).await?;
     if args.mine {
         let user = Value::from(account::user(hub).await?);
-        let rows = answer.as_array_mut();
-        // An alias has a user.
-        rows.into_iter().for_each(|rows| rows.retain(|row| row["ownerId"] == user || row["user"] == user));
+        if let Some(rows) = answer.as_array_mut() {
+            // An alias has a user.
+            rows.retain(|row| row["ownerId"] == user || row["user"] == user);
+        }
     }
     if let Some(state) = args.status {
         answer = llm_state::only(hub, state, answer).await?;

@@ -1,4 +1,6 @@
-//! `token`: creates, lists and revokes tokens.
+//! `token`: creates, lists, rotates and revokes tokens.
+
+use std::time::Duration;
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -10,6 +12,8 @@ use super::{
 };
 use crate::{
     cli::{Global, OutputFormat, Role, TokenCommand, TokenFormat},
+    client::HubClient,
+    config::{self, Paths},
     exit::{Failure, Outcome},
     output,
 };
@@ -19,7 +23,7 @@ const TOKENS: &str = "/api/v1/tokens";
 pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
     let hub = super::hub_client(global)?;
     match command {
-        TokenCommand::Create { user, role, expires, output: format } => {
+        TokenCommand::Create { user, role, expires, link, output: format } => {
             let role = match role {
                 Role::Member => "member",
                 Role::Admin => "admin",
@@ -28,31 +32,22 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             if let Some(expires) = expires {
                 request["expires"] = json!(format!("{}ms", expires.as_millis()));
             }
-            let created = hub.call(Method::POST, TOKENS, Some(&request)).await?;
-            let Some(secret) = created["token"].as_str() else {
-                return Err(Failure::failed(format!("the hub at {} made no token", hub.url())));
-            };
-            // The public URL, if the hub has one. The line is pasted into a shell: a hub's text must be no more than a URL.
-            let public = created["hubUrl"].as_str().filter(|url| is_http_url(url));
-            let url = public.unwrap_or(hub.url()).to_owned();
+            if *link {
+                request["link"] = json!(true);
+            }
+            let mut created = hub.call(Method::POST, TOKENS, Some(&request)).await?;
+            if *link {
+                return print_link(&hub, user, created, *format);
+            }
+            let secret = secret(&hub, &created)?;
+            let url = name_hub(&hub, &mut created);
             if let Some(format) = format {
-                let mut created = created;
-                created["hubUrl"] = json!(url);
                 return output::document(&created, *format == TokenFormat::Yaml);
             }
-            // Standard output has the token alone, for scripts.
-            output::line(output::printable(secret))?;
-            output::note(format!(
-                "This is {user}'s token ({}), shown this once. {user} runs this and pastes it:",
-                text(&created, "id")
-            ));
-            let login = format!("virtual-llm login {}", output::shell_word(&url));
-            if output::is_terminal() {
-                output::line(login)
-            } else {
-                output::note(login);
-                Ok(())
-            }
+            print_token(&secret, user, &created, &url)
+        }
+        TokenCommand::Rotate { id, grace, output: format } => {
+            rotate(global, &hub, id.as_deref(), *grace, *format).await
         }
         TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
         TokenCommand::Revoke { id } => {
@@ -62,6 +57,100 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             Err(Failure::failed(format!("there is no token '{id}'; `virtual-llm token list` lists them")))
         }
     }
+}
+
+/// The secret in an answer.
+fn secret(hub: &HubClient, made: &Value) -> Result<String, Failure> {
+    let secret = made["token"].as_str().map(str::to_owned);
+    secret.ok_or_else(|| Failure::failed(format!("the hub at {} made no token", hub.url())))
+}
+
+/// Puts the hub's address into an answer, and returns it: the public URL, if the hub has one. It is pasted into a shell or a
+/// browser: a hub's text must be no more than a URL.
+fn name_hub(hub: &HubClient, made: &mut Value) -> String {
+    let public = made["hubUrl"].as_str().filter(|url| is_http_url(url));
+    let url = public.unwrap_or(hub.url()).to_owned();
+    made["hubUrl"] = json!(url);
+    url
+}
+
+/// Prints a token. Standard output has the token alone if it is no terminal, for scripts.
+fn print_token(secret: &str, user: &str, made: &Value, url: &str) -> Outcome {
+    output::line(output::printable(secret))?;
+    output::note(format!(
+        "This is {user}'s token ({}), shown this once. {user} runs this and pastes it:",
+        text(made, "id")
+    ));
+    let login = format!("virtual-llm login {}", output::shell_word(url));
+    if output::is_terminal() {
+        output::line(login)
+    } else {
+        output::note(login);
+        Ok(())
+    }
+}
+
+/// Prints the sign-in link of a new token.
+fn print_link(hub: &HubClient, user: &str, mut created: Value, format: Option<TokenFormat>) -> Outcome {
+    let is_code = |code: &&str| code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let Some(code) = created["signInCode"].as_str().filter(is_code).map(str::to_owned) else {
+        return Err(Failure::failed(format!("the hub at {} makes no sign-in links", hub.url())));
+    };
+    let url = name_hub(hub, &mut created);
+    let link = output::sign_in_link(&url, &code);
+    if let Some(format) = format {
+        created["link"] = json!(link);
+        return output::document(&created, format == TokenFormat::Yaml);
+    }
+    output::line(link)?;
+    output::note(format!(
+        "{user} opens this in a browser, once, until {}, and gets the token ({}) there.",
+        text(&created, "signInUntil"),
+        text(&created, "id")
+    ));
+    Ok(())
+}
+
+/// Gives a token another secret. That of the stored login goes into the credentials file.
+async fn rotate(
+    global: &Global,
+    hub: &HubClient,
+    id: Option<&str>,
+    grace: Option<Duration>,
+    format: Option<TokenFormat>,
+) -> Outcome {
+    let paths = Paths::find(global)?;
+    // Only a token that was read from the file is written there.
+    let stored = config::credentials(global, &paths)?.file.is_some();
+    let own = super::account::token_id(hub).await?;
+    let id = id.unwrap_or(&own);
+    let grace =
+        grace.map_or_else(|| json!({}), |grace| json!({ "grace": format!("{}ms", grace.as_millis()) }));
+    let path = format!("{TOKENS}/{}/rotate", encode_uri_component(id));
+    let mut rotated = hub.call(Method::POST, &path, Some(&grace)).await?;
+    let secret = secret(hub, &rotated)?;
+    let is_stored = stored && own == id;
+    if is_stored {
+        let token = config::checked_token(&secret)
+            .ok_or_else(|| Failure::failed(format!("the hub at {} made no valid token", hub.url())))?;
+        if let Err(failure) = config::replace_token(&paths, &token).await {
+            // It is shown this once: it must not be lost.
+            output::line(output::printable(&secret))?;
+            return Err(failure);
+        }
+    }
+    let url = name_hub(hub, &mut rotated);
+    if let Some(format) = format {
+        return output::document(&rotated, format == TokenFormat::Yaml);
+    }
+    if is_stored {
+        return output::line(format!(
+            "token/{} has another secret, which is in {}.",
+            output::printable(id),
+            paths.credentials.display()
+        ));
+    }
+    print_token(&secret, &text(&rotated, "user"), &rotated, &url)
 }
 
 fn list(answer: &Value, format: Option<OutputFormat>) -> Outcome {

@@ -135,6 +135,17 @@ pub(crate) fn write(paths: &Paths, url: &str, token: &Secret, global: &Global) -
     files::write_secret(&paths.credentials, &keys.into())
 }
 
+/// Puts another token into the credentials file.
+pub(crate) async fn replace_token(paths: &Paths, token: &Secret) -> Outcome {
+    files::update(&paths.credentials, |value| {
+        if let Some(keys) = value.as_object_mut() {
+            keys.insert("token".to_owned(), token.reveal().into());
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Takes hub and token out of the credentials file, and returns the hub's URL; `None` if there was no token. Other keys are
 /// kept, and a file without any is removed.
 pub(crate) async fn forget(paths: &Paths) -> Result<Option<String>, Failure> {

@@ -31,7 +31,7 @@ use wire::row::Visibility;
 
 pub(crate) use credentials::{
     check_transport, checked_token, credentials, forget as forget_credentials, inspect_credentials,
-    stored_proxy, write as write_credentials,
+    replace_token, stored_proxy, write as write_credentials,
 };
 pub(crate) use files::{update as update_json, write_public};
 pub(crate) use fingerprints::Fingerprints;

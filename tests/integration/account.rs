@@ -93,7 +93,7 @@ async fn get_lists_what_is_mine_and_llms_in_a_state() {
     let (admin, _hub, url) = hub_in_memory(&[]).await;
     let (alice, bob) = (user(&admin, &url, "alice").await, user(&admin, &url, "bob").await);
     let backend = FakeBackend::start();
-    backend.script(|script| script.think = Duration::from_secs(600));
+    backend.script(|script| script.think = Duration::from_mins(10));
     let openai = |name: &str, url: String| {
         json!({ "name": name, "type": "openai", "model": "fake-model", "url": url,
         "publish": true, "visibility": "public", "maxConcurrency": 1 })
@@ -193,4 +193,64 @@ async fn delete_takes_several_names_and_reports_each() {
     assert!(deleted.stderr.contains("llm/nothing: there is no llm 'nothing'"), "{deleted:?}");
     assert!(deleted.stderr.contains("1 of 3 are not deleted"), "{deleted:?}");
     assert_eq!(admin.run(&["delete", "llm", "c"]).await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn rotate_gives_another_secret_and_the_stored_login_takes_it() {
+    let (admin, _hub, url) = hub_in_memory(&[]).await;
+    let zoe = user(&admin, &url, "zoe").await;
+    let file = zoe.mcpctl().join("credentials");
+    let stored = || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["token"].as_str().unwrap().to_owned()
+    };
+    let first = stored();
+    zoe.providers(&json!([{ "name": "echo", "type": "mock", "publish": true }]));
+    let publish = zoe.start(&["publish", "--reconnect-base", "50ms", "--reconnect-max", "200ms"]);
+    publish.logs("control channel open").await;
+    let rotated = zoe.run(&["token", "rotate"]).await;
+    assert_eq!(rotated.code(), 0, "{rotated:?}");
+    let second = stored();
+    assert!(first != second && !format!("{rotated:?}").contains(&second), "{rotated:?}");
+    // A registrar that runs takes it from there.
+    wait_until("the channel is open again", || publish.stderr().matches("control channel open").count() == 2)
+        .await;
+    assert_eq!(zoe.run(&["whoami"]).await.code(), 0);
+    let old = Home::new();
+    old.credentials(&url, &first);
+    assert_eq!(old.run(&["whoami"]).await.code(), 1);
+
+    // An admin rotates another's token: the secret alone goes to standard output. The earlier one stays valid for a while.
+    let me: Value = serde_json::from_str(&zoe.run(&["whoami", "-o", "json"]).await.stdout).unwrap();
+    let id = me["tokenId"].as_str().unwrap();
+    let other = admin.run(&["token", "rotate", id, "--grace", "1h"]).await;
+    assert_eq!((other.code(), other.stdout.lines().count()), (0, 1), "{other:?}");
+    assert!(other.stderr.contains(&format!("virtual-llm login {url}")), "{other:?}");
+    old.credentials(&url, other.stdout.trim());
+    assert_eq!((old.run(&["whoami"]).await.code(), zoe.run(&["whoami"]).await.code()), (0, 0));
+    let own = admin.run(&["token", "rotate"]).await;
+    assert!(own.code() == 1 && own.stderr.contains("the hub's own admin token"), "{own:?}");
+}
+
+#[actix_rt::test]
+async fn a_sign_in_link_is_printed_alone_to_a_pipe() {
+    let (admin, _hub, url) = hub_in_memory(&["--public-url", "https://hub.example/llm"]).await;
+    let printed = admin.run(&["token", "create", "--user", "zoe", "--link"]).await;
+    let code = printed
+        .stdout
+        .trim()
+        .strip_prefix("https://hub.example/llm/#/sign-in/")
+        .unwrap_or_else(|| panic!("{printed:?}"));
+    assert!(printed.stderr.contains("once, until"), "{printed:?}");
+    let http = testkit::http::Http::new(&url, code);
+    let token = http.post("/api/v1/sign-in", &json!({})).await.json();
+    assert_eq!(token["user"], "zoe", "{token}");
+    assert_eq!(http.post("/api/v1/sign-in", &json!({})).await.status, 401);
+    let made = admin.run(&["token", "create", "--user", "yan", "--link", "-o", "json"]).await.stdout;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(
+        made["link"],
+        format!("https://hub.example/llm/#/sign-in/{}", made["signInCode"].as_str().unwrap())
+    );
+    assert_eq!(made.get("token"), None);
 }

@@ -29,6 +29,9 @@ async fn up_serves_the_printed_address_until_sigterm() {
         line[label.len()..].trim().to_owned()
     };
     let http = Http::new(&after("URL"), &after("Token"));
+    let code = printed.split("/#/sign-in/").nth(1).unwrap().split_whitespace().next().unwrap();
+    let signed_in = Http::new(&after("URL"), code).post("/api/v1/sign-in", &json!({})).await;
+    assert_eq!(signed_in.json()["user"], "me", "{signed_in:?}");
     let chat = json!({ "model": "echo", "messages": [{ "role": "user", "content": "well met" }] });
     let answer = http.post("/v1/chat/completions", &chat).await;
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "well met", "{answer:?}");

@@ -11,7 +11,7 @@ use crate::store::{Change, HubDir, Store, StoreError};
 /// The user of the first token.
 pub(super) const ADMIN: &str = "admin";
 /// The id of the token in the file. It is replaced when the file has another.
-const BOOTSTRAP: &str = "bootstrap";
+pub(super) const BOOTSTRAP: &str = "bootstrap";
 /// The id of the token in the environment.
 const ENVIRONMENT: &str = "environment";
 
@@ -89,5 +89,7 @@ fn token(id: &str, secret: &TokenSecret, now: Timestamp) -> Token {
         created_at: now,
         expires_at: None,
         revoked_at: None,
+        old: None,
+        link: None,
     }
 }

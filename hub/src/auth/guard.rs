@@ -23,9 +23,12 @@ use crate::telemetry::Limit;
 /// Largest head of a request without a valid token, in bytes: the limit of Node.js, and half of what most proxies forward.
 const MAX_ANONYMOUS_HEAD: usize = 16 << 10;
 
-/// Whether a path is public: these tell nothing about the hub's data.
+/// Where the code of a sign-in link is given for a token.
+pub(crate) const SIGN_IN: &str = "/api/v1/sign-in";
+
+/// Whether a path is public: these tell nothing about the hub's data, and check what they get themselves.
 pub(crate) fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico" | "/openapi.json")
+    matches!(path, "/" | "/healthz" | "/readyz" | "/favicon.ico" | "/openapi.json" | SIGN_IN)
         || path.starts_with("/console/")
 }
 
@@ -90,17 +93,21 @@ fn authenticate(
     }
     let Some((caller, check)) = caller.zip(check) else {
         // A request without a token is no guess.
-        let address = address::of(req.request()).filter(|_| secret.is_some());
-        return Err(match tokens.zip(address) {
-            Some((tokens, address)) if tokens.is_one_too_many(address) => too_many_wrong_tokens(),
-            _ if is_large() => large_head(),
-            _ => ApiError::unauthorized(),
-        });
+        let refused =
+            tokens.filter(|_| secret.is_some()).and_then(|tokens| refused_secret(tokens, req.request()));
+        return Err(
+            refused.unwrap_or_else(|| if is_large() { large_head() } else { ApiError::unauthorized() })
+        );
     };
     let mut extensions = req.extensions_mut();
     extensions.insert(caller);
     extensions.insert(check);
     Ok(())
+}
+
+/// Counts a wrong token or code of the request's address. Returns the error of one too many.
+pub(crate) fn refused_secret(tokens: &Tokens, req: &HttpRequest) -> Option<ApiError> {
+    address::of(req).filter(|address| tokens.is_one_too_many(*address)).map(|_| too_many_wrong_tokens())
 }
 
 fn large_head() -> ApiError {
@@ -121,7 +128,7 @@ fn too_many_wrong_tokens() -> ApiError {
 
 /// The token in a request's headers: one header, one value, scheme `Bearer` in any case. With `allow_api_key`, Anthropic's
 /// `x-api-key` and Azure's `api-key` too.
-fn secret(headers: &HeaderMap, allow_api_key: bool) -> Option<&str> {
+pub(crate) fn secret(headers: &HeaderMap, allow_api_key: bool) -> Option<&str> {
     let is_bearer = headers.contains_key(AUTHORIZATION) || !allow_api_key;
     let name = match is_bearer {
         true => AUTHORIZATION.as_str(),

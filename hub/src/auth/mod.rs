@@ -11,10 +11,10 @@ mod tokens;
 pub(crate) use attempts::network;
 pub use bootstrap::AdminToken;
 pub(crate) use bootstrap::admin_token;
-pub(crate) use guard::{Admin, guard, is_open};
+pub(crate) use guard::{Admin, SIGN_IN, guard, is_open, refused_secret, secret};
 pub use table::{NotAToken, TokenSecret};
 pub use tokens::CreateError;
-pub(crate) use tokens::{NewToken, RevokeError, TokenCheck, Tokens, check_user};
+pub(crate) use tokens::{ChangeError, NewToken, RevokeError, TokenCheck, Tokens, check_user};
 
 #[cfg(test)]
 mod tests;

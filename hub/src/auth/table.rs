@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use wire::row::Timestamp;
 
-use crate::model::{Caller, Role, Token};
+use crate::model::{Caller, EndingHash, Role, Token};
 use crate::random;
 
 /// Tokens by the hash of their secret. No token is ever removed.
@@ -15,6 +15,8 @@ use crate::random;
 pub(super) struct TokenTable {
     by_hash: HashMap<[u8; 32], Token>,
     by_id: HashMap<String, [u8; 32]>,
+    /// Ids of tokens by the hash of their earlier secret, and of the code of their sign-in link.
+    others: HashMap<[u8; 32], String>,
     /// The oldest token of each user, by the name in lower case.
     oldest: HashMap<String, [u8; 32]>,
 }
@@ -27,18 +29,57 @@ impl TokenTable {
             *oldest = token.hash;
         }
         self.by_id.insert(token.id.clone(), token.hash);
+        for other in [token.old, token.link].into_iter().flatten() {
+            self.others.insert(other.hash, token.id.clone());
+        }
         self.by_hash.insert(token.hash, token);
+    }
+
+    /// Inserts a token in the place of the one with its id, whose secret may be another.
+    pub(super) fn replace(&mut self, token: Token) {
+        if let Some(before) = self.by_id.get(&token.id).and_then(|hash| self.by_hash.remove(hash)) {
+            for other in [before.old, before.link].into_iter().flatten() {
+                self.others.remove(&other.hash);
+            }
+            let oldest = self.oldest.get_mut(&token.user.to_ascii_lowercase());
+            oldest.into_iter().filter(|hash| **hash == before.hash).for_each(|hash| *hash = token.hash);
+        }
+        self.insert(token);
     }
 
     /// The valid token of a secret. The time of the lookup tells nothing about other secrets, since callers cannot choose
     /// hashes; the hash found is compared in constant time all the same.
     pub(super) fn by_hash(&self, hash: &[u8; 32], now: Timestamp) -> Option<&Token> {
-        self.by_hash.get(hash).filter(|token| bool::from(token.hash.ct_eq(hash)) && is_valid(token, now))
+        let is_own = |token: &&Token| bool::from(token.hash.ct_eq(hash)) && is_valid(token, now);
+        match self.by_hash.get(hash) {
+            Some(token) => Some(token).filter(is_own),
+            None => self.by_other(hash, now, |token| token.old),
+        }
+    }
+
+    /// The valid token of the code of a sign-in link.
+    pub(super) fn by_link(&self, hash: &[u8; 32], now: Timestamp) -> Option<&Token> {
+        self.by_other(hash, now, |token| token.link)
+    }
+
+    fn by_other(
+        &self,
+        hash: &[u8; 32],
+        now: Timestamp,
+        other: fn(&Token) -> Option<EndingHash>,
+    ) -> Option<&Token> {
+        let is_own = |other: EndingHash| bool::from(other.hash.ct_eq(hash)) && now < other.until;
+        self.by_id(self.others.get(hash)?, now).filter(|token| other(token).is_some_and(is_own))
     }
 
     /// The token with `id`, if it is valid.
     pub(super) fn by_id(&self, id: &str, now: Timestamp) -> Option<&Token> {
         self.by_hash.get(self.by_id.get(id)?).filter(|token| is_valid(token, now))
+    }
+
+    /// When the token with `id` was revoked.
+    pub(super) fn revoked_at(&self, id: &str) -> Option<Timestamp> {
+        self.by_hash.get(self.by_id.get(id)?)?.revoked_at
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Token> {
@@ -63,9 +104,9 @@ impl TokenTable {
         Some(token.clone())
     }
 
-    /// Whether `id` is the only valid admin token.
+    /// Whether `id` is the only valid admin token. One whose link was not used has a secret that nobody knows.
     pub(super) fn is_last_admin(&self, id: &str, now: Timestamp) -> bool {
-        let mut admins = self.valid(now).filter(|token| token.role == Role::Admin);
+        let mut admins = self.valid(now).filter(|token| token.role == Role::Admin && token.link.is_none());
         admins.next().is_some_and(|admin| admin.id == id) && admins.next().is_none()
     }
 }
@@ -81,6 +122,8 @@ fn is_valid(token: &Token, now: Timestamp) -> bool {
 
 /// Marks the secret for scanners of leaked secrets.
 const PREFIX: &str = "vlt_";
+/// Marks the code of a sign-in link.
+const CODE_PREFIX: &str = "vlc_";
 
 /// Shortest secret that an operator may choose, in characters: 16 random ones of 64 are 96 bits.
 const SHORTEST: usize = 16;
@@ -98,6 +141,11 @@ impl TokenSecret {
     /// A secret of 256 random bits.
     pub(crate) fn random() -> Self {
         Self(format!("{PREFIX}{}", random::hex(&random::bytes::<32>())))
+    }
+
+    /// A code for a sign-in link, of 128 random bits: it is valid for minutes.
+    pub(crate) fn code() -> Self {
+        Self(format!("{CODE_PREFIX}{}", random::hex(&random::bytes::<16>())))
     }
 
     /// Parses a secret: visible ASCII characters, as a header can carry.

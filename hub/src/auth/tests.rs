@@ -8,6 +8,8 @@ use crate::clock;
 use crate::model::{Caller, Role, Token};
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 
+mod secrets;
+
 pub(super) fn tokens() -> Tokens {
     Tokens::new(Vec::new(), None, Arc::new(SqliteStore::in_memory().unwrap()))
 }
@@ -82,6 +84,8 @@ async fn a_user_is_spelled_as_in_its_oldest_token() {
         created_at: clock::now().plus_millis(-age),
         expires_at: None,
         revoked_at: None,
+        old: None,
+        link: None,
     };
     let found = vec![stored("a", "BOB", 1000), stored("b", "Bob", 3000), stored("c", "bob", 2000)];
     let tokens = Tokens::new(found, None, Arc::new(SqliteStore::in_memory().unwrap()));

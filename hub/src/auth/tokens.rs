@@ -1,5 +1,7 @@
 //! The tokens of the hub, in memory and in the store.
 
+mod secrets;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +16,12 @@ use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::table::{TokenSecret, hash};
 use super::table::{TokenTable, caller_of};
-use crate::model::{Caller, DurableTask, Role, Token};
+use crate::model::{Caller, DurableTask, EndingHash, Role, Token};
 use crate::quota::Verdict;
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
+
+pub(crate) use secrets::ChangeError;
 
 /// Open streams check their token at least this often: tokens expire by the wall clock, which may be set.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
@@ -94,7 +98,7 @@ pub(crate) struct Tokens {
     revoked: watch::Sender<()>,
     /// The number of revocations, written under the lock of `table`.
     revocations: AtomicU64,
-    /// Held while a token is created, from the check of its user name until it is in the table.
+    /// Held while a token is created or gets another secret, from the checks until it is in the table.
     creating: tokio::sync::Mutex<()>,
     attempts: Attempts,
     /// The origin of the times in `attempts`.
@@ -126,7 +130,8 @@ impl Tokens {
         let table = self.table.read();
         let token = table.by_hash(&hash(secret), now)?;
         let revocations = self.revocations.load(Ordering::Acquire);
-        Some((caller_of(token), TokenCheck { revocations, expires: token.expires_at.is_some() }))
+        let expires = token.expires_at.is_some() || token.old.is_some();
+        Some((caller_of(token), TokenCheck { revocations, expires }))
     }
 
     #[cfg(test)]
@@ -145,11 +150,6 @@ impl Tokens {
         self.table.read().by_id(id, now).map(caller_of)
     }
 
-    /// When the token with this id expires.
-    pub(crate) fn expiry(&self, id: &str) -> Option<Timestamp> {
-        self.table.read().by_id(id, clock::now())?.expires_at
-    }
-
     pub(crate) fn is_valid(&self, id: &str, now: Timestamp) -> bool {
         self.table.read().by_id(id, now).is_some()
     }
@@ -165,12 +165,12 @@ impl Tokens {
         tokens.max_by_key(|token| token.role == Role::Admin).map(caller_of)
     }
 
-    /// Changes whenever a token is revoked.
+    /// Changes whenever a token is revoked or rotated.
     pub(crate) fn revocations(&self) -> watch::Receiver<()> {
         self.revoked.subscribe()
     }
 
-    /// Counts a wrong token from `peer`; `true` if that is one too many.
+    /// Counts a wrong token or code from `peer`; `true` if that is one too many.
     pub(super) fn is_one_too_many(&self, peer: IpAddr) -> bool {
         let verdict = self.attempts.count(peer, self.start.elapsed());
         if verdict == (Verdict::Refused { first: true }) {
@@ -183,19 +183,34 @@ impl Tokens {
         verdict != Verdict::Allowed
     }
 
-    /// Resolves when `caller`'s token is revoked or expires: everything opened with it has to end.
+    /// Resolves when `caller`'s token is revoked or expires, or when its secret of now ends: everything opened with it has to
+    /// end. Also what was opened with a new secret ends when the old one does: the token does not tell them apart.
     pub(crate) async fn ended(&self, caller: &Caller) {
+        self.ended_since(caller, clock::now()).await;
+    }
+
+    /// Resolves when `caller`'s token is revoked or expires. Its accepted tasks outlast its secret.
+    pub(crate) async fn revoked(&self, caller: &Caller) {
+        self.ended_since(caller, Timestamp(i64::MAX)).await;
+    }
+
+    async fn ended_since(&self, caller: &Caller, opened: Timestamp) {
         let mut revoked = self.revoked.subscribe();
-        while let Some(left) = self.time_left(&caller.token_id, clock::now()) {
+        while let Some(left) = self.time_left(&caller.token_id, opened, clock::now()) {
             // The sender lives in self. Whether it timed out or not, the next check decides.
             let _ = tokio::time::timeout(left.min(CHECK_INTERVAL), revoked.changed()).await;
         }
     }
 
-    /// The time until the token with this id expires; `None` if it is not valid.
-    fn time_left(&self, id: &str, now: Timestamp) -> Option<Duration> {
+    /// The time until the token with this id expires, or ends what was `opened` before; `None` if that is over.
+    fn time_left(&self, id: &str, opened: Timestamp, now: Timestamp) -> Option<Duration> {
         let table = self.table.read();
-        let end = table.by_id(id, now)?.expires_at;
+        let token = table.by_id(id, now)?;
+        let cut = token.old.map(|old| old.until).filter(|cut| opened <= *cut);
+        if cut.is_some_and(|cut| cut <= now) {
+            return None;
+        }
+        let end = cut.into_iter().chain(token.expires_at).min();
         Some(end.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
     }
 
@@ -223,7 +238,15 @@ impl Tokens {
     }
 
     /// Creates a token, valid and stored when this returns. The secret is kept nowhere else.
-    pub(crate) async fn create(&self, mut new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
+    pub(crate) async fn create(&self, new: NewToken) -> Result<(Token, TokenSecret), CreateError> {
+        self.create_with(new, None).await
+    }
+
+    async fn create_with(
+        &self,
+        mut new: NewToken,
+        link: Option<EndingHash>,
+    ) -> Result<(Token, TokenSecret), CreateError> {
         let _creating = self.creating.lock().await;
         new.user = self.spelling(new.user);
         if new.role == Role::Member && self.is_admins_name(&new.user, clock::now()) {
@@ -238,6 +261,8 @@ impl Tokens {
             created_at: clock::now(),
             expires_at: new.expires_at,
             revoked_at: None,
+            old: None,
+            link,
         };
         self.store.write(vec![Change::PutToken(token.clone())]).await?;
         self.table.write().insert(token.clone());

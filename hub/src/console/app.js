@@ -8,7 +8,7 @@ import { disconnect, live, watch } from "./live.js";
 import { llm } from "./llm.js";
 import { stateOf } from "./models.js";
 import { overview } from "./overview.js";
-import { enter, signInForm, signOut } from "./signin.js";
+import { enter, linkForm, signInForm, signOut } from "./signin.js";
 import { tokens } from "./tokens.js";
 import { usage } from "./usage.js";
 
@@ -68,16 +68,30 @@ function open() {
   window.scrollTo(0, 0);
 }
 
-function signIn(message) {
+/** Shows a form in the place of the pages. */
+function outside(form) {
+  shown = false;
   disconnect();
   forget();
-  keepToken(null);
   bar.hidden = true;
   document.title = "Sign in · virtual-llm";
-  const form = signInForm(message);
   document.body.classList.remove("wide");
   show(form.node);
   form.focus();
+}
+
+function signIn(message) {
+  keepToken(null);
+  outside(signInForm(message));
+}
+
+/** Takes the code of a sign-in link out of the address, where the history would keep it. */
+function byLink() {
+  const [page, code] = place();
+  if (page !== "sign-in" || !code) return false;
+  history.replaceState(null, "", "#/");
+  outside(linkForm(code, begin));
+  return true;
 }
 
 let shown = false;
@@ -109,20 +123,15 @@ watch(() => {
   statuses = now;
 });
 
-function leaveHub(message) {
-  shown = false;
-  signIn(message);
-}
-
 whenRefused(() => {
-  if (shown) leaveHub("Signed out: the token is no longer valid.");
+  if (shown) signIn("Signed out: the token is no longer valid.");
 });
-window.addEventListener("hashchange", open);
+window.addEventListener("hashchange", () => byLink() || open());
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-document.getElementById("sign-out").addEventListener("click", () => signOut(() => leaveHub()));
+document.getElementById("sign-out").addEventListener("click", () => signOut(() => signIn()));
 
 /** Goes on with the token of this tab. Only a hub that refuses it has it forgotten, not one that cannot be reached. */
 async function resume() {
@@ -133,5 +142,7 @@ async function resume() {
     el("button", { type: "button", onclick: resume }, "Try again"), el("button.quiet", { type: "button", onclick: () => signIn() }, "Use another token")));
 }
 
-if (hasToken()) resume();
-else signIn();
+/** Begins with the token of this tab, or asks for one. */
+const begin = () => (hasToken() ? resume() : signIn());
+
+if (!byLink()) begin();

@@ -1,7 +1,7 @@
-// Signing in with a token, and signing out.
+// Signing in with a token or a link, and signing out.
 
-import { keepToken, Refused } from "./api.js";
-import { el, text } from "./dom.js";
+import { address, hasToken, json, keepToken, Refused } from "./api.js";
+import { copyButton, el, text } from "./dom.js";
 import { connect, live } from "./live.js";
 import { stopAll } from "./run.js";
 import * as store from "./store.js";
@@ -39,14 +39,46 @@ export function signInForm(message) {
     field.setAttribute("aria-invalid", "true");
     field.select();
   };
-  const node = el("form.sign-in.card", { onsubmit: submit },
-    el("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }),
-    el("h1", {}, "virtual-llm"),
+  const node = card("form", { onsubmit: submit },
     el("label", { for: "token" }, "Token"), field,
     el("p.hint", { id: "hint" }, "From an admin, made with ", el("code", {}, "virtual-llm token create"), ". It stays in this tab."),
     trouble, button);
   text(trouble, message);
   return { node, focus: () => field.focus() };
+}
+
+const card = (kind, props, ...children) => el(`${kind}.sign-in.card`, props,
+  el("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }), el("h1", {}, "virtual-llm"), ...children);
+
+/**
+ * Gives the code of a sign-in link for its token, after a click: programs that look at links in messages click nothing, so they
+ * do not use it up. Then shows the token and calls `done()`.
+ */
+export function linkForm(code, done) {
+  const trouble = el("p.trouble", { role: "alert" });
+  const button = el("button", { type: "submit" }, "Sign in");
+  const submit = async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    text(trouble, "");
+    try {
+      const made = await json("POST", "api/v1/sign-in", { secret: code });
+      keepToken(made.token);
+      node.replaceWith(card("section", {}, el("p", { role: "status" }, `You are ${made.user}. This is your token, shown this once:`),
+        el("div.row", {}, el("output.secret.mono", {}, made.token), copyButton(() => made.token, "Copy the token")),
+        el("p.hint", {}, "It stays in this tab until you close it. Programs send it as their key; the command line takes it with ",
+          el("code", {}, `virtual-llm login ${made.hubUrl ?? address}`), "."),
+        el("button", { type: "button", onclick: done }, "Go on")));
+    } catch (error) {
+      button.disabled = false;
+      if (!(error instanceof Refused)) return text(trouble, "The hub cannot be reached. Check the network and try again.");
+      text(trouble, `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`);
+      if (error.status === 401) button.replaceWith(el("button", { type: "button", onclick: done }, "Go on without it"));
+    }
+  };
+  const node = card("form", { onsubmit: submit }, el("p", {}, "This link signs you in at this hub. It works once."),
+    hasToken() && el("p.hint", {}, "Its token takes the place of the one in this tab."), trouble, button);
+  return { node, focus: () => button.focus() };
 }
 
 /** Asks whether the conversations stay in this browser, if there are any; then calls `out()`. */

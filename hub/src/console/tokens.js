@@ -18,7 +18,8 @@ export function tokens() {
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Tokens"),
     el("section.card", { "aria-labelledby": "new" }, el("h2", { id: "new" }, "New token"),
-      el("form.row", { onsubmit: create }, labelled("User", user), labelled("Role", role), labelled("Expires", days), el("button", { type: "submit" }, "Create")),
+      el("form.row", { onsubmit: create }, labelled("User", user), labelled("Role", role), labelled("Expires", days), el("button", { type: "submit" }, "Create"),
+        el("button.quiet", { type: "submit", value: "link" }, "Create a sign-in link")),
       fresh, trouble),
     el("section.card", {}, el("h2", { id: "tokens" }, "All tokens"), table));
 
@@ -41,10 +42,14 @@ export function tokens() {
     await attempt(async () => {
       const wanted = { user: user.value.trim(), role: role.value };
       if (days.value) wanted.expiresAt = new Date(Date.now() + days.value * DAY).toISOString();
+      if (event.submitter?.value === "link") wanted.link = true;
       const made = await json("POST", "api/v1/tokens", { body: wanted });
-      fresh.replaceChildren(el("p", {}, `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, el("output.secret.mono", {}, made.token),
-        copyButton(() => made.token, "Copy the token")),
-        el("p", {}, `${wanted.user} runs this and pastes it: `, el("code.login", {}, `virtual-llm login ${made.hubUrl ?? address}`)));
+      const hub = made.hubUrl ?? address;
+      const secret = made.token ?? `${hub}/#/sign-in/${made.signInCode}`;
+      fresh.replaceChildren(el("p", {}, wanted.link ? `A link for ${wanted.user}. It works once, until ${moment(made.signInUntil)}:` : `The token of ${wanted.user}. It is shown this once:`), el("div.row", {}, el("output.secret.mono", {}, secret),
+        copyButton(() => secret, wanted.link ? "Copy the link" : "Copy the token")),
+        wanted.link ? el("p", {}, `${wanted.user} opens it in a browser and gets the token there.`)
+          : el("p", {}, `${wanted.user} runs this and pastes it: `, el("code.login", {}, `virtual-llm login ${hub}`)));
       user.value = "";
       await list();
     });

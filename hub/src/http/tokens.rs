@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::web::{Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
@@ -13,8 +13,10 @@ use super::openapi::{Routes, about, shape};
 use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
-use crate::hub::HubData;
+use crate::hub::{Hub, HubData};
 use crate::model::{Caller, Role, Token};
+
+mod secrets;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let admin = |summary| about(summary).refuses(&[ErrorKind::Forbidden]);
@@ -47,6 +49,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
             about("The caller, its token, and the hub's address and version")
                 .returns(200, shape::<Whoami<'_>>),
         );
+    secrets::register(routes);
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -61,6 +64,9 @@ struct TokenRequest {
     expires: Option<String>,
     #[serde(default)]
     expires_at: Option<String>,
+    /// Whether a sign-in link is made instead of the token, whose secret its user then gets by that link.
+    #[serde(default)]
+    link: bool,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -72,9 +78,18 @@ struct TokenView<'a> {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
-    /// The secret, only in the response to the call that created it.
+    /// When the secret before the last rotation ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_secret_until: Option<Timestamp>,
+    /// When the sign-in link ends, if nobody has used it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in_until: Option<Timestamp>,
+    /// The secret, only in the response to the call that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+    /// The code of the sign-in link, only in the response to the call that made it. The link is `HUB/#/sign-in/CODE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in_code: Option<&'a str>,
     /// `hub --public-url`, where the user logs in; only next to the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     hub_url: Option<&'a str>,
@@ -89,7 +104,10 @@ impl<'a> TokenView<'a> {
             created_at: token.created_at,
             expires_at: token.expires_at,
             revoked_at: token.revoked_at,
+            old_secret_until: token.old.map(|old| old.until).filter(|until| clock::now() < *until),
+            sign_in_until: token.link.map(|link| link.until),
             token: secret,
+            sign_in_code: None,
             hub_url: None,
         }
     }
@@ -102,8 +120,10 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let request: TokenRequest = body::json(&req, payload).await?;
+    let is_link = request.link;
     let new = check(request, clock::now())?;
-    let (token, secret) = hub.tokens.create(new).await.map_err(|error| match error {
+    let made = if is_link { hub.tokens.create_link(new).await } else { hub.tokens.create(new).await };
+    let (token, secret) = made.map_err(|error| match error {
         CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
         CreateError::Store(error) => error.into(),
     })?;
@@ -115,10 +135,15 @@ async fn create(
         token.id,
         token.user
     );
-    let mut response = HttpResponse::Created();
-    response.insert_header(("cache-control", "no-store"));
-    let hub_url = hub.options.public_url.as_deref();
-    Ok(response.json(TokenView { hub_url, ..TokenView::of(&token, Some(secret.reveal())) }))
+    let secret = Some(secret.reveal());
+    let (secret, sign_in_code) = if is_link { (None, secret) } else { (secret, None) };
+    Ok(shown_once(HttpResponse::Created(), &hub, TokenView { sign_in_code, ..TokenView::of(&token, secret) }))
+}
+
+/// The response with a secret.
+fn shown_once<'a>(mut response: HttpResponseBuilder, hub: &'a Hub, mut view: TokenView<'a>) -> HttpResponse {
+    view.hub_url = hub.options.public_url.as_deref();
+    response.insert_header(("cache-control", "no-store")).json(view)
 }
 
 async fn list(hub: HubData, _: Admin) -> HttpResponse {

@@ -83,6 +83,17 @@ pub struct Token {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// The secret before the last rotation. What was opened with the token before its end ends then.
+    pub old: Option<EndingHash>,
+    /// The code of a sign-in link that nobody has used.
+    pub link: Option<EndingHash>,
+}
+
+/// SHA-256 of a secret that is valid for some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndingHash {
+    pub hash: [u8; 32],
+    pub until: Timestamp,
 }
 
 /// One inference, for the audit and for `get task`.

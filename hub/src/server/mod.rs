@@ -219,6 +219,13 @@ impl HubHandle {
         Ok(secret.reveal().to_owned())
     }
 
+    /// Creates a token for `user`, and returns the code of a sign-in link for it.
+    pub async fn mint_link(&self, user: &str, role: Role) -> Result<String, CreateError> {
+        let new = NewToken { user: user.to_owned(), role, expires_at: None };
+        let (_, code) = self.hub.tokens.create_link(new).await?;
+        Ok(code.reveal().to_owned())
+    }
+
     /// Stops the hub: new calls get 503, running ones have 20 s, then streams end.
     pub async fn stop(self) {
         self.hub.phase.send_replace(Phase::Draining);

@@ -2,12 +2,13 @@
 
 use serde_json::value::RawValue;
 use wire::abilities::{Abilities, Capabilities};
-use wire::row::{Kind, Status, Tier, Visibility};
+use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 
 use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
 use super::{Change, search, usage};
 use crate::model::{
-    Agent, Alias, AliasScope, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
+    Agent, Alias, AliasScope, EndingHash, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord,
+    Token, Upstream,
 };
 
 /// A statement, for a database whose numbered parameters begin with a `mark`.
@@ -265,6 +266,10 @@ fn token_columns(token: &Token) -> Vec<Column<'_>> {
         "created_at" => token.created_at,
         "expires_at" => token.expires_at,
         "revoked_at" => token.revoked_at,
+        "old_hash" => token.old.as_ref().map(|old| &old.hash[..]),
+        "old_until" => token.old.map(|old| old.until),
+        "link_hash" => token.link.as_ref().map(|link| &link.hash[..]),
+        "link_until" => token.link.map(|link| link.until),
     ]
 }
 
@@ -277,5 +282,12 @@ pub(super) fn token<R: StoredRow>(row: &R) -> Result<Token, R::Error> {
         created_at: row.field("created_at")?,
         expires_at: row.field("expires_at")?,
         revoked_at: row.field("revoked_at")?,
+        old: ending_hash(row, "old_hash", "old_until")?,
+        link: ending_hash(row, "link_hash", "link_until")?,
     })
+}
+
+fn ending_hash<R: StoredRow>(row: &R, hash: &str, until: &str) -> Result<Option<EndingHash>, R::Error> {
+    let (hash, until): (Option<[u8; 32]>, Option<Timestamp>) = (row.field(hash)?, row.field(until)?);
+    Ok(hash.zip(until).map(|(hash, until)| EndingHash { hash, until }))
 }

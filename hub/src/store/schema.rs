@@ -291,6 +291,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
         batch INTEGER NOT NULL, PRIMARY KEY (day, user, token, llm, through, code)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX usage_sums_of ON usage_sums (user, day);
+", "
+    -- The secret before the last rotation, and the code of a sign-in link.
+    ALTER TABLE tokens ADD COLUMN old_hash BLOB;
+    ALTER TABLE tokens ADD COLUMN old_until INTEGER;
+    ALTER TABLE tokens ADD COLUMN link_hash BLOB;
+    ALTER TABLE tokens ADD COLUMN link_until INTEGER;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

@@ -25,7 +25,9 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use wire::{Abilities, Capabilities};
 
 use super::*;
-use crate::model::{AliasScope, Day, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream};
+use crate::model::{
+    AliasScope, Day, EndingHash, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream,
+};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
@@ -137,6 +139,8 @@ pub(super) fn token(id: &str) -> Token {
         created_at: Timestamp(1),
         expires_at: Some(Timestamp(2)),
         revoked_at: None,
+        old: Some(EndingHash { hash: [3; 32], until: Timestamp(3) }),
+        link: Some(EndingHash { hash: [4; 32], until: Timestamp(4) }),
     }
 }
 

@@ -195,7 +195,7 @@ fn claim_task(hub: &Arc<Hub>, number: u64, own: bool, exhausted: &mut HashSet<Ca
     let revoked = {
         let (hub, caller) = (hub.clone(), caller.clone());
         async move {
-            hub.tokens.ended(&caller).await;
+            hub.tokens.revoked(&caller).await;
             end(&hub, number, Event::Revoke, ApiError::revoked().into());
         }
     };

@@ -41,6 +41,8 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("POST", "/api/v1/tokens", r#"{"user":"x"}"#, Allowed(403, 403, 403, 201)),
     ("GET", "/api/v1/tokens", "", Allowed(403, 403, 403, 200)),
     ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 204, 204)),
+    // 404: the public one is revoked.
+    ("POST", "/api/v1/tokens/{token}/rotate", "{}", Allowed(403, 403, 200, 404)),
     ("GET", "/api/v1/sessions", "", ALL),
     ("GET", "/api/v1/audit", "", ALL),
     ("GET", "/api/v1/usage", "", ALL),
@@ -174,6 +176,8 @@ const OPEN: &[(&str, &str)] = &[
     ("GET", "/openapi.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    // 401: without a code.
+    ("POST", "/api/v1/sign-in"),
 ];
 
 /// A hub with resources of alice. Bob is the stranger.

@@ -44,6 +44,7 @@ mod revoked;
 mod road;
 mod rows;
 mod shapes;
+mod sign_in;
 mod silence;
 mod smuggling;
 mod strain;

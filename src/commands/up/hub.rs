@@ -12,13 +12,14 @@ use crate::exit::Failure;
 
 /// Default port; if it is in use, a free one is used.
 const DEFAULT_PORT: u16 = 8787;
-/// Owner of the token that `up` prints.
+/// Owner of the token and the link that `up` prints.
 const USER: &str = "me";
 
-/// A running hub and a member's token for it.
+/// A running hub, a member's token for it, and the code of a sign-in link.
 pub(super) struct Embedded {
     pub(super) url: String,
     pub(super) token: Secret,
+    pub(super) code: Secret,
     hub: HubHandle,
 }
 
@@ -37,7 +38,8 @@ impl Embedded {
             error => Failure::failed(error),
         })?;
         let token = hub.mint_token(USER, Role::Member).await.map_err(Failure::failed)?;
-        Ok(Self { url: hub.url(), token: Secret::new(token), hub })
+        let code = hub.mint_link(USER, Role::Member).await.map_err(Failure::failed)?;
+        Ok(Self { url: hub.url(), token: Secret::new(token), code: Secret::new(code), hub })
     }
 
     pub(super) fn credentials(&self) -> Credentials {

@@ -42,7 +42,7 @@ pub(crate) async fn run(global: &Global, args: &UpArgs, mut signals: Signals) ->
         output::note(format!("warning: {}", failure.text().unwrap_or_default()));
     }
     let url = args.public_url.as_ref().unwrap_or(&session.hub.url);
-    output::piece(texts::how_to_use(url, &session.hub.token, &session.model))?;
+    output::piece(texts::how_to_use(url, &session.hub.token, &session.hub.code, &session.model))?;
     serve(session, &mut signals).await
 }
 

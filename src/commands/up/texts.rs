@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use actors::Secret;
 
 use super::offer::Offer;
-use crate::{chat::Answer, output::printable};
+use crate::{
+    chat::Answer,
+    output::{self, printable},
+};
 
 /// Lists the offered models.
 pub(super) fn greeting(url: &str, offer: &Offer) -> String {
@@ -33,13 +36,14 @@ pub(super) fn speed(answer: &Answer) -> String {
 }
 
 /// URL, token and complete examples to paste.
-pub(super) fn how_to_use(url: &str, token: &Secret, model: &str) -> String {
-    let token = token.reveal();
+pub(super) fn how_to_use(url: &str, token: &Secret, code: &Secret, model: &str) -> String {
+    let (token, link) = (token.reveal(), output::sign_in_link(url, code.reveal()));
     format!(
         r#"URL    {url}
 Token  {token}
 
-In a browser the URL is a console; sign in with the token.
+In a browser the URL is a console. This link signs you in, once and within 15 minutes; afterwards use the token.
+{link}
 
 curl {url}/v1/chat/completions -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
@@ -78,12 +82,12 @@ mod tests {
 
     #[test]
     fn the_examples_contain_url_token_and_model() {
-        let text = how_to_use("http://127.0.0.1:8787", &Secret::new("tok"), "qwen");
+        let text = how_to_use("http://127.0.0.1:8787", &Secret::new("tok"), &Secret::new("code"), "qwen");
         let curl = text.lines().find(|line| line.starts_with("curl ")).unwrap();
         assert!(curl.contains("Bearer tok") && curl.contains(r#""model": "qwen""#));
         let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
         serde_json::from_str::<serde_json::Value>(body).unwrap();
-        assert!(text.contains("In a browser"));
+        assert!(text.contains("In a browser") && text.contains("\nhttp://127.0.0.1:8787/#/sign-in/code\n"));
         assert!(text.contains(r#"OpenAI(base_url="http://127.0.0.1:8787/v1", api_key="tok")"#));
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod conversations;
 mod kept;
+mod link;
 mod load;
 mod markdown;
 mod overview;

@@ -14,7 +14,7 @@ const OLDEST_SERVER: i64 = 130_000;
 
 /// Never change a released migration: add the next one. Columns are those of the `SQLite` schema, times milliseconds since
 /// 1970.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE llms (
         id text PRIMARY KEY, name text NOT NULL UNIQUE, type text NOT NULL, model text NOT NULL, tier text,
         description text, kind text NOT NULL, status text NOT NULL, declared text NOT NULL, last_heartbeat_at bigint,
@@ -157,6 +157,10 @@ const MIGRATIONS: &[&str] = &["
     CREATE TRIGGER tasks_parts_deleted AFTER UPDATE OR DELETE ON tasks
         FOR EACH ROW WHEN (old.request_text IS NOT NULL OR old.result_text IS NOT NULL)
         EXECUTE FUNCTION virtual_llm_delete_parts();
+", "
+    -- The secret before the last rotation, and the code of a sign-in link.
+    ALTER TABLE tokens ADD COLUMN old_hash bytea, ADD COLUMN old_until bigint, ADD COLUMN link_hash bytea,
+        ADD COLUMN link_until bigint;
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.

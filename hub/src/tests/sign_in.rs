@@ -1,0 +1,100 @@
+//! Rotated tokens and sign-in links, by HTTP.
+
+use serde_json::{Value, json};
+
+use super::http::{Answer, ask};
+use super::support::{TestHub, hub};
+
+async fn create(hub: &TestHub, body: Value) -> Value {
+    let (status, made) = hub.ask("POST", "/api/v1/tokens").body(body.to_string()).json().await;
+    assert_eq!(status, 201, "{made}");
+    made
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("{key}: {value}"))
+}
+
+async fn sign_in(hub: &TestHub, code: &str) -> Answer {
+    ask(hub.addr, "POST", "/api/v1/sign-in").token(code).open().await
+}
+
+async fn status(hub: &TestHub, token: &str) -> u16 {
+    hub.ask_as(token, "GET", "/api/v1/whoami").send().await.0
+}
+
+#[actix_rt::test]
+async fn a_link_is_exchanged_once_for_a_token_of_its_user() {
+    let hub = hub().await;
+    let made = create(&hub, json!({ "user": "zoe", "link": true, "expires": "30d" })).await;
+    assert_eq!(made.get("token"), None, "nobody else gets the secret");
+    assert!(text(&made, "signInUntil") < text(&made, "expiresAt"));
+    let code = text(&made, "signInCode").to_owned();
+    assert_eq!(status(&hub, &code).await, 401, "a code is no token");
+    let mut answer = sign_in(&hub, &code).await;
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
+    let got: Value = serde_json::from_str(&answer.rest().await).unwrap();
+    assert_eq!(
+        (&got["id"], &got["user"], &got["expiresAt"]),
+        (&made["id"], &made["user"], &made["expiresAt"])
+    );
+    let (_, me) = hub.ask_as(text(&got, "token"), "GET", "/api/v1/whoami").json().await;
+    assert_eq!((&me["user"], &me["tokenId"]), (&json!("zoe"), &made["id"]));
+    for wrong in [code.as_str(), "vlc_00000000000000000000000000000000", text(&got, "token")] {
+        let mut refused = sign_in(&hub, wrong).await;
+        assert_eq!(refused.status, 401);
+        assert!(refused.rest().await.contains("ask for another one"));
+    }
+    assert_eq!(ask(hub.addr, "POST", "/api/v1/sign-in").open().await.status, 401);
+    let (_, list) = hub.ask("GET", "/api/v1/tokens").json().await;
+    assert!(!list.to_string().contains(&code[4..]) && !list.to_string().contains("signInUntil"), "{list}");
+    hub.stop().await;
+}
+
+/// A09: wrong codes are counted as wrong tokens are.
+#[actix_rt::test]
+async fn wrong_codes_are_limited() {
+    let hub = hub().await;
+    let made = create(&hub, json!({ "user": "zoe", "link": true })).await;
+    let mut limited = false;
+    for _ in 0..2000 {
+        limited = sign_in(&hub, "vlc_wrong").await.status == 429;
+        if limited {
+            break;
+        }
+    }
+    assert!(limited, "2,000 wrong codes were looked up");
+    // A right one is never refused for the wrong ones of its address.
+    assert_eq!(sign_in(&hub, text(&made, "signInCode")).await.status, 200);
+    hub.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_rotated_token_has_another_secret_and_what_it_opened_ends() {
+    let hub = hub().await;
+    let made = create(&hub, json!({ "user": "zoe" })).await;
+    let (id, first) = (text(&made, "id"), text(&made, "token"));
+    let path = format!("/api/v1/tokens/{id}/rotate");
+    let mut stream = hub.ask_as(first, "GET", "/api/v1/events").open().await;
+    stream.until("snapshot").await;
+    let (code, rotated) = hub.ask_as(first, "POST", &path).body("{}").json().await;
+    assert_eq!((code, &rotated["id"]), (200, &made["id"]), "{rotated}");
+    stream.rest().await;
+    let second = text(&rotated, "token");
+    assert_eq!((status(&hub, first).await, status(&hub, second).await), (401, 200));
+    let (code, rotated) = hub.ask("POST", &path).body(r#"{"grace":"1h"}"#).json().await;
+    assert_eq!(code, 200, "{rotated}");
+    assert_eq!((status(&hub, second).await, status(&hub, text(&rotated, "token")).await), (200, 200));
+    let (_, list) = hub.ask("GET", "/api/v1/tokens").json().await;
+    let zoe = list.as_array().unwrap().iter().find(|token| token["id"] == id).unwrap();
+    assert_eq!(zoe["oldSecretUntil"], rotated["oldSecretUntil"]);
+    for bad in [r#"{"grace":"31d"}"#, r#"{"grace":"soon"}"#, r#"{"grace":1}"#] {
+        assert_eq!(hub.ask("POST", &path).body(bad).send().await.0, 400, "{bad}");
+    }
+    for (id, expected) in [("tok-0", 404), ("environment", 409), ("bootstrap", 409)] {
+        let (code, said) = hub.ask("POST", format!("/api/v1/tokens/{id}/rotate")).body("{}").json().await;
+        assert_eq!(code, expected, "{id}: {said}");
+    }
+    hub.stop().await;
+}
