@@ -84,7 +84,7 @@ function one(name) {
   const rows = el("tbody");
   const none = el("p.empty", {}, "Looking …");
   const table = el("table", { "aria-labelledby": "recent", hidden: true }, el("thead", {}, el("tr", {},
-    ["When", "Status", "Code", ...(admin ? ["User"] : []), "First byte", "In all", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
+    ["When", "Status", "Code", ...(admin ? ["User"] : []), "First byte", "Total", "Tokens in", "Cached", "Tokens out"].map((label) => el("th", { scope: "col" }, label)))), rows);
   const sync = keyed(rows, (task) => taskRow(task, admin));
   const card = (id, title, ...rest) => el("section.card", { "aria-labelledby": id }, el("h2", { id }, title), rest);
   const speed = card("speed", "Latency and tokens", charts);
@@ -119,7 +119,7 @@ function one(name) {
     const oldest = tasks.toReversed();
     charts.replaceChildren(
       chart({ title: "Time to answer", unit: millis, bars: oldest, value: (task) => task.totalMs, inner: (task) => task.firstByteMs,
-        label: summary("in all", tasks.map((task) => task.totalMs), millis), legend: ["in all", "to the first byte"], when }),
+        label: summary("until the end", tasks.map((task) => task.totalMs), millis), legend: ["until the end", "until the first byte"], when }),
       chart({ title: "Tokens out", unit: count, bars: oldest, value: (task) => task.outputTokens,
         label: summary("tokens out", tasks.map((task) => task.outputTokens ?? NaN), count), legend: ["tokens"], when }));
   };
@@ -155,7 +155,7 @@ function taskRow(task, admin) {
   status.set(task.status, task.status < 400 ? "active" : task.status === 499 ? "inactive" : "error");
   const cell = (label, said) => el("td", { "data-label": label }, said);
   const node = el("tr", {}, el("th", { scope: "row" }, moment(task.createdAt)), cell("Status", status.node),
-    cell("Code", task.code ?? "–"), admin && cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("In all", millis(task.totalMs)),
+    cell("Code", task.code ?? "–"), admin && cell("User", task.user ?? "–"), cell("First byte", millis(task.firstByteMs)), cell("Total", millis(task.totalMs)),
     cell("Tokens in", count(task.inputTokens)), cell("Cached", count(task.cachedTokens)), cell("Tokens out", tokensOut(task)));
   return { node, update() {} };
 }

@@ -22,7 +22,7 @@ export function overview() {
   const found = el("span.note", { role: "status" });
   const all = el("button.quiet", { type: "button", hidden: true });
   const llms = section("llms", "Models", ["Name", llmHead], llmColumns(user),
-    ["No model that you may see. Publish one from the machine that runs it: ", el("code", {}, "virtual-llm publish")], found, filter);
+    ["There is no model for you yet. Publish one from the machine that runs it: ", el("code", {}, "virtual-llm publish")], found, filter);
   llms.node.append(all);
   const publishers = section("publishers", admin ? "Publishers" : "Your publishers", ["Session", publisherHead], publisherColumns(admin), ["No publisher yet."]);
   const tasks = section("tasks", admin ? "Tasks" : "Your tasks", ["Model", taskHead], taskColumns(admin), ["No task yet."]);
