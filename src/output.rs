@@ -53,9 +53,12 @@ pub(crate) fn allows_colour(is_terminal: bool) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The link by which a browser signs in at a hub. What is behind `#` reaches no server, proxy or log.
+/// What is between the hub's address and the code in a sign-in link. What is behind `#` reaches no server, proxy or log.
+pub(crate) const SIGN_IN: &str = "/#/sign-in/";
+
+/// The link by which a browser, or `login`, signs in at a hub.
 pub(crate) fn sign_in_link(url: &str, code: &str) -> String {
-    format!("{url}/#/sign-in/{code}")
+    format!("{url}{SIGN_IN}{code}")
 }
 
 /// Prints a document as JSON, or as YAML.

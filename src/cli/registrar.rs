@@ -76,9 +76,10 @@ pub(crate) struct RegistrarTimings {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   virtual-llm login https://hub.example
+  virtual-llm login 'https://hub.example/#/sign-in/vlc_3f9a…'
   pass hub-token | virtual-llm login https://hub.example --token-file -")]
 pub(crate) struct LoginArgs {
-    /// The hub's address
+    /// The hub's address, or a sign-in link
     #[arg(value_name = "URL")]
     pub(crate) url: String,
     /// Read the token from a file (- for standard input) instead of asking

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actors::{Credentials, Secret};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use own_files::OwnFile;
@@ -24,9 +24,19 @@ const MAX_TOKEN: u64 = 8 << 10;
 
 pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
     let paths = Paths::find(global)?;
-    let url = config::url::http(&args.url)
-        .map_err(|why| Failure::usage(format!("'{}' is no hub's address: {why}", args.url)))?;
+    let (address, code) = match args.url.split_once(output::SIGN_IN) {
+        Some((address, code)) => (address, Some(code)),
+        None => (args.url.as_str(), None),
+    };
+    let url = config::url::http(address)
+        .map_err(|why| Failure::usage(format!("'{address}' is no hub's address: {why}")))?;
     config::check_transport(&url, global.allow_insecure)?;
+    if let Some(code) = code {
+        if args.token_file.is_some() {
+            return Err(Failure::usage("a sign-in link has its token: leave --token-file out"));
+        }
+        return by_link(&url, code, global, &paths).await;
+    }
     let text = match args.token_file.as_deref() {
         Some(path) => read(path)?,
         None => ask(&url).await?,
@@ -36,7 +46,30 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
     let token = config::checked_token(first)
         .ok_or_else(|| Failure::usage("that is no token: expected one word of visible ASCII characters"))?;
     check(&url, &token, global, &paths).await?;
-    config::write_credentials(&paths, &url, &token, global)?;
+    keep(&url, &token, global, &paths)
+}
+
+/// Gives the code of a sign-in link for its token, which the hub makes then and shows this once.
+async fn by_link(url: &str, code: &str, global: &Global, paths: &Paths) -> Outcome {
+    let code = config::checked_token(code).ok_or_else(|| Failure::usage("the sign-in link is not whole"))?;
+    let hub = client(url, &code, global, paths)?;
+    let made = hub.call(Method::POST, "/api/v1/sign-in", None).await.map_err(|error| match error.reason {
+        Some(reason) if error.status == Some(StatusCode::UNAUTHORIZED) => {
+            Failure::failed(format!("the hub at {url}: {reason}"))
+        }
+        _ => error.into(),
+    })?;
+    let token = made["token"].as_str().and_then(config::checked_token);
+    let token = token.ok_or_else(|| Failure::failed(format!("the hub at {url} made no token")))?;
+    keep(url, &token, global, paths).inspect_err(|_| {
+        // It is shown this once: it must not be lost.
+        drop(output::line(token.reveal()));
+    })
+}
+
+/// Writes the credentials file, and says what comes next.
+fn keep(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
+    config::write_credentials(paths, url, token, global)?;
     output::line(format!("Logged in to {url}; the token is in {}.", paths.credentials.display()))?;
     output::note(
         "Next: `virtual-llm add` to publish what runs here, `virtual-llm get llm` to see what there is.",
@@ -44,12 +77,16 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
     Ok(())
 }
 
-/// Requests the list of LLMs, which every token may read.
-async fn check(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
+fn client(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Result<HubClient, Failure> {
     let mut credentials = Credentials::new(url, token.clone());
     credentials.ca_file.clone_from(&global.ca_file);
     credentials.proxy = config::stored_proxy(global, paths, url)?;
-    match HubClient::new(credentials)?.llms().await {
+    HubClient::new(credentials)
+}
+
+/// Requests the list of LLMs, which every token may read.
+async fn check(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
+    match client(url, token, global, paths)?.llms().await {
         Ok(_) => Ok(()),
         Err(error) if error.is(StatusCode::UNAUTHORIZED) => Err(Failure::failed(format!(
             "the hub at {url} does not accept this token; its admin makes one with `virtual-llm token create`"

@@ -254,3 +254,16 @@ async fn a_sign_in_link_is_printed_alone_to_a_pipe() {
     );
     assert_eq!(made.get("token"), None);
 }
+
+#[actix_rt::test]
+async fn login_takes_the_token_of_a_sign_in_link() {
+    let (admin, _hub, url) = hub_in_memory(&[]).await;
+    let link = admin.run(&["token", "create", "--user", "zoe", "--link"]).await.stdout.trim().to_owned();
+    let zoe = Home::new();
+    let login = zoe.run(&["login", &link]).await;
+    assert_eq!(login.code(), 0, "{login:?}");
+    assert!(login.stdout.contains(&format!("Logged in to {url};")), "{login:?}");
+    assert!(zoe.run(&["whoami"]).await.stdout.contains("zoe (member)"));
+    let again = Home::new().run(&["login", &link]).await;
+    assert!(again.code() == 1 && again.stderr.contains("ask for another one"), "{again:?}");
+}
