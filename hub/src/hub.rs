@@ -21,11 +21,11 @@ use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
 use crate::links::Links;
 use crate::locks::RankedMutex;
-use crate::model::{AuditRecord, Caller, UsageSum, UserId};
+use crate::model::{AuditRecord, Caller, UserId};
 use crate::options::HubOptions;
 use crate::quota::{MistakeBudgets, UserQuotas};
 use crate::registry::Registry;
-use crate::store::{AuditQuery, Change, Store, StoreFuture, UsageQuery};
+use crate::store::{AuditQuery, Change, Store, StoreFuture, UsageQuery, UsageTable};
 use crate::tasks::DurableTasks;
 use crate::telemetry::{Limit, Watch};
 
@@ -167,7 +167,7 @@ impl Hub {
     }
 
     /// Adds up sums for `caller`. They include inferences that have just ended.
-    pub(crate) async fn usage(&self, caller: &Caller, query: UsageQuery) -> Result<Vec<UsageSum>, ApiError> {
+    pub(crate) async fn usage(&self, caller: &Caller, query: UsageQuery) -> Result<UsageTable, ApiError> {
         let limit = self.options.limits.searches;
         let _permit =
             self.quotas.searches.take(&caller.user, limit, "searches under way", Limit::Searches)?;

@@ -1,6 +1,6 @@
 //! `GET /api/v1/usage?by=&since=&until=&user=&llm=&limit=`: calls and tokens of days, added up; a member's own, all for an admin.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use actix_web::HttpResponse;
 use actix_web::web::Query;
@@ -13,8 +13,8 @@ use super::openapi::{Routes, about, shape};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
-use crate::model::{Caller, Day, Role, UsageCounts, UsageKey, UsageSum};
-use crate::store::{UsageBy, UsageQuery};
+use crate::model::{Caller, Day, Role, UsageCounts, UsageKey};
+use crate::store::{UsageBy, UsageQuery, UsageTable, UsageTotal};
 
 /// Largest `limit`.
 const MAX_ROWS: usize = 10_000;
@@ -72,7 +72,7 @@ struct UsageView {
     /// All rows, also those that are left out.
     total: UsageNumbers,
     /// Number of rows that are left out.
-    more: usize,
+    more: u64,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -109,7 +109,7 @@ struct UsageNumbers {
 
 async fn list(hub: HubData, caller: Caller, query: Query<UsageParams>) -> Result<HttpResponse, ApiError> {
     let UsageParams { by, since, until, user, llm, limit: rows } = query.into_inner();
-    let most = limit(rows.as_deref(), DEFAULT_ROWS, MAX_ROWS)?;
+    let limit = limit(rows.as_deref(), DEFAULT_ROWS, MAX_ROWS)?;
     let by = by.as_deref().map_or(Ok(UsageBy::User), parse_by)?;
     let now = clock::now();
     let since = since.map_or(Ok(Day::of(now.plus_millis(-WEEK))), |text| day("since", &text, now))?;
@@ -119,9 +119,10 @@ async fn list(hub: HubData, caller: Caller, query: Query<UsageParams>) -> Result
     }
     let as_member = caller.role == Role::Member;
     let user = if as_member { Some(caller.user.clone()) } else { user.map(|user| hub.tokens.spelling(user)) };
-    let sums = hub.usage(&caller, UsageQuery { by, since, until, user, llm, as_member }).await?;
-    let (rows, total, more) = table(by, sums, most);
-    let answer = UsageView { by: word(by), since, until, rows, total, more };
+    let query = UsageQuery { by, since, until, user, llm, limit, as_member };
+    let UsageTable { rows, total, more } = hub.usage(&caller, query).await?;
+    let rows = rows.into_iter().map(|(key, total)| shown(by, key, total)).collect();
+    let answer = UsageView { by: word(by), since, until, rows, total: numbers(total), more };
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(answer))
 }
 
@@ -147,44 +148,20 @@ fn day(name: &str, text: &str, now: Timestamp) -> Result<Day, ApiError> {
     })
 }
 
-/// The `most` first rows, the sum of all, and the number of the others.
-fn table(by: UsageBy, sums: Vec<UsageSum>, most: usize) -> (Vec<UsageRow>, UsageNumbers, usize) {
-    let mut failures_of: HashMap<UsageKey, (UsageCounts, BTreeMap<String, u64>)> = HashMap::new();
-    let (mut total, mut all_failures) = (UsageCounts::default(), BTreeMap::new());
-    for UsageSum { mut key, counts } in sums {
-        let code = std::mem::take(&mut key.code);
-        let (of_row, failures) = failures_of.entry(key).or_default();
-        of_row.add(counts);
-        total.add(counts);
-        if !code.is_empty() {
-            *all_failures.entry(code.clone()).or_insert(0) += counts.calls;
-            *failures.entry(code).or_insert(0) += counts.calls;
-        }
+fn shown(by: UsageBy, key: UsageKey, total: UsageTotal) -> UsageRow {
+    let UsageKey { day, user, token, llm, .. } = key;
+    let of_user = matches!(by, UsageBy::User | UsageBy::Token);
+    UsageRow {
+        day: (by == UsageBy::Day).then_some(day),
+        user: of_user.then_some(user),
+        token: (by == UsageBy::Token).then_some(token),
+        llm: (by == UsageBy::Llm).then_some(llm),
+        numbers: numbers(total),
     }
-    let mut rows: Vec<_> = failures_of.into_iter().collect();
-    let size = |counts: &UsageCounts| (counts.input.saturating_add(counts.output), counts.calls);
-    rows.sort_unstable_by(|(a, (x, _)), (b, (y, _))| {
-        let by_size = size(y).cmp(&size(x));
-        b.day.cmp(&a.day).then(by_size).then_with(|| a.cmp(b))
-    });
-    let more = rows.len().saturating_sub(most);
-    rows.truncate(most);
-    let rows = rows.into_iter().map(|(key, (counts, failures))| {
-        let UsageKey { day, user, token, llm, .. } = key;
-        let of_user = matches!(by, UsageBy::User | UsageBy::Token);
-        UsageRow {
-            day: (by == UsageBy::Day).then_some(day),
-            user: of_user.then_some(user),
-            token: (by == UsageBy::Token).then_some(token),
-            llm: (by == UsageBy::Llm).then_some(llm),
-            numbers: numbers(counts, failures),
-        }
-    });
-    (rows.collect(), numbers(total, all_failures), more)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count has at most 53 bits")]
-fn numbers(counts: UsageCounts, failures: BTreeMap<String, u64>) -> UsageNumbers {
+fn numbers(UsageTotal { counts, failures }: UsageTotal) -> UsageNumbers {
     let UsageCounts { calls, input, cached, output, counted, millis } = counts;
     UsageNumbers {
         calls,
@@ -218,32 +195,5 @@ mod tests {
         ] {
             assert_eq!(read(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn rows_have_the_most_tokens_first_and_the_total_has_all() {
-        let sum = |user: &str, code: &str, calls: u64, output: u64| UsageSum {
-            key: UsageKey { user: user.into(), code: code.into(), ..UsageKey::default() },
-            counts: UsageCounts { calls, output, millis: 1500, ..UsageCounts::default() },
-        };
-        let sums = vec![
-            sum("bob", "", 3, 10),
-            sum("alice", "caller_left", 2, 4),
-            sum("alice", "", 1, 9),
-            sum("carol", "timeout", 5, 0),
-        ];
-        let (rows, total, more) = table(UsageBy::User, sums, 2);
-        let shown = serde_json::to_value((&rows, &total)).unwrap();
-        let expected = serde_json::json!([
-            [
-                { "user": "alice", "calls": 3, "failures": { "caller_left": 2 }, "inputTokens": 0, "cachedTokens": 0,
-                  "outputTokens": 13, "countedTokens": 0, "seconds": 3.0 },
-                { "user": "bob", "calls": 3, "failures": {}, "inputTokens": 0, "cachedTokens": 0, "outputTokens": 10,
-                  "countedTokens": 0, "seconds": 1.5 },
-            ],
-            { "calls": 11, "failures": { "caller_left": 2, "timeout": 5 }, "inputTokens": 0, "cachedTokens": 0,
-              "outputTokens": 23, "countedTokens": 0, "seconds": 6.0 },
-        ]);
-        assert_eq!((shown, more), (expected, 1));
     }
 }

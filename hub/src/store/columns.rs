@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
-use rusqlite::{Connection, Result, Row, ToSql};
+use rusqlite::{Connection, Result, Row, ToSql, params_from_iter};
 use serde_json::value::RawValue;
 use wire::row::Timestamp;
 
@@ -317,4 +317,13 @@ pub(super) fn all<T>(
     read: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     conn.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+/// As [`all`], of SQL with its values.
+pub(super) fn selected<T>(
+    conn: &Connection,
+    (sql, values): (String, Vec<StoredValue>),
+    read: impl Fn(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    all(conn, &sql, params_from_iter(values.iter().map(StoredValue::as_value)), read)
 }

@@ -40,7 +40,7 @@ pub use error::StoreError;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use transfer::{Transferred, transfer};
-pub use usage::{UsageBy, UsageQuery};
+pub use usage::{UsageBy, UsageQuery, UsageTable, UsageTotal};
 
 /// A change of one record. A list of changes is one transaction; lists are applied in order. `Put…` inserts or replaces by
 /// id or name, `Delete…` deletes by id or name.
@@ -254,8 +254,8 @@ pub trait Store: Send + Sync {
     /// Reads the newest audit records that match.
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>>;
 
-    /// Adds up the sums that match: one for each error of what the query adds up by, with the other parts of its key empty.
-    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>>;
+    /// Adds up the sums that match.
+    fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable>;
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;

@@ -1,8 +1,8 @@
 //! Audit records to and from table rows, and queries for them.
 
-use rusqlite::{Connection, Result, params_from_iter};
+use rusqlite::{Connection, Result};
 
-use super::columns::{Column, StoredRow, StoredValue, all, columns};
+use super::columns::{Column, StoredRow, StoredValue, columns, selected};
 use super::{AuditQuery, limit_of};
 use crate::model::AuditRecord;
 
@@ -62,8 +62,7 @@ pub(super) fn select(query: AuditQuery) -> (String, Vec<StoredValue>) {
 
 /// Reads the records of `query` from `SQLite`.
 pub(super) fn audit(conn: &Connection, query: AuditQuery) -> Result<Vec<AuditRecord>> {
-    let (sql, values) = select(query);
-    all(conn, &sql, params_from_iter(values.iter().map(StoredValue::as_value)), |row| record(row))
+    selected(conn, select(query), |row| record(row))
 }
 
 pub(super) fn audit_columns(record: &AuditRecord) -> Vec<Column<'_>> {

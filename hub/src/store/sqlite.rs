@@ -18,7 +18,7 @@ use super::schema::migrate;
 use super::writer::Writer;
 use super::{
     AuditQuery, Change, HubDir, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
-    UsageQuery, limit_of, parts, rows, search, tasks, usage, vacuum,
+    UsageQuery, UsageTable, limit_of, parts, rows, search, tasks, usage, vacuum,
 };
 use crate::model::{AuditRecord, Day, DurableTask, UsageSum};
 
@@ -210,8 +210,8 @@ impl Store for SqliteStore {
         if is_lookup { self.read(search) } else { self.search(search) }
     }
 
-    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
-        self.search(|conn| usage::groups(conn, query))
+    fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable> {
+        self.search(move |conn| usage::table(conn, &query))
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

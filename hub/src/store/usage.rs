@@ -1,8 +1,11 @@
 //! Sums of days to and from table rows, and queries that add them up.
 
-use rusqlite::{Connection, Result, params, params_from_iter};
+use std::collections::BTreeMap;
 
-use super::columns::{Column, StoredRow, StoredValue, all, columns, insert_sql, values};
+use rusqlite::{Connection, Result, params};
+
+use super::columns::{Column, StoredRow, StoredValue, columns, insert_sql, selected, values};
+use super::limit_of;
 use super::rows::Statement;
 use crate::model::{Day, MAX_COUNT, UsageCounts, UsageKey, UsageSum};
 
@@ -43,6 +46,8 @@ pub struct UsageQuery {
     pub until: Day,
     pub user: Option<String>,
     pub llm: Option<String>,
+    /// Most rows.
+    pub limit: usize,
     /// LLMs are named as members may see them: by the agent through which a hidden row was used.
     pub as_member: bool,
 }
@@ -51,7 +56,38 @@ pub struct UsageQuery {
 impl UsageQuery {
     /// All sums.
     pub(crate) fn all(by: UsageBy) -> Self {
-        Self { by, since: Day(i64::MIN), until: Day(i64::MAX), user: None, llm: None, as_member: false }
+        let (since, until, limit) = (Day(i64::MIN), Day(i64::MAX), usize::MAX);
+        Self { by, since, until, user: None, llm: None, limit, as_member: false }
+    }
+}
+
+/// Sums, added up.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct UsageTable {
+    /// Days with the newest first; all others with the most tokens first. Of a key, only what they are added up by is not empty.
+    pub rows: Vec<(UsageKey, UsageTotal)>,
+    /// All rows, also those that are left out.
+    pub total: UsageTotal,
+    /// Number of rows that are left out.
+    pub more: u64,
+}
+
+/// Numbers of some calls, with those that failed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct UsageTotal {
+    /// Of all calls.
+    pub counts: UsageCounts,
+    /// Number of calls that failed, by the code of their error.
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl UsageTotal {
+    /// Adds calls with the error `code`, or without one if that is empty.
+    pub(crate) fn add(&mut self, code: &str, counts: UsageCounts) {
+        self.counts.add(counts);
+        if !code.is_empty() {
+            *self.failures.entry(code.to_owned()).or_default() += counts.calls;
+        }
     }
 }
 
@@ -95,39 +131,66 @@ pub(super) fn postgres_sum(column: &str) -> String {
     format!("least(sum({column}), {MAX_COUNT})::bigint")
 }
 
-/// SQL that adds up the sums that match, with `?` for each of the values.
-pub(super) fn select(query: UsageQuery, sum: fn(&str) -> String) -> (String, Vec<StoredValue>) {
+/// SQL that adds up the sums that match, with `?` for each of the values: a row for each error of each of the first rows of the
+/// table, and one for each error of all others, so that there are no more than are shown.
+pub(super) fn select(query: &UsageQuery, sum: fn(&str) -> String) -> (String, Vec<StoredValue>) {
     let llm = if query.as_member { "CASE WHEN through = '' THEN llm ELSE through END" } else { "llm" };
-    let by = match query.by {
-        UsageBy::User => "\"user\"",
-        UsageBy::Llm => llm,
-        UsageBy::Token => "\"user\", token",
-        UsageBy::Day => "day",
+    let (names, by): (&[&str], _) = match query.by {
+        UsageBy::User => (&["\"user\""], "\"user\""),
+        UsageBy::Llm => (&["llm"], llm),
+        UsageBy::Token => (&["\"user\"", "token"], "\"user\", token"),
+        UsageBy::Day => (&["day"], "day"),
     };
     let shown = if query.by == UsageBy::Llm { format!("{llm} AS llm") } else { by.to_owned() };
+    let key = names.join(", ");
     let mut values = vec![StoredValue::Integer(query.since.0), StoredValue::Integer(query.until.0)];
     let mut conditions = "day >= ? AND day <= ?".to_owned();
-    for (column, value) in [("\"user\"", query.user), (llm, query.llm)] {
+    for (column, value) in [("\"user\"", &query.user), (llm, &query.llm)] {
         if let Some(value) = value {
             conditions.extend([" AND ", column, " = ?"]);
-            values.push(StoredValue::Text(value));
+            values.push(StoredValue::Text(value.clone()));
         }
     }
+    let order = if query.by == UsageBy::Day {
+        "day DESC".to_owned()
+    } else {
+        let [calls, input, output] = ["calls", "input_tokens", "output_tokens"].map(sum);
+        format!("{input} + {output} DESC, {calls} DESC, {key}")
+    };
     let counts = COUNTS.map(|name| format!("{} AS {name}", sum(name))).join(", ");
-    let sql =
-        format!("SELECT {shown}, code, {counts} FROM usage_sums WHERE {conditions} GROUP BY {by}, code");
+    let firsts: Vec<_> = names.iter().map(|name| format!("min({name}) AS {name}")).collect();
+    let (firsts, most) = (firsts.join(", "), limit_of(query.limit));
+    let sql = format!(
+        "WITH sums AS MATERIALIZED
+            (SELECT {shown}, code, {counts} FROM usage_sums WHERE {conditions} GROUP BY {by}, code),
+        placed AS (SELECT {key}, row_number() OVER (ORDER BY {order}) AS place FROM sums GROUP BY {key})
+        SELECT CASE WHEN place <= {most} THEN place END AS shown_place, max(place) AS last_place, {firsts}, code, {counts}
+        FROM sums JOIN placed USING ({key}) GROUP BY shown_place, code ORDER BY shown_place"
+    );
     (sql, values)
 }
 
-/// Adds up the sums of `query` in `SQLite`: one sum for each error of what it adds up by, with the other parts of the key empty.
-pub(super) fn groups(conn: &Connection, query: UsageQuery) -> Result<Vec<UsageSum>> {
-    let by = query.by;
-    let (sql, values) = select(query, sqlite_sum);
-    all(conn, &sql, params_from_iter(values.iter().map(StoredValue::as_value)), |row| group(row, by))
+/// Adds up the sums of `query` in `SQLite`.
+pub(super) fn table(conn: &Connection, query: &UsageQuery) -> Result<UsageTable> {
+    let rows = selected(conn, select(query, sqlite_sum), |row| placed(row, query.by))?;
+    Ok(collect(rows, query.limit))
 }
 
-/// Reads what a query by `by` added up.
-pub(super) fn group<R: StoredRow>(row: &R, by: UsageBy) -> Result<UsageSum, R::Error> {
+/// Number of rows that [`table`] reads.
+#[cfg(test)]
+pub(super) fn rows_read(conn: &Connection, query: &UsageQuery) -> Result<usize> {
+    Ok(selected(conn, select(query, sqlite_sum), |row| placed(row, query.by))?.len())
+}
+
+/// A sum of the row at a place in the table, or of those that are left out.
+pub(super) struct Placed {
+    place: Option<u64>,
+    last: u64,
+    sum: UsageSum,
+}
+
+/// Reads what [`select`] found.
+pub(super) fn placed<R: StoredRow>(row: &R, by: UsageBy) -> Result<Placed, R::Error> {
     let mut key = UsageKey { code: row.field("code")?, ..UsageKey::default() };
     match by {
         UsageBy::User => key.user = row.field("user")?,
@@ -135,7 +198,28 @@ pub(super) fn group<R: StoredRow>(row: &R, by: UsageBy) -> Result<UsageSum, R::E
         UsageBy::Token => (key.user, key.token) = (row.field("user")?, row.field("token")?),
         UsageBy::Day => key.day = Day(row.field("day")?),
     }
-    Ok(UsageSum { key, counts: counts(row)? })
+    let sum = UsageSum { key, counts: counts(row)? };
+    Ok(Placed { place: row.field("shown_place")?, last: row.field("last_place")?, sum })
+}
+
+/// The table of what [`select`] found. Its first row has the place 1.
+pub(super) fn collect(found: Vec<Placed>, limit: usize) -> UsageTable {
+    let mut table = UsageTable::default();
+    for Placed { place, last, sum: UsageSum { mut key, counts } } in found {
+        let code = std::mem::take(&mut key.code);
+        table.total.add(&code, counts);
+        let Some(place) = place else {
+            table.more = table.more.max(last - limit as u64);
+            continue;
+        };
+        if table.rows.len() as u64 != place {
+            table.rows.push((key, UsageTotal::default()));
+        }
+        if let Some((_, total)) = table.rows.last_mut() {
+            total.add(&code, counts);
+        }
+    }
+    table
 }
 
 pub(super) fn key<R: StoredRow>(row: &R) -> Result<UsageKey, R::Error> {

@@ -166,7 +166,7 @@ impl AuditLog {
 mod tests {
     use super::*;
     use crate::model::TokenCounts;
-    use crate::store::{AuditQuery, SqliteStore, UsageBy, UsageQuery};
+    use crate::store::{AuditQuery, SqliteStore, UsageBy, UsageQuery, UsageTotal};
     use crate::telemetry::Metrics;
 
     fn record(user: &str, task: &str) -> AuditRecord {
@@ -228,10 +228,12 @@ mod tests {
         let lost = format!("virtual_llm_audit_rows_lost_total {}\n", MAX_PENDING + victims);
         assert!(metrics.text().unwrap().contains(&lost), "{}", metrics.text().unwrap());
         // The sums have also the calls whose records are lost.
-        let sums = store.usage(UsageQuery::all(UsageBy::User)).await.unwrap();
-        let mut calls: Vec<_> =
-            sums.iter().map(|sum| (&sum.key.user[..], sum.counts.calls, sum.counts.output)).collect();
-        calls.sort_unstable();
+        let table = store.usage(UsageQuery::all(UsageBy::User)).await.unwrap();
+        let calls: Vec<_> = table
+            .rows
+            .iter()
+            .map(|(key, UsageTotal { counts, .. })| (&key.user[..], counts.calls, counts.output))
+            .collect();
         let flood = MAX_PENDING as u64 * 2;
         assert_eq!(calls, [("mallory", flood, 7 * flood), ("victim", victims as u64, 7 * victims as u64)]);
     }

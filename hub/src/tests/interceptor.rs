@@ -1,8 +1,9 @@
 //! A store whose writes a test intercepts. Everything else goes to a `SqliteStore`.
 
-use crate::model::{AuditRecord, DurableTask, UsageSum};
+use crate::model::{AuditRecord, DurableTask};
 use crate::store::{
     AuditQuery, Change, ListCursor, RetentionLimits, Snapshot, SqliteStore, Store, StoreFuture, UsageQuery,
+    UsageTable,
 };
 
 /// Intercepts the writes to a store.
@@ -59,7 +60,7 @@ impl<T: StoreInterceptor> Store for T {
         self.store().audit(query)
     }
 
-    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
+    fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable> {
         self.store().usage(query)
     }
 

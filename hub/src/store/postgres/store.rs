@@ -17,7 +17,7 @@ use super::tls::Verified;
 use super::writer::{ReadFn, SharedConnection, Writer};
 use super::{address, parts, processes, schema, tasks};
 use crate::cluster::Process;
-use crate::model::{AuditRecord, DurableTask, UsageSum};
+use crate::model::{AuditRecord, DurableTask};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
 use crate::store::job::{Job, Reply};
@@ -25,7 +25,7 @@ use crate::store::pending::Pending;
 use crate::store::queue::{JobQueue, stopped, wait_for};
 use crate::store::{
     AuditQuery, Change, ClusterRecord, ListCursor, RetentionLimits, Snapshot, Store, StoreError, StoreFuture,
-    UsageQuery, limit_of, rows, search, tasks as task_rows, usage,
+    UsageQuery, UsageTable, limit_of, rows, search, tasks as task_rows, usage,
 };
 
 /// The store in a database, which this hub alone writes while it has the lease.
@@ -283,10 +283,12 @@ impl Store for PostgresStore {
         self.select(numbered(&sql), values, search::record)
     }
 
-    fn usage(&self, query: UsageQuery) -> StoreFuture<Vec<UsageSum>> {
-        let by = query.by;
-        let (sql, values) = usage::select(query, usage::postgres_sum);
-        self.select(numbered(&sql), values, move |row| usage::group(row, by))
+    fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable> {
+        let (sql, values) = usage::select(&query, usage::postgres_sum);
+        self.read(async move |session: Rc<Session>| {
+            let found = all(&session, &numbered(&sql), &values, |row| usage::placed(row, query.by)).await?;
+            Ok(usage::collect(found, query.limit))
+        })
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

@@ -1,5 +1,7 @@
 //! Sums of days.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::{MAX_COUNT, UsageCounts, UsageKey, UsageSum};
 
@@ -15,9 +17,14 @@ fn add(key: UsageKey, counts: UsageCounts, batch: i64) -> Change {
     Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch }
 }
 
+/// The calls of each row without an error, and of each of its errors.
 async fn calls(store: &SqliteStore, query: UsageQuery) -> Vec<(UsageKey, u64)> {
-    let mut found: Vec<_> =
-        store.usage(query).await.unwrap().into_iter().map(|sum| (sum.key, sum.counts.calls)).collect();
+    let mut found = Vec::new();
+    for (key, UsageTotal { counts, mut failures }) in store.usage(query).await.unwrap().rows {
+        failures.insert(String::new(), counts.calls - failures.values().sum::<u64>());
+        let of = |(code, calls)| (UsageKey { code, ..key.clone() }, calls);
+        found.extend(failures.into_iter().filter(|(_, calls)| *calls > 0).map(of));
+    }
     found.sort();
     found
 }
@@ -55,7 +62,62 @@ async fn sums_are_added_up_by_user_llm_token_and_day() {
         [("agent", true, 1), ("row", true, 0), ("row", false, 1), ("agent", false, 0)]
     {
         let query = UsageQuery { llm: Some(llm.into()), as_member, ..all(UsageBy::User) };
-        assert_eq!(store.usage(query).await.unwrap().len(), found, "{llm} {as_member}");
+        assert_eq!(store.usage(query).await.unwrap().rows.len(), found, "{llm} {as_member}");
+    }
+}
+
+/// The table of all sums, as it is defined.
+fn expected_table(by: UsageBy, sums: &[UsageSum], limit: usize) -> UsageTable {
+    let mut of = BTreeMap::<UsageKey, UsageTotal>::new();
+    let mut table = UsageTable::default();
+    for UsageSum { key: UsageKey { day, user, token, llm, code, .. }, counts } in sums.iter().cloned() {
+        let key = match by {
+            UsageBy::User => UsageKey { user, ..UsageKey::default() },
+            UsageBy::Llm => UsageKey { llm, ..UsageKey::default() },
+            UsageBy::Token => UsageKey { user, token, ..UsageKey::default() },
+            UsageBy::Day => UsageKey { day, ..UsageKey::default() },
+        };
+        of.entry(key).or_default().add(&code, counts);
+        table.total.add(&code, counts);
+    }
+    table.rows = of.into_iter().collect();
+    let size = |total: &UsageTotal| (total.counts.input + total.counts.output, total.counts.calls);
+    table.rows.sort_by_key(|(key, total)| std::cmp::Reverse((key.day, size(total))));
+    table.more = table.rows.len().saturating_sub(limit) as u64;
+    table.rows.truncate(limit);
+    table
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(testkit::cases()) })]
+
+    /// P7: a query reads no more than it shows, and the total has all.
+    #[test]
+    fn a_table_has_the_first_rows_and_the_total_of_all(
+        sums in prop::collection::btree_map((0..3_i64, "[a-d]", "[s-t]", "[l-m]", "(timeout)?"), 0..4_u64, 0..40),
+        limit in 1..6_usize,
+    ) {
+        let store = SqliteStore::in_memory().unwrap();
+        let sums: Vec<_> = sums
+            .into_iter()
+            .map(|((day, user, token, llm, code), calls)| {
+                let key = UsageKey { day: Day(day), user, token, llm, through: String::new(), code };
+                UsageSum { key, counts: UsageCounts { calls, output: 2 * calls / 3, ..UsageCounts::default() } }
+            })
+            .collect();
+        let changes = sums.iter().map(|sum| add(sum.key.clone(), sum.counts, 1)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.write(changes)).unwrap();
+        for by in [UsageBy::User, UsageBy::Llm, UsageBy::Token, UsageBy::Day] {
+            let query = UsageQuery { limit, ..UsageQuery::all(by) };
+            let rows = runtime.block_on(store.run({
+                let query = query.clone();
+                move |conn| crate::store::usage::rows_read(conn, &query)
+            }));
+            // The errors of each row, and of all others.
+            prop_assert!(rows.unwrap() <= 2 * (limit + 1));
+            prop_assert_eq!(runtime.block_on(store.usage(query)).unwrap(), expected_table(by, &sums, limit));
+        }
     }
 }
 
@@ -69,12 +131,12 @@ async fn a_batch_of_sums_is_added_once() {
     for number in [7, 7, -8, -8, 7] {
         store.write(batch(number)).await.unwrap();
     }
-    let sums = store.usage(UsageQuery::all(UsageBy::Day)).await.unwrap();
+    let table = store.usage(UsageQuery::all(UsageBy::Day)).await.unwrap();
     let three = |count: u64| 3 * 2 * count;
     let UsageCounts { calls, input, cached, output, counted, millis } = COUNTS;
     let [calls, input, cached, output, counted, millis] =
         [calls, input, cached, output, counted, millis].map(three);
-    assert_eq!(sums[0].counts, UsageCounts { calls, input, cached, output, counted, millis });
+    assert_eq!(table.rows[0].1.counts, UsageCounts { calls, input, cached, output, counted, millis });
 }
 
 /// Counts of a publisher that lies neither fail the write nor the query.
@@ -86,8 +148,8 @@ async fn the_largest_counts_are_added_without_an_error() {
         store.write(vec![add(key(batch % 1100, "alice", "a", ""), most, batch)]).await.unwrap();
     }
     for by in [UsageBy::Day, UsageBy::User] {
-        let sums = store.usage(UsageQuery::all(by)).await.unwrap();
-        assert!(sums.iter().all(|sum| sum.counts.output == MAX_COUNT), "{by:?}");
+        let table = store.usage(UsageQuery::all(by)).await.unwrap();
+        assert!(table.rows.iter().all(|(_, total)| total.counts.output == MAX_COUNT), "{by:?}");
     }
 }
 
@@ -137,7 +199,7 @@ async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
         let measure = |query: UsageQuery| {
             store.run(move |conn| {
                 let start = cpu_time();
-                assert!(!crate::store::usage::groups(conn, query)?.is_empty());
+                assert!(!crate::store::usage::table(conn, &query)?.rows.is_empty());
                 Ok(cpu_time().saturating_sub(start))
             })
         };

@@ -125,9 +125,10 @@ async fn contents(store: &dyn Store) -> String {
         for query in
             [UsageQuery::all(by), UsageQuery { user: Some("a".into()), llm: Some("x".into()), ..some }]
         {
-            let mut sums = store.usage(query).await.unwrap();
-            sums.sort_by(|a, b| a.key.cmp(&b.key));
-            lines.push(format!("{sums:?}"));
+            for limit in [2, usize::MAX] {
+                let table = store.usage(UsageQuery { limit, ..query.clone() }).await.unwrap();
+                lines.push(format!("{table:?}"));
+            }
         }
     }
     lines.join("\n")
