@@ -44,7 +44,7 @@ impl Writer {
     /// Does what follows from the outcome of a list, and replies to it.
     fn settle(&mut self, mut entry: Entry, result: Result<(), Failure>) {
         match &result {
-            Ok(()) => self.enforce_quotas(&entry.changes),
+            Ok(()) => self.cleanup.expect(&entry.changes),
             Err(Failure::Refused(error)) => tell_refused(error),
             Err(Failure::Conflict(_) | Failure::Broken(_)) => {}
         }
@@ -92,7 +92,7 @@ impl Writer {
                     }
                 }
             }
-            self.enforce_quotas(&written);
+            self.cleanup.expect(&written);
             let mut unwritten = self.large.unwritten.lock();
             for task in written.iter().filter_map(record_of) {
                 unwritten.remove(task);

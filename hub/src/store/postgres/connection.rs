@@ -21,6 +21,8 @@ use crate::store::rows;
 
 /// Time for one statement, beside that for its bytes. A connection that takes longer is given up: it may be dead.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// As [`DEADLINE`], for one that reads many rows.
+const SEARCH: Duration = Duration::from_mins(1);
 /// Slowest line for large statements, in bytes a millisecond: 1 MB/s.
 const BYTES_A_MS: u64 = 1000;
 /// Time for a migration.
@@ -75,6 +77,8 @@ const CHECKED: &str = "SET client_connection_check_interval = '5s'";
 
 /// A connection, opened when it is needed.
 pub(super) struct Connection {
+    /// Time for one statement, beside that for its bytes.
+    deadline: Duration,
     address: Address,
     /// The host that answered last, by its number.
     host: usize,
@@ -86,7 +90,12 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(address: Address, tls: Verified) -> Self {
-        Self { address, host: 0, tls, session: None, retry: None }
+        Self { deadline: DEADLINE, address, host: 0, tls, session: None, retry: None }
+    }
+
+    /// A connection for statements that read many rows.
+    pub(super) fn for_searches(address: Address, tls: Verified) -> Self {
+        Self { deadline: SEARCH, ..Self::new(address, tls) }
     }
 
     /// The open connection, or a new one.
@@ -101,7 +110,7 @@ impl Connection {
         }
         let mut reasons = Vec::new();
         for _ in 0..self.address.hosts.len() {
-            match Session::open(&self.address.hosts[self.host], self.tls.clone()).await {
+            match Session::open(&self.address.hosts[self.host], self.tls.clone(), self.deadline).await {
                 Ok(session) => {
                     let session = Rc::new(session);
                     (self.session, self.retry) = (Some(session.clone()), None);
@@ -125,6 +134,7 @@ impl Connection {
 
 /// An open connection with its prepared statements.
 pub(super) struct Session {
+    deadline: Duration,
     client: Client,
     statements: RefCell<HashMap<String, Statement>>,
     driver: JoinHandle<()>,
@@ -138,14 +148,14 @@ impl Drop for Session {
 
 impl Session {
     /// Opens a connection. The error is the reason in words.
-    async fn open(config: &Config, tls: Verified) -> Result<Self, String> {
+    async fn open(config: &Config, tls: Verified, deadline: Duration) -> Result<Self, String> {
         let (client, connection) = timeout(DEADLINE, config.connect(tls))
             .await
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| reason(&error))?;
         // Its errors reach the statements that wait.
         let driver = tokio::task::spawn_local(async move { drop(connection.await) });
-        let session = Self { client, statements: RefCell::default(), driver };
+        let session = Self { deadline, client, statements: RefCell::default(), driver };
         let (set, _) = join(session.batch(SETTINGS), session.batch(CHECKED)).await;
         set.map_err(|failure| failure.into_error().to_string())?;
         Ok(session)
@@ -166,7 +176,7 @@ impl Session {
         if let Some(statement) = self.statements.borrow().get(sql) {
             return Ok(statement.clone());
         }
-        let statement = within(DEADLINE, self.client.prepare(sql)).await?;
+        let statement = within(self.deadline, self.client.prepare(sql)).await?;
         self.statements.borrow_mut().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
@@ -174,7 +184,7 @@ impl Session {
     /// Runs a statement and returns the number of rows that it changed.
     pub(super) async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, Failure> {
         let statement = self.prepare(sql).await?;
-        within(deadline(size(values)), self.client.execute(&statement, &parameters(values))).await
+        within(self.deadline(size(values)), self.client.execute(&statement, &parameters(values))).await
     }
 
     /// Runs statements in order. None waits for the answer to the one before; after one that fails the others do, too.
@@ -189,13 +199,18 @@ impl Session {
         });
         let bytes = statements.iter().map(|statement| size(&statement.values)).sum();
         let all = async { join_all(running).await.into_iter().try_for_each(|result| result.map(drop)) };
-        within(deadline(bytes), all).await
+        within(self.deadline(bytes), all).await
     }
 
     /// Runs a statement and returns the rows that it selects.
     pub(super) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
         let statement = self.prepare(sql).await?;
-        within(deadline(size(values)), self.client.query(&statement, &parameters(values))).await
+        within(self.deadline(size(values)), self.client.query(&statement, &parameters(values))).await
+    }
+
+    /// Time for statements of `bytes` bytes.
+    fn deadline(&self, bytes: u64) -> Duration {
+        self.deadline + Duration::from_millis(bytes / BYTES_A_MS)
     }
 }
 
@@ -211,11 +226,6 @@ pub(super) fn size(values: &[Value<'_>]) -> u64 {
         Value::Null | Value::Bool(_) | Value::Integer(_) => 0,
     };
     values.iter().map(size).sum()
-}
-
-/// Time for statements of `bytes` bytes.
-fn deadline(bytes: u64) -> Duration {
-    DEADLINE + Duration::from_millis(bytes / BYTES_A_MS)
 }
 
 /// Limits the time of a statement.

@@ -17,6 +17,7 @@ use super::parts::{self, PART, StoredText, TaskTexts, Upload};
 use super::tasks;
 use super::writer::SharedConnection;
 use crate::model::{DurableTask, UserId};
+use crate::news::news;
 use crate::store::job::{Reply, Write};
 use crate::store::tasks::size;
 use crate::store::writer::RETRY_EVERY;
@@ -184,7 +185,18 @@ impl Large {
                     (entry, result) = outcome.await.ok()?;
                     result
                 }
-                Err(failure) => Err(failure),
+                Err(failure) => {
+                    if let Failure::Conflict(error) | Failure::Broken(error) = &failure {
+                        news!(
+                            error,
+                            "failed uploads",
+                            owner,
+                            [user = owner],
+                            "a large text of user={owner} waits: {error}"
+                        );
+                    }
+                    Err(failure)
+                }
             };
             if let Err(Failure::Conflict(error) | Failure::Broken(error)) = &result {
                 self.tell_failed(&mut entry, error);

@@ -15,16 +15,17 @@
 //! large       Large            lists with large texts: a lane for each owner, beside the writer
 //! writer      Writer           jobs in order; waiting writes share a commit
 //! commit      …                the writer's commits, and what is owed after one that failed
-//! expiry      …                deletion of what is past its retention or over a quota
+//! cleanup     Cleanup          deletion of what is past its retention or over a quota
 //! ```
 //!
-//! One thread has a runtime of its own and five connections: for writes, for large texts, for reads, for deletions, for the lease.
+//! One thread has a runtime of its own and six connections: for writes, for large texts, for reads, for searches, for deletions,
+//! for the lease.
 
 mod address;
+mod cleanup;
 mod columns;
 mod commit;
 mod connection;
-mod expiry;
 mod large;
 mod lease;
 mod parts;

@@ -10,11 +10,12 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::cleanup::Cleanup;
 use super::connection::{Connection, Failure, Session};
 use super::large::{Large, Unwritten};
 use super::lease::{Lease, RENEW_EVERY};
 use super::tls::Verified;
-use super::writer::{ReadFn, SharedConnection, Writer};
+use super::writer::{Read, ReadFn, SharedConnection, Writer};
 use super::{address, parts, processes, schema, tasks};
 use crate::cluster::Process;
 use crate::model::{AuditRecord, DurableTask};
@@ -34,7 +35,7 @@ pub struct PostgresStore {
     process: Process,
     /// Where the database is, for texts.
     address: String,
-    queue: JobQueue<ReadFn>,
+    queue: JobQueue<Read>,
     thread: Option<JoinHandle<()>>,
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
@@ -49,7 +50,10 @@ impl PostgresStore {
         let address = address::parse(options.database_url.reveal(), process.hub())?;
         let shown = address.shown.clone();
         let tls = Verified::new().map_err(|error| StoreError::Database(error.to_string()))?;
-        let connection = move || Connection::new(address.clone(), tls.clone());
+        let connection = {
+            let (address, tls) = (address.clone(), tls.clone());
+            move || Connection::new(address.clone(), tls.clone())
+        };
         let (sender, jobs) = mpsc::unbounded_channel();
         let queue = JobQueue::new(move |job| drop(sender.send(job)));
         let state = queue.state();
@@ -66,13 +70,15 @@ impl PostgresStore {
             };
             drop(opened.send(Ok(())));
             let shared = |connection| Rc::new(AsyncMutex::new(connection));
-            let (upkeep, reads) = (shared(upkeep), shared(connection()));
+            let (reads, searches) = (shared(connection()), shared(Connection::for_searches(address, tls)));
+            let cleanup = Cleanup::new(shared(upkeep), searches.clone(), lease.clone());
             let renewing = keep(lease.clone(), shared(connection()), losing);
             let pending = Pending::default();
             let (sender, staged) = mpsc::unbounded_channel();
             let large = Large::new(shared(connection()), lease.clone(), sender, owed);
             let connection = connection();
-            let writer = Writer { connection, lease, reads, upkeep, state, pending, large, staged };
+            let writer =
+                Writer { connection, lease, reads, searches, cleanup, state, pending, large, staged };
             tokio::select! {
                 () = writer.serve(jobs) => (),
                 () = renewing => (),
@@ -103,9 +109,30 @@ impl PostgresStore {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + 'static,
     {
+        self.read_on(false, work)
+    }
+
+    /// As [`read`](Self::read), of many rows: other reads do not wait for it.
+    fn search<T, F>(&self, work: impl FnOnce(Rc<Session>) -> F + Send + 'static) -> StoreFuture<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + 'static,
+    {
+        self.read_on(true, work)
+    }
+
+    fn read_on<T, F>(
+        &self,
+        is_search: bool,
+        work: impl FnOnce(Rc<Session>) -> F + Send + 'static,
+    ) -> StoreFuture<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + 'static,
+    {
         let (reply, result) = oneshot::channel();
-        let read: ReadFn = Box::new(move |connection| Box::pin(respond(connection, work, reply)));
-        self.queue.send(Job::Work(read), result)
+        let run: ReadFn = Box::new(move |connection| Box::pin(respond(connection, work, reply)));
+        self.queue.send(Job::Work(Read { is_search, run }), result)
     }
 
     /// Whether no hub has written a record yet.
@@ -121,10 +148,9 @@ impl PostgresStore {
     /// Makes the store's thread panic.
     #[cfg(test)]
     pub(super) fn crash(&self) {
-        let (_, result) = oneshot::channel();
-        drop::<StoreFuture<()>>(
-            self.queue.send(Job::Work(Box::new(|_| panic!("as the test wants it"))), result),
-        );
+        let (_, result) = oneshot::channel::<Result<(), StoreError>>();
+        let read = Read { is_search: false, run: Box::new(|_| panic!("as the test wants it")) };
+        drop(self.queue.send(Job::Work(read), result));
     }
 
     /// Reads the rows that `sql` selects.
@@ -279,13 +305,16 @@ impl Store for PostgresStore {
     }
 
     fn audit(&self, query: AuditQuery) -> StoreFuture<Vec<AuditRecord>> {
+        let is_search = !query.is_lookup();
         let (sql, values) = search::select(query);
-        self.select(numbered(&sql), values, search::record)
+        self.read_on(is_search, async move |session: Rc<Session>| {
+            all(&session, &numbered(&sql), &values, search::record).await
+        })
     }
 
     fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable> {
         let (sql, values) = usage::select(&query, usage::postgres_sum);
-        self.read(async move |session: Rc<Session>| {
+        self.search(async move |session: Rc<Session>| {
             let found = all(&session, &numbered(&sql), &values, |row| usage::placed(row, query.by)).await?;
             Ok(usage::collect(found, query.limit))
         })

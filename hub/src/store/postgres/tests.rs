@@ -1,3 +1,4 @@
+mod cleanup;
 mod large;
 mod outage;
 mod quotas;
@@ -7,7 +8,11 @@ use backend::Secret;
 use testkit::postgres::Database;
 use testkit::wait::{eventually, wait_for};
 
+use super::connection::Connection;
+use super::lease::Lease;
+use super::tls::Verified;
 use super::*;
+use crate::cluster::Process;
 use crate::model::{Day, DurableTask, TaskStatus, UsageCounts, UsageKey, UsageSum};
 use crate::options::ClusterOptions;
 use crate::store::tests::{audit, llm, put_llm, put_task, task, token};
@@ -108,95 +113,6 @@ async fn the_open_tasks_of_a_user_have_a_quota() {
 }
 
 #[actix_rt::test]
-async fn what_is_past_its_retention_is_deleted() {
-    let Some(database) = Database::create().await else { return };
-    let store = store_of(&database).await;
-    let at = |id: &str, time| DurableTask {
-        updated_at: wire::row::Timestamp(time),
-        ..task(id, TaskStatus::Completed)
-    };
-    let record = |user: &str, n: i64| crate::model::AuditRecord {
-        user: user.to_owned(),
-        created_at: wire::row::Timestamp(n),
-        ..audit(&format!("{user}{n}"))
-    };
-    let mut changes =
-        vec![put_task(at("old", 4)), put_task(at("new", 5)), put_task(task("open", TaskStatus::Pending))];
-    changes.extend((0..700).map(|n| Change::Audit(record("alice", n))));
-    changes.extend((0..9).map(|n| Change::Audit(record("bob", 695 + n))));
-    changes.extend((0..600).map(|n| {
-        let key = UsageKey { day: Day(n % 5), user: n.to_string(), ..UsageKey::default() };
-        let counts = UsageCounts { calls: 1, ..UsageCounts::default() };
-        Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch: 1 }
-    }));
-    store.write(changes).await.unwrap();
-    let limits = RetentionLimits {
-        tasks_since: wire::row::Timestamp(5),
-        audit_since: wire::row::Timestamp(100),
-        audit_rows: 20,
-        usage_since: Day(3),
-    };
-    store.expire(limits).await.unwrap();
-    let ended = store.ended_tasks(None, &ListCursor::end(), 9).await.unwrap();
-    assert_eq!(ended.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["new"]);
-    assert_eq!(store.load().await.unwrap().tasks.len(), 1);
-    let days = store.usage(UsageQuery::all(UsageBy::Day)).await.unwrap();
-    let days: Vec<_> = days.rows.iter().map(|(key, total)| (key.day.0, total.counts.calls)).collect();
-    assert_eq!(days, [(4, 120), (3, 120)]);
-    let of = async |user| {
-        let records = store.audit(AuditQuery::of(user, None, 900)).await.unwrap();
-        records.into_iter().map(|record| record.created_at.0).collect::<Vec<_>>()
-    };
-    // The user with most records loses the oldest.
-    assert_eq!(of(Some("bob")).await, (695..704).rev().collect::<Vec<_>>());
-    assert_eq!(of(Some("alice")).await, (689..700).rev().collect::<Vec<_>>());
-}
-
-/// Others wait for a deletion at most as long as for one step.
-#[actix_rt::test]
-async fn each_step_of_a_deletion_is_small() {
-    let Some(database) = Database::create().await else { return };
-    let store = store_of(&database).await;
-    let ended = |owner: &str, n: u32| {
-        put_task(DurableTask { owner: owner.into(), ..task(&format!("{owner}{n}"), TaskStatus::Completed) })
-    };
-    let tasks = |owner: &'static str| (0..20).map(move |n| ended(owner, n));
-    store.write(tasks("alice").chain(tasks("bob")).collect()).await.unwrap();
-    // As if each had a result of 3 MiB.
-    let steps = "UPDATE tasks SET result_text = seq, result_size = 3 << 20;
-        CREATE TABLE steps (bytes bigint);
-        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            INSERT INTO steps SELECT sum(virtual_llm_bytes(gone)) FROM gone;
-            RETURN NULL;
-        END $$;
-        CREATE TRIGGER noted AFTER DELETE ON tasks REFERENCING OLD TABLE AS gone
-            FOR EACH STATEMENT EXECUTE FUNCTION note()";
-    database.run(steps).await;
-    let client = client_of(&database).await;
-    let most = async |deleted: i64| {
-        let sql = "SELECT sum(bytes)::bigint / (3 << 20), max(bytes) FROM steps";
-        let row = client.query_one(sql, &[]).await.unwrap();
-        assert_eq!(row.get::<_, Option<i64>>(0), Some(deleted));
-        assert!(row.get::<_, i64>(1) < 12 << 20, "{row:?}");
-        database.run("TRUNCATE steps").await;
-    };
-    let quota = Change::EnforceTaskQuota { owner: "alice".into(), max_bytes: 1 };
-    store.write(vec![quota]).await.unwrap();
-    let listed = async |owner| store.ended_tasks(Some(owner), &ListCursor::end(), 99).await.unwrap().len();
-    eventually("the quota is enforced", async || listed("alice").await == 1).await;
-    most(19).await;
-    let limits = RetentionLimits {
-        tasks_since: wire::row::Timestamp(i64::MAX),
-        audit_since: wire::row::Timestamp(0),
-        audit_rows: 9,
-        usage_since: Day(0),
-    };
-    store.expire(limits).await.unwrap();
-    assert_eq!((listed("alice").await, listed("bob").await), (0, 0));
-    most(21).await;
-}
-
-#[actix_rt::test]
 async fn one_hub_alone_has_the_lease() {
     let Some(database) = Database::create().await else { return };
     let first = store_of(&database).await;
@@ -252,9 +168,7 @@ async fn a_hub_whose_lease_was_taken_writes_nothing_any_more() {
     let large = DurableTask { result: Some((200, "x".repeat(3 << 20))), ..task("3", TaskStatus::Completed) };
     assert!(paused.write_behind(vec![put_task(large)]).await.is_err());
     large::count_parts(&database, 0).await;
-    let (end, last_day) = (wire::row::Timestamp(i64::MAX), Day(i64::MAX));
-    let none = RetentionLimits { tasks_since: end, audit_since: end, audit_rows: 0, usage_since: last_day };
-    let _ = paused.expire(none).await;
+    let _ = paused.expire(cleanup::KEEP_NOTHING).await;
     drop(paused);
     taker.probe().await.unwrap();
     let found = taker.load().await.unwrap();
@@ -338,11 +252,42 @@ async fn a_database_of_others_is_refused_and_unchanged() {
     assert!(error.contains("\"vl_missing\" does not exist; create it"), "{error}");
 }
 
+/// A search may take a while, which no other read waits for.
+#[actix_rt::test]
+async fn a_slow_search_delays_no_other_read() {
+    let Some(database) = Database::create().await else { return };
+    let store = store_of(&database).await;
+    let other = client_of(&database).await;
+    other.batch_execute("BEGIN; LOCK TABLE usage_sums, audit").await.unwrap();
+    let usage = store.usage(UsageQuery::all(UsageBy::Day));
+    let query = AuditQuery { id: Some("x".into()), limit: 9, ..AuditQuery::default() };
+    let audit = store.audit(query);
+    let start = tokio::time::Instant::now();
+    // Longer than another statement has.
+    while start.elapsed() < std::time::Duration::from_secs(6) {
+        store.task("x").await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    other.batch_execute("COMMIT").await.unwrap();
+    usage.await.unwrap();
+    audit.await.unwrap();
+}
+
 /// Another program's connection to the database.
 async fn client_of(database: &Database) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::task::spawn_local(connection);
     client
+}
+
+fn connection_to(url: &str) -> Connection {
+    Connection::new(address::parse(url, "a").unwrap(), Verified::new().unwrap())
+}
+
+/// The lease of a process that does nothing more.
+async fn lease_of(database: &Database) -> Lease {
+    let session = connection_to(&database.url()).session().await.unwrap();
+    schema::open(&session, "team", Process::start("a").unwrap()).await.unwrap()
 }
 
 /// Waits until a statement in the database waits for a lock.

@@ -123,31 +123,46 @@ async fn apply_all(
     mut quotas: Quotas,
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let mut results = Vec::with_capacity(lists.len());
-    let (mut waiting, mut bytes) = (Vec::with_capacity(PIPELINED), 0);
+    let mut pipeline = Pipeline { session, waiting: Vec::with_capacity(PIPELINED), bytes: 0 };
     'lists: for list in lists {
         while let Some(excess) = quotas.excess(list) {
             if excess.is_exact {
                 results.push(Err(StoreError::OverQuota(excess.bytes)));
                 continue 'lists;
             }
-            session.execute_all(&waiting).await?;
-            waiting.clear();
+            pipeline.send().await?;
             quotas.read_again(session, &excess.owner).await?;
         }
         quotas.count(list);
         for statement in list.statements() {
-            bytes += size(&statement.values);
-            waiting.push(statement);
-            if waiting.len() == PIPELINED || bytes >= PIPELINED_BYTES {
-                session.execute_all(&waiting).await?;
-                waiting.clear();
-                bytes = 0;
-            }
+            pipeline.push(statement).await?;
         }
         results.push(Ok(()));
     }
-    session.execute_all(&waiting).await?;
+    pipeline.send().await?;
     Ok(results)
+}
+
+/// Statements that are sent together.
+struct Pipeline<'a> {
+    session: &'a Session,
+    waiting: Vec<Statement<'a>>,
+    /// Bytes of their values.
+    bytes: u64,
+}
+
+impl<'a> Pipeline<'a> {
+    async fn push(&mut self, statement: Statement<'a>) -> Result<(), Failure> {
+        self.bytes += size(&statement.values);
+        self.waiting.push(statement);
+        let is_full = self.waiting.len() == PIPELINED || self.bytes >= PIPELINED_BYTES;
+        if is_full { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<(), Failure> {
+        self.bytes = 0;
+        self.session.execute_all(&std::mem::take(&mut self.waiting)).await
+    }
 }
 
 /// Asks how a transaction ended whose commit was sent, but not answered.

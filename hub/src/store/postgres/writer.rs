@@ -1,6 +1,5 @@
 //! The writer: it takes jobs in order and commits waiting writes together.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,32 +10,37 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Failure};
-use super::expiry;
+use super::cleanup::Cleanup;
+use super::connection::Connection;
 use super::large::{Entry, Large};
 use super::lease::Lease;
-use crate::model::UserId;
-use crate::store::job::{Job as StoreJob, Reply, Write, written_bytes};
+use crate::store::job::{Job as StoreJob, Write, written_bytes};
 use crate::store::pending::{GROUP_CHANGES, Pending};
 use crate::store::queue::QueueState;
 use crate::store::writer::{GROUP, GROUP_BYTES, RETRY_EVERY};
-use crate::store::{Change, RetentionLimits};
 
 /// A connection that several operations use in turn.
 pub(super) type SharedConnection = Rc<AsyncMutex<Connection>>;
 
-/// Reads on the connection for reads, and sends the result to its caller.
+/// Reads on a connection, and sends the result to its caller.
 pub(super) type ReadFn = Box<dyn FnOnce(SharedConnection) -> LocalBoxFuture<'static, ()> + Send>;
 
+/// A read of a caller.
+pub(super) struct Read {
+    /// It may read many rows, for which no other read waits.
+    pub(super) is_search: bool,
+    pub(super) run: ReadFn,
+}
+
 /// A job of the writer. Its work is a read.
-type Job = StoreJob<ReadFn>;
+type Job = StoreJob<Read>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) lease: Lease,
     pub(super) reads: SharedConnection,
-    /// For deletions and the lease.
-    pub(super) upkeep: SharedConnection,
+    pub(super) searches: SharedConnection,
+    pub(super) cleanup: Rc<Cleanup>,
     pub(super) state: Arc<QueueState>,
     pub(super) pending: Pending,
     pub(super) large: Rc<Large>,
@@ -77,7 +81,7 @@ impl Writer {
                         Job::WriteCoalesced => self.pending.has_coalesced = true,
                         Job::Work(read) => reads.push(read),
                         Job::Probe => is_probed = true,
-                        Job::Expire(limits, reply) => self.expire(limits, reply),
+                        Job::Expire(limits, reply) => self.cleanup.expire(limits, reply),
                     },
                 }
                 let has_room = group.len() < GROUP && changes < GROUP_CHANGES && bytes < GROUP_BYTES;
@@ -90,7 +94,8 @@ impl Writer {
                 self.probe().await;
             }
             for read in reads {
-                spawn_local(read(self.reads.clone()));
+                let connection = if read.is_search { &self.searches } else { &self.reads };
+                spawn_local((read.run)(connection.clone()));
             }
             if self.pending.has_coalesced && self.pending.until_coalesced().is_zero() {
                 self.write_coalesced().await;
@@ -180,46 +185,5 @@ impl Writer {
         if self.pending.write_behind.is_empty() {
             log::info!("store: wrote the changes that could not be written before");
         }
-    }
-
-    /// Deletes ended tasks that are over their owner's quota after `changes`.
-    pub(super) fn enforce_quotas(&self, changes: &[Change]) {
-        let quotas: BTreeMap<UserId, u64> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::NewTask { task, max_bytes } => Some((task.owner.clone(), *max_bytes)),
-                Change::EnforceTaskQuota { owner, max_bytes } => Some((owner.clone(), *max_bytes)),
-                _ => None,
-            })
-            .collect();
-        if quotas.is_empty() {
-            return;
-        }
-        let (upkeep, lease) = (self.upkeep.clone(), self.lease.clone());
-        spawn_local(async move {
-            let mut connection = upkeep.lock().await;
-            let Ok(session) = connection.session().await else { return };
-            for (owner, max_bytes) in quotas {
-                if let Err(failure) = expiry::enforce_quota(&session, &lease, &owner, max_bytes).await {
-                    log::debug!("store: no cleanup: {}", failure.into_error());
-                    return connection.close();
-                }
-            }
-        });
-    }
-
-    fn expire(&self, limits: RetentionLimits, reply: Reply<()>) {
-        let (upkeep, lease) = (self.upkeep.clone(), self.lease.clone());
-        spawn_local(async move {
-            let mut connection = upkeep.lock().await;
-            let expired = match connection.session().await {
-                Ok(session) => expiry::expire(&session, &lease, limits).await.map_err(Failure::into_error),
-                Err(error) => return drop(reply.send(Err(error))),
-            };
-            if expired.is_err() {
-                connection.close();
-            }
-            drop(reply.send(expired));
-        });
     }
 }

@@ -1,11 +1,16 @@
 //! Large texts of tasks: on slow lines, in outages, and what is left of them.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use testkit::captured_log;
 use testkit::proxy::{Network, Proxy};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::store::job::Write;
+use crate::store::postgres::large::{Large, Unwritten};
 use crate::store::{HubDir, SqliteStore, transfer};
 
 /// A line on which the test's values take longer than the time for a statement of a few bytes.
@@ -188,4 +193,23 @@ async fn large_results_move_to_a_database_over_a_slow_line() {
     let store = store_of(&database).await;
     assert_stored(&store, &large).await;
     assert_stored(&store, &small).await;
+}
+
+/// An outage is logged also if no small change waits for its end.
+#[actix_rt::test]
+async fn a_large_text_that_cannot_be_stored_is_logged() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    proxy.set(Network::Resets);
+    let connection = connection_to(&database.url_at(proxy.port()));
+    let (staged, _lists) = mpsc::unbounded_channel();
+    let lease = lease_of(&database).await;
+    let large = Large::new(Rc::new(AsyncMutex::new(connection)), lease, staged, Unwritten::default());
+    captured_log::listen("hub::store::postgres::large");
+    let (reply, written) = oneshot::channel();
+    let changes = vec![put_task(ended("t", "zoe", 2 * MIB))];
+    large.push("zoe".into(), Write { changes, reply, is_write_behind: true }.into());
+    written.await.unwrap().unwrap_err();
+    assert_eq!(captured_log::lines_with("a large text of user=zoe").len(), 1);
 }

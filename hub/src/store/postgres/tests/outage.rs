@@ -5,8 +5,6 @@ use std::time::Duration;
 use testkit::proxy::{Network, Proxy};
 use tokio::time::{Instant, timeout};
 
-use super::connection::Connection;
-use super::tls::Verified;
 use super::*;
 
 /// Options to reach the database through `proxy`.
@@ -138,8 +136,7 @@ async fn a_transaction_of_a_hub_that_went_silent_ends() {
     let Some(port) = database.port() else { return };
     let proxy = Proxy::to(port).await;
     database.run("CREATE TABLE locked ()").await;
-    let address = address::parse(&database.url_at(proxy.port()), "a").unwrap();
-    let mut connection = Connection::new(address, Verified::new().unwrap());
+    let mut connection = connection_to(&database.url_at(proxy.port()));
     let session = connection.session().await.unwrap();
     session.batch("BEGIN; LOCK TABLE locked").await.unwrap();
     proxy.set(Network::BlackHole);
@@ -155,7 +152,7 @@ async fn the_second_host_is_reached_when_the_first_does_not_answer() {
     proxy.set(Network::BlackHole);
     let host = |port| format!("127.0.0.1:{port}");
     let both = database.url_at(port).replace(&host(port), &format!("{},{}", host(proxy.port()), host(port)));
-    let mut connection = Connection::new(address::parse(&both, "a").unwrap(), Verified::new().unwrap());
+    let mut connection = connection_to(&both);
     connection.session().await.unwrap().batch("SELECT").await.unwrap();
     // It is the first one from now on.
     connection.close();
