@@ -80,7 +80,7 @@ impl Hub {
             .with_limits(options.limits);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
-        watch.know_usage(std::mem::take(&mut snapshot.usage));
+        watch.restore_usage(std::mem::take(&mut snapshot.usage));
         let hub = Arc::new(Self::new(options, cluster, clock, registry, store, tokens, Arc::new(watch)));
         tasks::restore(&hub, tasks).await?;
         serve(hub, admin_token)

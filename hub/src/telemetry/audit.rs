@@ -30,13 +30,22 @@ pub(super) struct AuditLog {
     machine: Machine,
 }
 
+type RecordsByUser = HashMap<UserId, VecDeque<(u64, AuditRecord)>>;
+
+/// The records in the order in which they were added.
+fn in_order(records: RecordsByUser) -> impl Iterator<Item = AuditRecord> {
+    let mut records: Vec<_> = records.into_values().flatten().collect();
+    records.sort_unstable_by_key(|(number, _)| *number);
+    records.into_iter().map(|(_, record)| record)
+}
+
 /// The pending records of each user, with numbers in the order in which they were added.
 #[derive(Default)]
 struct PendingRecords {
-    by_user: HashMap<UserId, VecDeque<(u64, AuditRecord)>>,
+    by_user: RecordsByUser,
     count: usize,
     last_number: u64,
-    /// No record that is lost is missing in the sums.
+    /// Sums also count calls whose record was dropped.
     sums: UsageSums,
 }
 
@@ -52,12 +61,10 @@ impl PendingRecords {
         rows.push_back((self.last_number, record));
     }
 
-    /// Takes all records, in the order in which they were added.
-    fn take(&mut self) -> Vec<AuditRecord> {
-        let mut rows: Vec<_> = std::mem::take(&mut self.by_user).into_values().flatten().collect();
+    /// Takes all records.
+    fn take(&mut self) -> RecordsByUser {
         self.count = 0;
-        rows.sort_unstable_by_key(|(number, _)| *number);
-        rows.into_iter().map(|(_, record)| record).collect()
+        std::mem::take(&mut self.by_user)
     }
 
     /// Removes the oldest record of the user with the most, if there are too many.
@@ -82,9 +89,9 @@ impl AuditLog {
         }
     }
 
-    /// Learns which sums of today the store has.
-    pub(super) fn know(&self, sums: Vec<UsageKey>) {
-        self.pending.lock().sums.know(sums);
+    /// Restores the keys of today's sums in the store.
+    pub(super) fn restore_usage(&self, keys: Vec<UsageKey>) {
+        self.pending.lock().sums.restore_keys(keys);
     }
 
     /// Adds the record of an inference, and its numbers to the sum `key`.
@@ -131,14 +138,15 @@ impl AuditLog {
         let _turn = self.writing.lock().await;
         let mut batch = Vec::new();
         loop {
-            let (mut changes, is_again) = {
+            let (records, (sums, is_again)) = {
                 let mut pending = self.pending.lock();
-                batch.append(&mut pending.take());
-                pending.sums.take()
+                (pending.take(), pending.sums.take())
             };
-            if batch.is_empty() && changes.is_empty() {
+            batch.extend(in_order(records));
+            if batch.is_empty() && sums.is_none() {
                 return;
             }
+            let mut changes: Vec<_> = sums.iter().flat_map(|sums| sums.changes()).collect();
             changes.extend(batch.iter().cloned().map(Change::Audit));
             if self.store.write(changes).await.is_err() {
                 break;
@@ -153,7 +161,7 @@ impl AuditLog {
         {
             let mut pending = self.pending.lock();
             let later = pending.take();
-            batch.into_iter().chain(later).for_each(|record| pending.add(record));
+            batch.into_iter().chain(in_order(later)).for_each(|record| pending.add(record));
             lost.extend(std::iter::from_fn(|| pending.drop_excess()));
         }
         for record in &lost {

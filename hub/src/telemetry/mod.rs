@@ -84,9 +84,9 @@ impl Watch {
         is_due
     }
 
-    /// Learns which sums of today the store has.
-    pub(crate) fn know_usage(&self, sums: Vec<UsageKey>) {
-        self.audit.know(sums);
+    /// Restores the keys of today's sums in the store.
+    pub(crate) fn restore_usage(&self, keys: Vec<UsageKey>) {
+        self.audit.restore_usage(keys);
     }
 
     /// Writes audit records and sums in batches until the future is dropped. Call [`Watch::flush`] then.

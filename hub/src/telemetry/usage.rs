@@ -4,7 +4,8 @@
 //! a batch that could not be written, or of which that is unknown, is written again with its number before the next one, so
 //! that the store adds it once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::model::{Day, OTHERS, UsageCounts, UsageKey, UsageSum, UserId};
 use crate::random;
@@ -21,117 +22,107 @@ const MAX_DAYS: usize = 8;
 
 #[derive(Default)]
 pub(super) struct UsageSums {
-    days: BTreeMap<Day, DaySums>,
-    /// What is being written, and its number.
-    batch: Option<(i64, Vec<UsageSum>)>,
+    days: BTreeMap<Day, KnownSums>,
+    /// What the sums grew since the last batch. Those that did not grow cost nothing.
+    grown: HashMap<UsageKey, UsageCounts>,
+    /// What is being written.
+    batch: Option<Arc<Batch>>,
     /// Number of batches.
     batches: u64,
 }
 
-/// The sums of a day.
+/// The sums that there are of a day.
 #[derive(Default)]
-struct DaySums {
-    by_user: HashMap<UserId, HashMap<OfUser, UsageCounts>>,
+struct KnownSums {
+    by_user: HashMap<UserId, HashSet<UsageKey>>,
     count: usize,
     /// Number of batches before the last call.
     last_used: u64,
 }
 
-/// A key within the sums of a user and a day.
-#[derive(PartialEq, Eq, Hash)]
-struct OfUser {
-    token: String,
-    llm: String,
-    through: String,
-    code: String,
+/// Sums that are written together.
+pub(super) struct Batch {
+    number: i64,
+    sums: HashMap<UsageKey, UsageCounts>,
 }
 
-impl OfUser {
-    /// The sum of all others with the same error.
-    fn others(code: String) -> Self {
-        Self { token: String::new(), llm: OTHERS.to_owned(), through: String::new(), code }
+impl Batch {
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
+        self.sums.iter().map(|(key, counts)| {
+            let sum = UsageSum { key: key.clone(), counts: *counts };
+            Change::AddUsage { sum: Box::new(sum), batch: self.number }
+        })
     }
 }
 
 impl UsageSums {
-    /// Learns sums that the store has, so that a restart does not double how many a user may have.
-    pub(super) fn know(&mut self, keys: Vec<UsageKey>) {
+    /// Restores the keys of sums that the store has, so that a restart does not double how many a user may have.
+    pub(super) fn restore_keys(&mut self, keys: Vec<UsageKey>) {
         for key in keys {
-            self.add(key, UsageCounts::default());
+            self.place(key);
         }
     }
 
-    /// Adds to a sum. One too many is added to that of the user's others; if all users have too many, to that of all others.
+    /// Adds the numbers of a call to its sum.
     pub(super) fn add(&mut self, key: UsageKey, counts: UsageCounts) {
-        let UsageKey { day, user, token, llm, through, code } = key;
-        let is_full = self.days.len() >= MAX_DAYS && !self.days.contains_key(&day);
-        let of_day = self.days.entry(day).or_default();
+        let key = self.place(key);
+        self.grown.entry(key).or_default().add(counts);
+    }
+
+    /// The key of the sum for calls with `key`. One too many is that of the user's others; if all users have too many, that of all
+    /// others.
+    fn place(&mut self, key: UsageKey) -> UsageKey {
+        let is_full = self.days.len() >= MAX_DAYS && !self.days.contains_key(&key.day);
+        let of_day = self.days.entry(key.day).or_default();
         of_day.last_used = self.batches;
         if is_full {
             of_day.count = MAX_OF_DAY;
         }
-        let key = OfUser { token, llm, through, code };
-        if let Some(sum) = of_day.by_user.get_mut(&user).and_then(|sums| sums.get_mut(&key)) {
-            return sum.add(counts);
+        if of_day.by_user.get(&key.user).is_some_and(|keys| keys.contains(&key)) {
+            return key;
         }
         let is_day_full = of_day.count >= MAX_OF_DAY;
-        let user = if is_day_full { OTHERS.to_owned() } else { user };
-        let sums = of_day.by_user.entry(user).or_default();
-        let key = if is_day_full || sums.len() >= MAX_OF_USER { OfUser::others(key.code) } else { key };
-        of_day.count += usize::from(!sums.contains_key(&key));
-        sums.entry(key).or_default().add(counts);
+        let user = if is_day_full { OTHERS } else { &key.user }.to_owned();
+        let keys = of_day.by_user.entry(user.clone()).or_default();
+        let key = if is_day_full || keys.len() >= MAX_OF_USER {
+            // Of all others with the same error.
+            UsageKey { day: key.day, user, llm: OTHERS.to_owned(), code: key.code, ..UsageKey::default() }
+        } else {
+            key
+        };
+        of_day.count += usize::from(keys.insert(key.clone()));
+        key
     }
 
-    /// The changes to write now, and whether they were taken before. They are taken again until [`written`](Self::written).
-    pub(super) fn take(&mut self) -> (Vec<Change>, bool) {
+    /// The batch to write now, and whether it was taken before. It is taken again until [`written`](Self::written).
+    pub(super) fn take(&mut self) -> (Option<Arc<Batch>>, bool) {
         let is_again = self.batch.is_some();
         if !is_again {
-            let sums = self.grown();
+            let sums = std::mem::take(&mut self.grown);
             if !sums.is_empty() {
-                self.batch = Some((i64::from_le_bytes(random::bytes()), sums));
+                self.batch = Some(Arc::new(Batch { number: i64::from_le_bytes(random::bytes()), sums }));
+            }
+            self.batches += 1;
+            while self.days.len() > DAYS {
+                let oldest = self.days.iter().min_by_key(|(_, sums)| sums.last_used).map(|(day, _)| *day);
+                oldest.map(|day| self.days.remove(&day));
             }
         }
-        let (batch, sums) = self.batch.as_ref().map_or((0, &[][..]), |(batch, sums)| (*batch, &sums[..]));
-        let changes = sums.iter().map(|sum| Change::AddUsage { sum: Box::new(sum.clone()), batch });
-        (changes.collect(), is_again)
+        (self.batch.clone(), is_again)
     }
 
     /// The last batch was written.
     pub(super) fn written(&mut self) {
         self.batch = None;
     }
-
-    /// What the sums grew since the last batch.
-    fn grown(&mut self) -> Vec<UsageSum> {
-        let mut grown = Vec::new();
-        for (day, sums) in &mut self.days {
-            for (user, sums) in &mut sums.by_user {
-                for (key, counts) in sums.iter_mut().filter(|(_, counts)| counts.calls > 0) {
-                    let OfUser { token, llm, through, code } = key;
-                    let key = UsageKey {
-                        day: *day,
-                        user: user.clone(),
-                        token: token.clone(),
-                        llm: llm.clone(),
-                        through: through.clone(),
-                        code: code.clone(),
-                    };
-                    grown.push(UsageSum { key, counts: std::mem::take(counts) });
-                }
-            }
-        }
-        self.batches += 1;
-        while self.days.len() > DAYS {
-            let oldest = self.days.iter().min_by_key(|(_, sums)| sums.last_used).map(|(day, _)| *day);
-            oldest.map(|day| self.days.remove(&day));
-        }
-        grown
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use testkit::procfs::thread_time;
 
     use super::*;
 
@@ -147,8 +138,8 @@ mod tests {
     struct Stored(BTreeMap<UsageKey, (i64, UsageCounts)>);
 
     impl Stored {
-        fn write(&mut self, changes: Vec<Change>) {
-            for change in changes {
+        fn write(&mut self, (batch, _): (Option<Arc<Batch>>, bool)) {
+            for change in batch.iter().flat_map(|batch| batch.changes()) {
                 let Change::AddUsage { sum, batch } = change else { panic!("{change:?}") };
                 let (last, counts) = self.0.entry(sum.key).or_default();
                 if std::mem::replace(last, batch) != batch {
@@ -184,16 +175,16 @@ mod tests {
                     // The write fails.
                     0 => drop(sums.take()),
                     // The write succeeds, which the hub does not learn.
-                    1 => stored.write(sums.take().0),
+                    1 => stored.write(sums.take()),
                     2 => {
-                        stored.write(sums.take().0);
+                        stored.write(sums.take());
                         sums.written();
                     }
                     _ => {}
                 }
             }
             for _ in 0..2 {
-                stored.write(sums.take().0);
+                stored.write(sums.take());
                 sums.written();
             }
             let mut expected = UsageCounts::default();
@@ -204,7 +195,7 @@ mod tests {
 
     fn written(sums: &mut UsageSums) -> Stored {
         let mut stored = Stored::default();
-        stored.write(sums.take().0);
+        stored.write(sums.take());
         sums.written();
         stored
     }
@@ -239,8 +230,8 @@ mod tests {
         assert_eq!(stored.0.len(), MAX_OF_DAY + 1);
         assert_eq!((stored.of(OTHERS), stored.total().calls), (1, 200 * 256));
         let mut after_restart = UsageSums::default();
-        after_restart.know(stored.0.into_keys().collect());
-        assert!(after_restart.take().0.is_empty());
+        after_restart.restore_keys(stored.0.into_keys().collect());
+        assert!(after_restart.take().0.is_none());
         add_all(&mut after_restart);
         after_restart.add(key(1, "new", 0, ""), ONE);
         assert!(written(&mut after_restart).0.len() <= MAX_OF_DAY + 1);
@@ -256,10 +247,28 @@ mod tests {
             (0..300).for_each(|n| sums.add(key(day, "u", n, ""), ONE));
             assert!(sums.take().1);
         }
-        let kept: usize = sums.days.values().flat_map(|day| day.by_user.values()).map(HashMap::len).sum();
+        let kept: usize = sums.days.values().flat_map(|day| day.by_user.values()).map(HashSet::len).sum();
+        assert!(sums.grown.len() <= kept, "{}", sums.grown.len());
         assert!(kept <= MAX_DAYS * (MAX_OF_USER + 1) + 400, "{kept}");
         sums.written();
         assert_eq!(written(&mut sums).total().calls, 400 * 300);
         assert_eq!(sums.days.len(), DAYS);
+    }
+
+    /// P7: each call that ends waits for this.
+    #[test]
+    fn a_batch_is_taken_in_the_same_time_however_many_sums_there_are() {
+        let mut sums = UsageSums::default();
+        for n in 0..2 * MAX_OF_DAY {
+            sums.add(key(i64::from(n % 2 == 0), &format!("u{}", n / 100), n % 100, ""), ONE);
+        }
+        assert_eq!(written(&mut sums).0.len(), 2 * MAX_OF_DAY);
+        let start = thread_time();
+        for _ in 0..200 {
+            sums.add(key(1, "u0", 0, ""), ONE);
+            assert_eq!(written(&mut sums).0.len(), 1);
+        }
+        let took = thread_time().saturating_sub(start);
+        assert!(took < Duration::from_millis(20), "{took:?}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use testkit::procfs::thread_time;
+
 use super::*;
 use crate::model::{MAX_COUNT, UsageCounts, UsageKey, UsageSum};
 
@@ -170,12 +172,6 @@ async fn sums_past_their_retention_are_deleted() {
     assert_eq!(known, [key(3, "u0", "a", ""), key(3, "u1", "a", "")]);
 }
 
-/// CPU time of the calling thread: other tests take the machine's time, too.
-fn cpu_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
-}
-
 /// P7: 90 days of 200 users with three LLMs each, of 120 days in the file, are added up in 50 ms; three times as long in a build
 /// without optimization.
 #[tokio::test]
@@ -198,9 +194,9 @@ async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
         };
         let measure = |query: UsageQuery| {
             store.run(move |conn| {
-                let start = cpu_time();
+                let start = thread_time();
                 assert!(!crate::store::usage::table(conn, &query)?.rows.is_empty());
-                Ok(cpu_time().saturating_sub(start))
+                Ok(thread_time().saturating_sub(start))
             })
         };
         let mut times = Vec::new();
