@@ -58,6 +58,19 @@ impl Probes {
         }
         self.waiting.push(reply);
     }
+
+    /// Takes note that [`Job::Probe`] left the queue. Returns whether a call still waits.
+    pub(super) fn take_scheduled(&mut self) -> bool {
+        self.is_scheduled = false;
+        !self.waiting.is_empty()
+    }
+
+    /// Answers the calls that wait.
+    pub(super) fn answer(&mut self, result: &Result<(), StoreError>) {
+        for waiting in self.waiting.drain(..) {
+            drop(waiting.send(result.clone()));
+        }
+    }
 }
 
 /// A list of changes, applied whole or not at all.

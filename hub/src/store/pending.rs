@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Change;
+use super::job::Write;
 use super::write_behind::{Coalescer, WriteBehind};
 
 /// Number of changes after which no further job joins a commit: some 10 ms.
@@ -22,6 +24,7 @@ pub(super) struct Pending {
     round_began_at: Option<Instant>,
     /// Whether the round may have more changes than were written.
     pub(super) round_has_more: bool,
+    is_last_round: bool,
 }
 
 impl Pending {
@@ -32,7 +35,8 @@ impl Pending {
     }
 
     /// Takes a batch of coalesced changes: of the round under way if it has more, else of a new one.
-    pub(super) fn take_coalesced(&mut self, coalescer: &mut Coalescer) -> Vec<Change> {
+    pub(super) fn take_coalesced(&mut self, coalescer: &Mutex<Coalescer>) -> Write {
+        let mut coalescer = coalescer.lock();
         if !self.round_has_more {
             coalescer.begin_round();
             self.round_began_at = Some(Instant::now());
@@ -40,6 +44,15 @@ impl Pending {
         let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
         self.has_coalesced = coalescer.is_scheduled;
         self.round_has_more = changes.len() == GROUP_CHANGES;
-        changes
+        Write { changes, reply: oneshot::channel().0, is_write_behind: true }
+    }
+
+    /// As [`take_coalesced`](Self::take_coalesced), when all jobs are done and one round has all changes that are left. `None` after
+    /// the last batch.
+    pub(super) fn take_last_coalesced(&mut self, coalescer: &Mutex<Coalescer>) -> Option<Write> {
+        let begins = !std::mem::replace(&mut self.is_last_round, true);
+        self.round_has_more &= !begins;
+        let has_more = self.has_coalesced && (begins || self.round_has_more);
+        has_more.then(|| self.take_coalesced(coalescer))
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cleanup::Cleanup;
@@ -119,13 +118,8 @@ impl Writer {
                 }
             }
         }
-        // All jobs are done, so that one round has all changes.
-        self.pending.round_has_more = false;
-        while self.pending.has_coalesced {
-            self.write_coalesced();
-            if !self.pending.round_has_more {
-                break;
-            }
+        while let Some(write) = self.pending.take_last_coalesced(&self.state.coalescer) {
+            self.commit(vec![write]);
         }
         self.flush_write_behind();
         // The writer's connection must close last: SQLite then checkpoints and deletes the WAL.
@@ -166,11 +160,9 @@ impl Writer {
         }
     }
 
-    /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     pub(super) fn write_coalesced(&mut self) {
-        let changes = self.pending.take_coalesced(&mut self.state.coalescer.lock());
-        let (reply, _) = oneshot::channel();
-        self.commit(vec![Write { changes, reply, is_write_behind: true }]);
+        let write = self.pending.take_coalesced(&self.state.coalescer);
+        self.commit(vec![write]);
     }
 
     /// Cleans up after a commit of `weight` bytes: one step; two with a large backlog; as many as `weight` needs with one above
@@ -225,12 +217,9 @@ impl Writer {
 
     /// Answers the probes that no commit has answered yet.
     fn probe(&mut self) {
-        let mut probes = self.state.probes.lock();
-        probes.is_scheduled = false;
-        if probes.waiting.is_empty() {
+        if !self.state.probes.lock().take_scheduled() {
             return;
         }
-        drop(probes);
         if !self.pending.write_behind.is_empty() {
             self.uncheckpointed_since.get_or_insert_with(Instant::now);
         }
@@ -291,9 +280,7 @@ impl Writer {
         if results.is_ok() {
             self.pending.write_behind.clear();
         }
-        for probe in self.state.probes.lock().waiting.drain(..) {
-            let _ = probe.send(results.as_ref().map(|_| ()).map_err(Clone::clone));
-        }
+        self.state.probes.lock().answer(&results.as_ref().map(drop).map_err(Clone::clone));
         results
     }
 }

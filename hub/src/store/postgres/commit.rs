@@ -1,7 +1,7 @@
 //! How the writer commits lists, and what follows from the outcome.
 
 use super::connection::Failure;
-use super::large::{Entry, lane_of_owed, record_of};
+use super::large::{Entry, queue_of_pending, record_of};
 use super::transaction::{self, List};
 use super::writer::Writer;
 use crate::news::news;
@@ -11,14 +11,14 @@ use crate::store::writer::GROUP_BYTES;
 use crate::store::{Change, StoreError};
 
 impl Writer {
-    /// Writes what is owed, then the group in one transaction, and replies to each.
+    /// Writes what is pending, then the group in one transaction, and replies to each.
     pub(super) async fn commit(&mut self, mut group: Vec<Entry>) {
         let only_asks = |entry: &Entry| entry.is_write_behind && entry.changes.is_empty();
         if self.pending.write_behind.is_empty() && !group.is_empty() && group.iter().all(only_asks) {
             // They ask whether all earlier changes are written: an unchanged registration needs no database.
             return group.iter_mut().for_each(|entry| entry.answer(Ok(())));
         }
-        let results = match self.write_owed().await {
+        let results = match self.write_pending().await {
             Ok(true) if group.is_empty() => Vec::new(),
             Ok(_) => {
                 let lists: Vec<_> = group.iter().map(List::from).collect();
@@ -30,9 +30,7 @@ impl Writer {
             Err(Failure::Broken(error)) => Some(error.clone()),
             _ => None,
         });
-        for probe in self.state.probes.lock().waiting.drain(..) {
-            drop(probe.send(broken.clone().map_or(Ok(()), Err)));
-        }
+        self.state.probes.lock().answer(&broken.clone().map_or(Ok(()), Err));
         if let Some(error) = broken {
             news!(error, "failed writes", "the store", "{error}");
         }
@@ -45,45 +43,45 @@ impl Writer {
     fn settle(&mut self, mut entry: Entry, result: Result<(), Failure>) {
         match &result {
             Ok(()) => self.cleanup.expect(&entry.changes),
-            Err(Failure::Refused(error)) => tell_refused(error),
+            Err(Failure::Refused(error)) => log_refused(error),
             Err(Failure::Conflict(_) | Failure::Broken(_)) => {}
         }
-        if let Some(lane) = entry.lane.take() {
-            // A lane waits for each of its lists.
-            return drop(lane.send((entry, result)));
+        if let Some(queue) = entry.queue.take() {
+            // A queue waits for each of its lists.
+            return drop(queue.send((entry, result)));
         }
-        let is_owed = entry.is_write_behind && matches!(result, Err(Failure::Broken(_)));
-        if is_owed {
+        let is_pending = entry.is_write_behind && matches!(result, Err(Failure::Broken(_)));
+        if is_pending {
             let tasks = entry.changes.iter().filter_map(record_of);
             self.large.unwritten.lock().extend(tasks.map(str::to_owned));
         }
         entry.answer(result.map_err(Failure::into_error));
-        if is_owed {
-            match lane_of_owed(&entry.changes) {
+        if is_pending {
+            match queue_of_pending(&entry.changes) {
                 Some(owner) => self.large.push(owner, entry),
                 None => self.pending.write_behind.add(entry.changes),
             }
         }
     }
 
-    /// Writes what is owed, in transactions of at most 8 MiB or one change each. Each change is owed no more once its
-    /// transaction is committed. Returns whether there was one.
+    /// Writes what is pending, in transactions of at most 8 MiB or one change each. Each change is pending until its transaction is
+    /// committed. Returns whether there was one.
     ///
     /// New lists come afterwards: a change may need that an earlier one is written, such as one that frees a name.
-    async fn write_owed(&mut self) -> Result<bool, StoreError> {
-        let mut owed = std::mem::take(&mut self.pending.write_behind).into_changes();
-        let was_owed = !owed.is_empty();
+    async fn write_pending(&mut self) -> Result<bool, StoreError> {
+        let mut changes = std::mem::take(&mut self.pending.write_behind).into_changes();
+        let had_pending = !changes.is_empty();
         let mut broken = None;
-        while broken.is_none() && !owed.is_empty() {
-            let rest = owed.split_off(batch(&owed));
-            let lists: Vec<_> = owed.chunks(1).map(List::from).collect();
+        while broken.is_none() && !changes.is_empty() {
+            let rest = changes.split_off(batch(&changes));
+            let lists: Vec<_> = changes.chunks(1).map(List::from).collect();
             let results = self.transact(&lists).await;
             let mut written = Vec::new();
-            for (change, result) in owed.into_iter().zip(results) {
+            for (change, result) in changes.into_iter().zip(results) {
                 match result {
                     Ok(()) => written.push(change),
                     Err(Failure::Refused(error)) => {
-                        tell_refused(&error);
+                        log_refused(&error);
                         written.push(change);
                     }
                     Err(Failure::Conflict(error) | Failure::Broken(error)) => {
@@ -97,10 +95,10 @@ impl Writer {
             for task in written.iter().filter_map(record_of) {
                 unwritten.remove(task);
             }
-            owed = rest;
+            changes = rest;
         }
-        self.pending.write_behind.add(owed);
-        broken.map_or(Ok(was_owed), Err)
+        self.pending.write_behind.add(changes);
+        broken.map_or(Ok(had_pending), Err)
     }
 
     /// Commits `lists` together. If the database refuses one of them, their halves are committed apart, so that all others are
@@ -137,7 +135,7 @@ fn batch(changes: &[Change]) -> usize {
 }
 
 /// Logs that a list was refused, unless its caller learns of it as of a quota.
-fn tell_refused(error: &StoreError) {
+fn log_refused(error: &StoreError) {
     if !matches!(error, StoreError::OverQuota(_)) {
         news!(error, "changes not written", "the store", "a change was not written: {error}");
     }

@@ -1,5 +1,5 @@
 //! Lists with large texts. Their texts are stored in parts before the list is committed, on a connection of their own and a
-//! part of each owner in turn: so a large value delays its own write and those of its task, and no others. Slightly over 300 lines: the lanes are one mechanism.
+//! part of each owner in turn: so a large value delays its own write and those of its task, and no others. Slightly over 300 lines: the queues are one mechanism.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -23,8 +23,8 @@ use crate::store::tasks::size;
 use crate::store::writer::RETRY_EVERY;
 use crate::store::{Change, StoreError};
 
-/// Bytes of a text above which a list that could not be written waits here, and not with the small changes, which all later
-/// ones wait for.
+/// Texts above this size wait in their owner's queue after a failed write. Smaller ones wait with the small changes, which block
+/// later writes.
 const HEAVY: usize = 16 << 10;
 
 /// The texts of a list's tasks that are in parts, by the position of their change.
@@ -42,13 +42,13 @@ pub(super) struct Entry {
     pub(super) reply: Option<Reply<()>>,
     pub(super) is_write_behind: bool,
     /// Where the list goes after an attempt, with its outcome. `None` for one without large texts.
-    pub(super) lane: Option<oneshot::Sender<(Entry, Result<(), Failure>)>>,
+    pub(super) queue: Option<oneshot::Sender<(Entry, Result<(), Failure>)>>,
 }
 
 impl From<Write> for Entry {
     fn from(write: Write) -> Self {
         let Write { changes, reply, is_write_behind } = write;
-        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, lane: None }
+        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, queue: None }
     }
 }
 
@@ -61,24 +61,24 @@ impl Entry {
     }
 }
 
-/// The lists with large texts: a lane for each owner, in which they wait in order.
+/// The lists with large texts: a queue for each owner, in which they wait in order.
 pub(super) struct Large {
     connection: SharedConnection,
     lease: Lease,
-    lanes: RefCell<Lanes>,
+    queues: RefCell<OwnerQueues>,
     /// Lists whose texts are stored, to the writer.
     staged: mpsc::UnboundedSender<Entry>,
     pub(super) unwritten: Unwritten,
     /// The store closes: nothing is tried again.
     pub(super) is_closing: Cell<bool>,
-    /// A lane has ended.
+    /// A queue has ended.
     pub(super) ended: Notify,
 }
 
 #[derive(Default)]
-struct Lanes {
+struct OwnerQueues {
     waiting: HashMap<UserId, VecDeque<Entry>>,
-    /// The owner of each task with a list in a lane, and the number of these lists.
+    /// The owner of each task with a list in a queue, and the number of these lists.
     tasks: HashMap<String, (UserId, usize)>,
 }
 
@@ -89,30 +89,30 @@ impl Large {
         staged: mpsc::UnboundedSender<Entry>,
         unwritten: Unwritten,
     ) -> Rc<Self> {
-        let (lanes, is_closing, ended) = Default::default();
-        Rc::new(Self { connection, lease, lanes, staged, unwritten, is_closing, ended })
+        let (queues, is_closing, ended) = Default::default();
+        Rc::new(Self { connection, lease, queues, staged, unwritten, is_closing, ended })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.borrow().waiting.is_empty()
+        self.queues.borrow().waiting.is_empty()
     }
 
-    /// The lane for a list: one in which an earlier list of its tasks is, or that of a large text's owner. `None` for others.
-    pub(super) fn lane_of(&self, changes: &[Change]) -> Option<UserId> {
-        let lanes = self.lanes.borrow();
-        let earlier = changes.iter().filter_map(task_of).find_map(|task| lanes.tasks.get(task));
+    /// The queue for a list: one in which an earlier list of its tasks is, or that of a large text's owner. `None` for others.
+    pub(super) fn queue_of(&self, changes: &[Change]) -> Option<UserId> {
+        let queues = self.queues.borrow();
+        let earlier = changes.iter().filter_map(task_of).find_map(|task| queues.tasks.get(task));
         earlier.map(|(owner, _)| owner.clone()).or_else(|| owner_of_text(changes, PART))
     }
 
     pub(super) fn push(self: &Rc<Self>, owner: UserId, entry: Entry) {
-        let mut lanes = self.lanes.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         for task in entry.changes.iter().filter_map(task_of) {
-            lanes.tasks.entry(task.to_owned()).or_insert_with(|| (owner.clone(), 0)).1 += 1;
+            queues.tasks.entry(task.to_owned()).or_insert_with(|| (owner.clone(), 0)).1 += 1;
         }
-        if let Some(lane) = lanes.waiting.get_mut(&owner) {
-            return lane.push_back(entry);
+        if let Some(queue) = queues.waiting.get_mut(&owner) {
+            return queue.push_back(entry);
         }
-        lanes.waiting.insert(owner.clone(), VecDeque::from([entry]));
+        queues.waiting.insert(owner.clone(), VecDeque::from([entry]));
         spawn_local(self.clone().run(owner));
     }
 
@@ -126,21 +126,21 @@ impl Large {
         self.ended.notify_one();
     }
 
-    /// Counts a list that left its lane.
+    /// Counts a list that left its queue.
     fn release(&self, entry: &Entry) {
-        let mut lanes = self.lanes.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         for task in entry.changes.iter().filter_map(task_of) {
-            let Some((_, lists)) = lanes.tasks.get_mut(task) else { continue };
+            let Some((_, lists)) = queues.tasks.get_mut(task) else { continue };
             *lists -= 1;
             if *lists == 0 {
-                lanes.tasks.remove(task);
+                queues.tasks.remove(task);
                 self.unwritten.lock().remove(task);
             }
         }
     }
 
     /// Answers a list that could not be written yet.
-    fn tell_failed(&self, entry: &mut Entry, error: &StoreError) {
+    fn answer_failed(&self, entry: &mut Entry, error: &StoreError) {
         if entry.is_write_behind && entry.reply.is_some() {
             self.unwritten.lock().extend(entry.changes.iter().filter_map(record_of).map(str::to_owned));
         }
@@ -150,14 +150,14 @@ impl Large {
     /// Answers the lists behind one that could not be written: they would fail as well. Those that are not write-behind are
     /// given up.
     fn fail_waiting(&self, owner: &str, error: &StoreError) {
-        let waiting = self.lanes.borrow_mut().waiting.get_mut(owner).map(std::mem::take);
+        let waiting = self.queues.borrow_mut().waiting.get_mut(owner).map(std::mem::take);
         let (mut kept, mut given_up) = (VecDeque::new(), Vec::new());
         for mut entry in waiting.into_iter().flatten() {
-            self.tell_failed(&mut entry, error);
+            self.answer_failed(&mut entry, error);
             if entry.is_write_behind { kept.push_back(entry) } else { given_up.push(entry) }
         }
-        if let Some(lane) = self.lanes.borrow_mut().waiting.get_mut(owner) {
-            *lane = kept;
+        if let Some(queue) = self.queues.borrow_mut().waiting.get_mut(owner) {
+            *queue = kept;
         }
         for entry in &given_up {
             self.release(entry);
@@ -165,10 +165,10 @@ impl Large {
     }
 
     fn next(&self, owner: &str) -> Option<Entry> {
-        let mut lanes = self.lanes.borrow_mut();
-        let next = lanes.waiting.get_mut(owner).and_then(VecDeque::pop_front);
+        let mut queues = self.queues.borrow_mut();
+        let next = queues.waiting.get_mut(owner).and_then(VecDeque::pop_front);
         if next.is_none() {
-            lanes.waiting.remove(owner);
+            queues.waiting.remove(owner);
         }
         next
     }
@@ -179,8 +179,8 @@ impl Large {
         loop {
             let result = match self.stage(&mut entry, &mut upload).await {
                 Ok(()) => {
-                    let (lane, outcome) = oneshot::channel();
-                    self.staged.send(Entry { lane: Some(lane), ..entry }).ok()?;
+                    let (queue, outcome) = oneshot::channel();
+                    self.staged.send(Entry { queue: Some(queue), ..entry }).ok()?;
                     let result;
                     (entry, result) = outcome.await.ok()?;
                     result
@@ -199,7 +199,7 @@ impl Large {
                 }
             };
             if let Err(Failure::Conflict(error) | Failure::Broken(error)) = &result {
-                self.tell_failed(&mut entry, error);
+                self.answer_failed(&mut entry, error);
                 self.fail_waiting(owner, error);
                 if entry.is_write_behind && !self.is_closing.get() {
                     sleep(RETRY_EVERY).await;
@@ -233,7 +233,7 @@ impl Large {
         Ok(())
     }
 
-    /// Stores the parts of a text. The lanes take turns at the connection.
+    /// Stores the parts of a text. The queues take turns at the connection.
     async fn upload(&self, text: &str, upload: &mut Option<Upload>) -> Result<StoredText, Failure> {
         loop {
             let mut connection = self.connection.lock().await;
@@ -304,8 +304,8 @@ pub(super) fn record_of(change: &Change) -> Option<&str> {
     }
 }
 
-/// The lane for a list that could not be written; `None` if it waits with the small changes.
-pub(super) fn lane_of_owed(changes: &[Change]) -> Option<UserId> {
+/// The queue for a list that could not be written; `None` if it waits with the small changes.
+pub(super) fn queue_of_pending(changes: &[Change]) -> Option<UserId> {
     owner_of_text(changes, HEAVY)
 }
 

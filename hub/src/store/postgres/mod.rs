@@ -12,9 +12,9 @@
 //! quotas      Quotas           the bytes of open tasks within a transaction
 //! tasks       …                statements for durable tasks
 //! parts       …                large texts of tasks, in parts of 1 MiB
-//! large       Large            lists with large texts: a lane for each owner, beside the writer
+//! large       Large            lists with large texts: a queue for each owner, beside the writer
 //! writer      Writer           jobs in order; waiting writes share a commit
-//! commit      …                the writer's commits, and what is owed after one that failed
+//! commit      …                the writer's commits, and what is pending after one that failed
 //! cleanup     Cleanup          deletion of what is past its retention or over a quota
 //! ```
 //!

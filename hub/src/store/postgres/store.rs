@@ -61,7 +61,7 @@ impl PostgresStore {
         let (losing, lost) = watch::channel(None);
         let cluster = options.cluster.clone();
         let unwritten = Unwritten::default();
-        let owed = unwritten.clone();
+        let marks = unwritten.clone();
         let run = async move || {
             let mut upkeep = connection();
             let lease = match open(&mut upkeep, &cluster, process).await {
@@ -75,7 +75,7 @@ impl PostgresStore {
             let renewing = keep(lease.clone(), shared(connection()), losing);
             let pending = Pending::default();
             let (sender, staged) = mpsc::unbounded_channel();
-            let large = Large::new(shared(connection()), lease.clone(), sender, owed);
+            let large = Large::new(shared(connection()), lease.clone(), sender, marks);
             let connection = connection();
             let writer =
                 Writer { connection, lease, reads, searches, cleanup, state, pending, large, staged };

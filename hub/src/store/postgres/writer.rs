@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use super::cleanup::Cleanup;
 use super::connection::Connection;
 use super::large::{Entry, Large};
 use super::lease::Lease;
-use crate::store::job::{Job as StoreJob, Write, written_bytes};
+use crate::store::job::{Job as StoreJob, written_bytes};
 use crate::store::pending::{GROUP_CHANGES, Pending};
 use crate::store::queue::QueueState;
 use crate::store::writer::{GROUP, GROUP_BYTES, RETRY_EVERY};
@@ -74,7 +74,7 @@ impl Writer {
                 match arrived {
                     Next::Staged(entry) => join(entry),
                     Next::Job(job) => match job {
-                        Job::Write(write) => match self.large.lane_of(&write.changes) {
+                        Job::Write(write) => match self.large.queue_of(&write.changes) {
                             Some(owner) => self.large.push(owner, write.into()),
                             None => join(write.into()),
                         },
@@ -101,14 +101,9 @@ impl Writer {
                 self.write_coalesced().await;
             }
         }
-        self.finish_lanes().await;
-        // All jobs are done, so that one round has all changes.
-        self.pending.round_has_more = false;
-        while self.pending.has_coalesced {
-            self.write_coalesced().await;
-            if !self.pending.round_has_more {
-                break;
-            }
+        self.finish_queues().await;
+        while let Some(write) = self.pending.take_last_coalesced(&self.state.coalescer) {
+            self.commit(vec![write.into()]).await;
         }
         if !self.pending.write_behind.is_empty() {
             self.flush_write_behind().await;
@@ -150,8 +145,8 @@ impl Writer {
         }
     }
 
-    /// Writes the lists in the lanes, each once.
-    async fn finish_lanes(&mut self) {
+    /// Writes the lists in the queues, each once.
+    async fn finish_queues(&mut self) {
         self.large.is_closing.set(true);
         while !self.large.is_empty() {
             tokio::select! {
@@ -161,20 +156,14 @@ impl Writer {
         }
     }
 
-    /// Writes a batch of coalesced changes: of the round under way if it has more, else of a new one.
     async fn write_coalesced(&mut self) {
-        let changes = self.pending.take_coalesced(&mut self.state.coalescer.lock());
-        let write = Write { changes, reply: oneshot::channel().0, is_write_behind: true };
+        let write = self.pending.take_coalesced(&self.state.coalescer);
         self.commit(vec![write.into()]).await;
     }
 
     /// Answers the probes that no commit has answered yet.
     async fn probe(&mut self) {
-        let is_waited_for = {
-            let mut probes = self.state.probes.lock();
-            probes.is_scheduled = false;
-            !probes.waiting.is_empty()
-        };
+        let is_waited_for = self.state.probes.lock().take_scheduled();
         if is_waited_for {
             self.commit(Vec::new()).await;
         }
