@@ -246,7 +246,7 @@ impl HubHandle {
             let _ = task.await;
         }
         self.hub.watch.flush().await;
-        // Earlier writes are committed before this one.
+        // Earlier writes are committed before this one; but large texts in PostgreSQL, for which the drop of the store waits.
         if let Err(error) = self.hub.store.write(Vec::new()).await {
             log::error!("{error}");
         }

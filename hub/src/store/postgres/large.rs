@@ -71,6 +71,8 @@ pub(super) struct Large {
     pub(super) unwritten: Unwritten,
     /// The store closes: nothing is tried again.
     pub(super) is_closing: Cell<bool>,
+    /// Number of write-behind lists that were not written when the store closed.
+    pub(super) given_up: Cell<usize>,
     /// A queue has ended.
     pub(super) ended: Notify,
 }
@@ -89,8 +91,8 @@ impl Large {
         staged: mpsc::UnboundedSender<Entry>,
         unwritten: Unwritten,
     ) -> Rc<Self> {
-        let (queues, is_closing, ended) = Default::default();
-        Rc::new(Self { connection, lease, queues, staged, unwritten, is_closing, ended })
+        let (queues, is_closing, given_up, ended) = Default::default();
+        Rc::new(Self { connection, lease, queues, staged, unwritten, is_closing, given_up, ended })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -205,6 +207,7 @@ impl Large {
                     sleep(RETRY_EVERY).await;
                     continue;
                 }
+                self.given_up.update(|lists| lists + usize::from(entry.is_write_behind));
             }
             entry.answer(result.map_err(Failure::into_error));
             self.delete_unnamed(&entry, upload.as_ref()).await;

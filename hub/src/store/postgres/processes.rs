@@ -50,6 +50,8 @@ pub(super) async fn record(session: &Session, address: String) -> Result<Cluster
                     THEN 'superseded'
                 ELSE 'lost' END AS state
         FROM processes LEFT JOIN hubs ON hubs.id = hub AND hubs.boot = processes.boot
+        WHERE processes.until > now() - interval '1 day'
+            OR term = (SELECT max(term) FROM processes AS newest WHERE newest.hub = processes.hub)
         ORDER BY processes.started_at DESC, term DESC LIMIT $1";
     let rows = session.query(sql, &[MOST.into()]).await?;
     let process = |row: &tokio_postgres::Row| {

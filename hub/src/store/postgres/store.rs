@@ -36,7 +36,8 @@ pub struct PostgresStore {
     /// Where the database is, for texts.
     address: String,
     queue: JobQueue<Read>,
-    thread: Option<JoinHandle<()>>,
+    /// The writer; its result is the number of changes that it could not write.
+    thread: Option<JoinHandle<usize>>,
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
     unwritten: Unwritten,
@@ -66,7 +67,10 @@ impl PostgresStore {
             let mut upkeep = connection();
             let lease = match open(&mut upkeep, &cluster, process).await {
                 Ok(lease) => lease,
-                Err(error) => return drop(opened.send(Err(error))),
+                Err(error) => {
+                    drop(opened.send(Err(error)));
+                    return 0;
+                }
             };
             drop(opened.send(Ok(())));
             let shared = |connection| Rc::new(AsyncMutex::new(connection));
@@ -80,8 +84,8 @@ impl PostgresStore {
             let writer =
                 Writer { connection, lease, reads, searches, cleanup, state, pending, large, staged };
             tokio::select! {
-                () = writer.serve(jobs) => (),
-                () = renewing => (),
+                left = writer.serve(jobs) => left,
+                () = renewing => 0,
             }
         };
         let thread = std::thread::Builder::new()
@@ -90,7 +94,10 @@ impl PostgresStore {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 match runtime {
                     Ok(runtime) => LocalSet::new().block_on(&runtime, run()),
-                    Err(error) => log::error!("store: no runtime: {error}"),
+                    Err(error) => {
+                        log::error!("store: no runtime: {error}");
+                        0
+                    }
                 }
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -344,7 +351,10 @@ impl Drop for PostgresStore {
         self.queue.close();
         if let Some(thread) = self.thread.take() {
             // The panic hook has reported a panic in the thread.
-            let _ = thread.join();
+            let left = thread.join().unwrap_or_default();
+            if left > 0 {
+                log::error!("store: {left} changes were not written: the database did not take them");
+            }
         }
     }
 }

@@ -55,8 +55,9 @@ enum Next {
 }
 
 impl Writer {
-    /// Runs all jobs, until every sender is dropped.
-    pub(super) async fn serve(mut self, mut queue: UnboundedReceiver<Job>) {
+    /// Runs all jobs, until every sender is dropped. Returns the number of changes, and of lists with large texts, that could not
+    /// be written.
+    pub(super) async fn serve(mut self, mut queue: UnboundedReceiver<Job>) -> usize {
         while let Some(first) = self.next(&mut queue).await {
             let (mut group, mut reads) = (Vec::new(), Vec::new());
             let (mut changes, mut bytes, mut is_probed) = (0, 0, false);
@@ -111,6 +112,7 @@ impl Writer {
         if let Ok(session) = self.connection.session().await {
             drop(self.lease.release(&session).await);
         }
+        self.pending.write_behind.changes().len() + self.large.given_up.get()
     }
 
     fn try_next(&mut self, queue: &mut UnboundedReceiver<Job>) -> Option<Next> {

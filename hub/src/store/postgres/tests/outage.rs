@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use testkit::captured_log;
 use testkit::proxy::{Network, Proxy};
+use testkit::wait::port_is_free;
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -158,4 +160,24 @@ async fn the_second_host_is_reached_when_the_first_does_not_answer() {
     connection.close();
     timeout(Duration::from_secs(4), connection.session()).await.unwrap().unwrap();
     assert_eq!(proxy.accepted(), 1);
+}
+
+#[actix_rt::test]
+async fn what_is_lost_at_the_end_is_logged() {
+    let Some(database) = Database::create().await else { return };
+    let Some(port) = database.port() else { return };
+    let proxy = Proxy::to(port).await;
+    let store = PostgresStore::open(&through(&proxy, &database)).await.unwrap();
+    proxy.set(Network::Resets);
+    let large = DurableTask { result: Some((200, "x".repeat(2 << 20))), ..task("t", TaskStatus::Completed) };
+    for changes in [vec![put_llm(llm("1", "a")), put_llm(llm("2", "b"))], vec![put_task(large)]] {
+        assert!(store.write_behind(changes).await.is_err());
+    }
+    let port = proxy.port();
+    drop(proxy);
+    // Connections are refused at once from now on: this thread waits for the store's end.
+    port_is_free(port).await;
+    captured_log::listen("hub::store::postgres");
+    drop(store);
+    assert_eq!(captured_log::lines_with("3 changes were not written").len(), 1);
 }
