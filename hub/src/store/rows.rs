@@ -1,5 +1,8 @@
 //! Records to and from table rows, in either database, except durable tasks and audit records.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use serde_json::value::RawValue;
 use wire::abilities::{Abilities, Capabilities};
 use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
@@ -7,13 +10,13 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
 use super::{Change, search, usage};
 use crate::model::{
-    Agent, Alias, AliasScope, EndingHash, Llm, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord,
-    Token, Upstream,
+    Agent, Alias, AliasScope, AuditRecord, EndingHash, Llm, NameRecord, OwnedName, PoolAdmission, Role,
+    SessionRecord, Token, Upstream,
 };
 
 /// A statement, for a database whose numbered parameters begin with a `mark`.
 pub(super) struct Statement<'a> {
-    pub(super) sql: String,
+    pub(super) sql: Cow<'static, str>,
     pub(super) values: Vec<Value<'a>>,
 }
 
@@ -30,14 +33,11 @@ pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
         Change::DeleteName(name) => delete("names", "name", name, mark),
         Change::PutAlias(alias) => put("aliases", alias_columns(alias), &["user", "name"], mark),
         Change::DeleteAlias { scope, name } => Statement {
-            sql: format!("DELETE FROM aliases WHERE \"user\" = {mark}1 AND name = {mark}2"),
+            sql: format!("DELETE FROM aliases WHERE \"user\" = {mark}1 AND name = {mark}2").into(),
             values: vec![scope_text(scope).into(), name.into()],
         },
         Change::PutToken(token) => put("tokens", token_columns(token), &["id"], mark),
-        Change::Audit(record) => {
-            let columns = search::audit_columns(record);
-            Statement { sql: insert_sql("audit", &columns, mark, ""), values: values(columns) }
-        }
+        Change::Audit(record) => insert_audit(record, mark),
         Change::AddUsage { sum, batch } => usage::add(sum, *batch, mark),
         Change::PutTask(_)
         | Change::NewTask { .. }
@@ -49,11 +49,20 @@ pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
 }
 
 fn put<'a>(table: &str, columns: Vec<Column<'a>>, key: &[&str], mark: char) -> Statement<'a> {
-    Statement { sql: upsert_sql(table, &columns, mark, key), values: values(columns) }
+    Statement { sql: upsert_sql(table, &columns, mark, key).into(), values: values(columns) }
+}
+
+/// The statement that inserts an audit record. Each call writes one, so that its text is made once for each database.
+fn insert_audit(record: &AuditRecord, mark: char) -> Statement<'_> {
+    static TEXTS: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
+
+    let columns = search::audit_columns(record);
+    let text = TEXTS[usize::from(mark == '$')].get_or_init(|| insert_sql("audit", &columns, mark, ""));
+    Statement { sql: text.as_str().into(), values: values(columns) }
 }
 
 fn delete<'a>(table: &str, key: &str, id: &'a str, mark: char) -> Statement<'a> {
-    Statement { sql: format!("DELETE FROM {table} WHERE {key} = {mark}1"), values: vec![id.into()] }
+    Statement { sql: format!("DELETE FROM {table} WHERE {key} = {mark}1").into(), values: vec![id.into()] }
 }
 
 fn llm_columns(llm: &Llm) -> Vec<Column<'_>> {

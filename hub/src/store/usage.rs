@@ -118,7 +118,7 @@ pub(super) fn add(sum: &UsageSum, batch: i64, mark: char) -> Statement<'_> {
         "ON CONFLICT ({KEY}) DO UPDATE SET {}, batch = excluded.batch WHERE usage_sums.batch <> excluded.batch",
         updates.join(", ")
     );
-    Statement { sql: insert_sql("usage_sums", &columns, mark, &conflict), values: values(columns) }
+    Statement { sql: insert_sql("usage_sums", &columns, mark, &conflict).into(), values: values(columns) }
 }
 
 /// SQL of a sum in `SQLite`. `total` is exact below 2^53, and does not fail above.

@@ -110,5 +110,5 @@ fn put(task: &DurableTask, texts: TaskTexts) -> Statement<'_> {
     let updates: Vec<_> =
         columns.iter().skip(1).map(|(name, _)| format!("{name} = excluded.{name}")).collect();
     let conflict = format!("ON CONFLICT (id) DO UPDATE SET {} WHERE NOT tasks.ended", updates.join(", "));
-    Statement { sql: insert_sql("tasks", &columns, '$', &conflict), values: values(columns) }
+    Statement { sql: insert_sql("tasks", &columns, '$', &conflict).into(), values: values(columns) }
 }
