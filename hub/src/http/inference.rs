@@ -100,7 +100,8 @@ impl InferenceCall {
             is_chained,
             queue_timeout,
         };
-        serve(hub.into_inner(), request, dialect).await
+        // Apart: the futures around it are moved several times, and this one is some 12 KB.
+        Box::pin(serve(hub.into_inner(), request, dialect)).await
     }
 }
 
