@@ -6,7 +6,7 @@ use serde_json::json;
 use testkit::backend::FakeBackend;
 use testkit::http::Http;
 
-use super::{ADMIN, chat_of};
+use super::{ADMIN, chat_of, scene_of};
 
 #[actix_rt::test]
 async fn a_conversation_survives_a_reload() {
@@ -49,6 +49,25 @@ async fn an_answer_goes_on_while_another_page_is_shown() {
     page.shows("[aria-labelledby=section-tasks]", "odd").await;
     page.click("a[data-page=chat]").await;
     page.shows(".assistant:not([aria-busy]) .said", "t399").await;
+    scene.reports_no_errors(&[]).await;
+}
+
+/// On a phone the list covers the conversation: it closes at a tap on the open one, too, whose address does not change.
+#[actix_rt::test]
+async fn the_list_on_a_phone_closes_at_a_tap_on_the_open_conversation() {
+    let mock = json!([{ "name": "echo", "type": "mock", "publish": true }]);
+    let Some(scene) = scene_of(390, &[], &mock).await else { return };
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    page.click("a[data-page=chat]").await;
+    page.until("document.querySelector('#model')?.value === 'echo'").await;
+    scene.ask("one").await;
+    page.click(".side-toggle").await;
+    page.click(".talks .menu summary").await;
+    page.click(".side").await;
+    page.until("!document.querySelector('.menu').open").await;
+    page.click(".talks a").await;
+    page.until("!document.querySelector('.chat').classList.contains('unfolded')").await;
     scene.reports_no_errors(&[]).await;
 }
 

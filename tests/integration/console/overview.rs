@@ -81,6 +81,17 @@ async fn the_console_works_below_a_path_of_a_proxy() {
     page.shows("[aria-labelledby=recent] tbody", "200").await;
     page.js("location.reload()").await;
     page.shows("#link", "Live").await;
+    // A sign-in link works below the path, too.
+    let made = Http::new(&scene.url, ADMIN)
+        .post("/api/v1/tokens", &json!({ "user": "eve", "link": true }))
+        .await
+        .json();
+    let code = made["signInCode"].as_str().unwrap();
+    page.js(&format!("location.hash = '#/sign-in/{code}'")).await;
+    page.click(".sign-in button").await;
+    page.shows(".sign-in", "You are eve").await;
+    page.click(".sign-in > button").await;
+    page.shows("#user", "eve").await;
     assert_eq!(proxy.outside_prefix(), Vec::<String>::new());
     scene.reports_no_errors(&[]).await;
 }
