@@ -33,6 +33,11 @@ fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(HubDir::open(dir)?)
 }
 
+/// A directory in memory, where the machine has such: for tests of many commits that are not about the disk.
+fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn refusal(dir: &Path) -> StoreError {
     open(dir).err().unwrap()
 }

@@ -291,6 +291,24 @@ async fn lease_of(database: &Database) -> Lease {
     schema::open(&session, "team", Process::start("a").unwrap()).await.unwrap()
 }
 
+/// Deletes all records, which takes a tenth of the time that a new database does.
+async fn empty(database: &Database) {
+    let tables = [
+        "llms",
+        "agents",
+        "sessions",
+        "names",
+        "aliases",
+        "tokens",
+        "tasks",
+        "parts",
+        "stored",
+        "audit",
+        "usage_sums",
+    ];
+    database.run(&tables.map(|table| format!("DELETE FROM {table};")).concat()).await;
+}
+
 /// Waits until a statement in the database waits for a lock.
 async fn a_lock_is_waited_for(database: &Database) {
     let client = client_of(database).await;

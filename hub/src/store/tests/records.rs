@@ -154,7 +154,7 @@ proptest! {
             1 => Just(Step::Reopen),
         ], 0..30)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = fast_dir();
         let mut store = Some(open(dir.path()).unwrap());
         let mut map = std::collections::BTreeMap::new();
         for step in steps {

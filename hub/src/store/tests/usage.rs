@@ -177,7 +177,7 @@ async fn sums_past_their_retention_are_deleted() {
 #[tokio::test]
 async fn usage_of_90_days_and_200_users_is_added_up_quickly() {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 50 });
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let store = open(dir.path()).unwrap();
     for day in 0..120 {
         let key = |n| key(day, &format!("user-{}", n % 200), &format!("llm-{}", n % 7), "");

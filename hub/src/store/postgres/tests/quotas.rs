@@ -51,6 +51,7 @@ fn any_list() -> impl Strategy<Value = (u8, usize, bool, usize)> {
 fn quotas_refuse_the_same_lists_in_both_databases() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let Some(database) = runtime.block_on(Database::create()) else { return };
+    let postgres = runtime.block_on(store_of(&database));
     let mut runner =
         TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(testkit::cases() / 2) });
     let lists = prop::collection::vec(any_list(), 1..40);
@@ -76,8 +77,8 @@ fn quotas_refuse_the_same_lists_in_both_databases() {
             }
         };
         runtime.block_on(async {
-            let (sqlite, postgres) = (SqliteStore::in_memory().unwrap(), store_of(&database).await);
-            database.run("TRUNCATE tasks, tokens, stored").await;
+            let sqlite = SqliteStore::in_memory().unwrap();
+            empty(&database).await;
             let lists: Vec<_> = plan.iter().enumerate().map(list).collect();
             // All at once, so that many are in one transaction.
             let expected = join_all(lists.iter().map(|list| sqlite.write(list.clone()))).await;

@@ -138,16 +138,14 @@ async fn contents(store: &dyn Store) -> String {
 fn both_databases_have_the_same_records_after_any_changes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let Some(database) = runtime.block_on(Database::create()) else { return };
+    let postgres = runtime.block_on(store_of(&database));
     let mut runner =
         TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(testkit::cases() / 2) });
     let lists = prop::collection::vec(prop::collection::vec(any_change(), 0..7), 1..12);
     let outcome = runner.run(&lists, |lists| {
         runtime.block_on(async {
             let sqlite = SqliteStore::in_memory().unwrap();
-            let postgres = store_of(&database).await;
-            let tables =
-                "llms, agents, sessions, names, aliases, tokens, tasks, parts, stored, audit, usage_sums";
-            database.run(&format!("TRUNCATE {tables}")).await;
+            empty(&database).await;
             for list in lists {
                 let (expected, found) =
                     (sqlite.write(list.clone()).await, postgres.write(list.clone()).await);
