@@ -55,6 +55,14 @@ impl PeerUsers {
         Self { asked: Some(asked) }
     }
 
+    /// Nobody, as if the table showed no connection.
+    #[cfg(test)]
+    pub(super) fn nobody() -> Self {
+        let (asked, questions) = mpsc::unbounded_channel();
+        spawn_local(answer(questions, || Ok(Default::default())));
+        Self { asked: Some(asked) }
+    }
+
     /// Whether a connection is one of a user who is not served. What the table does not show is.
     pub(super) async fn is_stranger(&self, stream: &TcpStream) -> bool {
         let Some(asked) = &self.asked else { return false };

@@ -18,7 +18,7 @@ const MAX_CONNECTIONS: usize = 512;
 /// Most connections of other users of this machine, which are told so. Further ones are closed at once.
 const MAX_STRANGERS: usize = 16;
 /// Time that such a connection has.
-const STRANGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const STRANGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time that a connection may be idle, and in which the head of a request has to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Size of a read, and of the longest head, in bytes.

@@ -6,12 +6,22 @@ mod edges;
 use std::path::PathBuf;
 
 use actors::{Credentials, Secret};
+use futures_util::future::join_all;
 use hub::Origins;
 use testkit::{client::Answer, connection::Connection, peer::Peer};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
 
 use super::{
-    handler::Handler, listener::Listeners, outage::Outage, peer_user::PeerUsers, server::Server, token::Token,
+    handler::Handler,
+    listener::Listeners,
+    outage::Outage,
+    peer_user::PeerUsers,
+    server::{STRANGER_TIMEOUT, Server},
+    token::Token,
 };
 use crate::{cli::Global, client::HubRelay, config::Paths};
 
@@ -24,6 +34,10 @@ struct Scene {
 
 impl Scene {
     fn start(hub: impl AsyncFn(Connection) -> std::io::Result<()> + 'static) -> Self {
+        Self::start_for(PeerUsers::own(), hub)
+    }
+
+    fn start_for(users: PeerUsers, hub: impl AsyncFn(Connection) -> std::io::Result<()> + 'static) -> Self {
         let hub = Peer::start(hub);
         let credentials = Credentials::new(hub.url(), Secret::new("tok"));
         let file = |name: &str| PathBuf::from("/nonexistent").join(name);
@@ -39,7 +53,7 @@ impl Scene {
             token: Token::new(Global::default(), paths, &credentials),
             origins: Origins::default(),
             outage: Outage::default(),
-            users: PeerUsers::own(),
+            users,
         };
         let listeners = Listeners::bind(0).unwrap();
         Self { port: listeners.port(), server: Server::start(listeners, handler), hub }
@@ -63,4 +77,20 @@ impl Scene {
     async fn ask(&self, head: &str, rest: &[u8]) -> Answer {
         Answer::read(self.send(head, rest).await).await.unwrap()
     }
+}
+
+/// Of the connections of other users some are told why, in two seconds; the others end at once.
+#[actix_rt::test]
+async fn few_connections_of_other_users_are_held() {
+    let scene = Scene::start_for(PeerUsers::nobody(), async |_| Ok(()));
+    let lasted = async || {
+        let start = Instant::now();
+        let mut socket = scene.connect().await;
+        // A reset ends it as well.
+        let _ = socket.read(&mut [0]).await;
+        start.elapsed()
+    };
+    let mut lasted = join_all((0..40).map(|_| lasted())).await;
+    lasted.sort();
+    assert!(lasted[10] < STRANGER_TIMEOUT && lasted[39] >= STRANGER_TIMEOUT, "{lasted:?}");
 }
