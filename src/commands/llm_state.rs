@@ -1,8 +1,11 @@
 //! States of LLMs as the console shows them, for `get llm --status`.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -10,8 +13,10 @@ use wire::sse::Decoder;
 
 use crate::{cli::LlmState, client::HubClient, exit::Failure};
 
-/// Longest wait for the hub's snapshot, which it sends at once.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the hub's snapshot.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which no more pages of it come: the hub sends one a second.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The state of a row with what the hub's events have of its work.
 fn state(status: &Value, live: &Value) -> LlmState {
@@ -29,10 +34,15 @@ fn state(status: &Value, live: &Value) -> LlmState {
 
 /// Keeps the rows that are in the state `wanted`.
 pub(super) async fn only(hub: &HubClient, wanted: LlmState, rows: Value) -> Result<Value, Failure> {
-    let live = match wanted {
-        LlmState::Ready | LlmState::Busy | LlmState::Waking | LlmState::Asleep => live(hub).await?,
-        LlmState::Away | LlmState::Active => HashMap::new(),
+    // Of other rows the status says all.
+    let of_status = match wanted {
+        LlmState::Ready | LlmState::Busy => "active",
+        LlmState::Waking | LlmState::Asleep => "hibernating",
+        LlmState::Away | LlmState::Active => "",
     };
+    let told = rows.as_array().into_iter().flatten().filter(|row| row["status"] == of_status);
+    let names: HashSet<String> = told.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+    let live = if names.is_empty() { HashMap::new() } else { live(hub, names).await? };
     let fits = |row: &Value| {
         let of_row = row["name"].as_str().and_then(|name| live.get(name));
         let state = state(&row["status"], of_row.unwrap_or(&Value::Null));
@@ -43,30 +53,39 @@ pub(super) async fn only(hub: &HubClient, wanted: LlmState, rows: Value) -> Resu
     Ok(Value::Array(rows))
 }
 
-/// The rows of the first event `snapshot` of the hub, by name. A classic hub has no events: then nothing is known of the work.
-async fn live(hub: &HubClient) -> Result<HashMap<String, Value>, Failure> {
+/// The rows `names` as the hub's events have them. A classic hub has no events: then nothing is known of the work.
+async fn live(hub: &HubClient, mut names: HashSet<String>) -> Result<HashMap<String, Value>, Failure> {
     let mut answer = match hub.send(Method::GET, "/api/v1/events", None, SNAPSHOT_TIMEOUT).await {
         Ok(answer) => answer,
-        Err(error) if error.status.is_some_and(|status| status.as_u16() == 404) => return Ok(HashMap::new()),
+        Err(error) if error.status == Some(StatusCode::NOT_FOUND) => return Ok(HashMap::new()),
         Err(error) => return Err(error.into()),
     };
     let mut decoder = Decoder::new();
+    let mut rows = HashMap::new();
+    // The snapshot comes in pages: the event `snapshot`, then `change`s.
     let read = async {
-        while let Some(Ok(bytes)) = answer.next().await {
+        while !names.is_empty() {
+            // A row that went away since it was listed is in no page.
+            let Ok(Some(Ok(bytes))) = timeout(SILENCE, answer.next()).await else { return };
             decoder.feed(&bytes);
             while let Some(event) = decoder.next_event() {
-                if event.event.as_deref() == Some("snapshot") {
-                    return serde_json::from_str::<Value>(&event.data).ok();
+                let mut page: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                let Some(llms) = page["llms"].as_object_mut() else { continue };
+                for (name, row) in std::mem::take(llms) {
+                    names.remove(&name);
+                    rows.insert(name, row);
                 }
             }
         }
-        None
     };
-    let snapshot = timeout(SNAPSHOT_TIMEOUT, read).await.ok().flatten().ok_or_else(|| {
-        Failure::failed(format!("the hub at {} did not say which LLMs have work: try again", hub.url()))
-    })?;
-    let rows = snapshot["llms"].as_object().cloned().unwrap_or_default();
-    Ok(rows.into_iter().collect())
+    let _ = timeout(SNAPSHOT_TIMEOUT, read).await;
+    if rows.is_empty() {
+        return Err(Failure::failed(format!(
+            "the hub at {} did not say which LLMs have work: try again",
+            hub.url()
+        )));
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

@@ -102,7 +102,12 @@ async fn get_lists_what_is_mine_and_llms_in_a_state() {
     let mut asleep = openai("asleep", nowhere());
     asleep["wake"] = json!({ "type": "command", "command": "true", "args": [] });
     alice.providers(&json!([openai("busy", backend.url()), asleep, openai("away", nowhere())]));
-    bob.providers(&json!([{ "name": "ready", "type": "mock", "publish": true, "visibility": "public" }]));
+    // More than the hub tells at once: that `busy` is busy comes in its last page.
+    let mock =
+        |name: String| json!({ "name": name, "type": "mock", "publish": true, "visibility": "public" });
+    let ready: Vec<_> = (0..150).map(|n| format!("ready-{n:03}")).collect();
+    bob.providers(&ready.iter().cloned().map(mock).collect());
+    let ready = ready.join(" ");
     let publishers = [alice.start(&["publish"]), bob.start(&["publish"])];
     for publisher in &publishers {
         publisher.logs("control channel open").await;
@@ -121,12 +126,12 @@ async fn get_lists_what_is_mine_and_llms_in_a_state() {
             && names(&bob, &["--status", "away"]).await == "away"
     })
     .await;
-    for (state, expected) in [("ready", "ready"), ("busy", "busy"), ("active", "busy ready"), ("waking", "")]
-    {
+    let active = format!("busy {ready}");
+    for (state, expected) in [("ready", &*ready), ("busy", "busy"), ("active", &*active), ("waking", "")] {
         assert_eq!(names(&bob, &["--status", state]).await, expected, "{state}");
     }
     assert_eq!(names(&alice, &["--mine"]).await, "asleep away busy");
-    assert_eq!(names(&bob, &["--mine"]).await, "ready");
+    assert_eq!(names(&bob, &["--mine"]).await, ready);
     assert_eq!(names(&alice, &["--mine", "--status", "ready"]).await, "");
     let none = alice.run(&["get", "llm", "--mine", "--status", "ready"]).await;
     assert!(none.stderr.contains("There are no such LLMs"), "{none:?}");
