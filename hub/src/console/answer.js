@@ -28,11 +28,16 @@ export function read(message) {
   };
 }
 
+/** Most calls of one answer, and most characters of one, that are shown: nobody reads more. */
+const MOST_CALLS = 100;
+const MOST_SHOWN = 5000;
+
 /** Puts the pieces of calls together: a piece continues the call of its index, or of its id, else the last one. */
 export function collect(calls, pieces) {
   for (const { index, id, function: { name, arguments: given } = {} } of pieces) {
     let call = calls.find((known) => (index !== undefined ? known.index === index : id && known.id === id));
     if (!call && index === undefined && !id && !name) call = calls.at(-1);
+    if (!call && calls.length >= MOST_CALLS) continue;
     if (!call) calls.push((call = { index, id, name: "", given: "" }));
     if (name) call.name = name;
     if (given !== undefined && given !== null) call.given += typeof given === "string" ? given : JSON.stringify(given);
@@ -40,7 +45,7 @@ export function collect(calls, pieces) {
 }
 
 /** A call as a person reads it. */
-export const shown = ({ name, given }) => `${name || "?"}(${given})`;
+export const shown = ({ name, given }) => `${name || "?"}(${given.length > MOST_SHOWN ? `${given.slice(0, MOST_SHOWN)} …` : given})`;
 
 /** Why an answer is empty, or not whole; nothing where it is as it should be. */
 export function why({ content, thought, refusal, calls, finish }) {

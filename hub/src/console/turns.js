@@ -63,7 +63,7 @@ export function answerView(answer, { again, changed }) {
   const markdown = new Markdown(parts.said, changed);
   const thoughts = document.createTextNode("");
   parts.thought.append(thoughts);
-  let [read, calls, ended] = [0, "", false];
+  let [read, calls, ended] = [0, 0, false];
 
   const update = () => {
     const { thought, content, refusal } = answer;
@@ -75,7 +75,7 @@ export function answerView(answer, { again, changed }) {
     if (content.length > read) markdown.append(content.slice(read));
     read = content.length;
     text(parts.refusal, refusal);
-    const now = JSON.stringify(answer.calls);
+    const now = answer.calls.reduce((sum, { name, given }) => sum + name.length + given.length, answer.calls.length);
     if (now !== calls) parts.calls.replaceChildren(...answer.calls.map((call) => el("li.mono", {}, shown(call))));
     calls = now;
     if (!answer.running && !ended) {
