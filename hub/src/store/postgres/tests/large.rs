@@ -37,8 +37,12 @@ async fn write_soon(store: &PostgresStore) {
 
 /// Checks the whole record, without printing megabytes.
 async fn assert_stored(store: &PostgresStore, expected: &DurableTask) {
-    let found = store.task(&expected.id).await.unwrap();
-    assert!(format!("{found:?}") == format!("{:?}", Some(expected)), "{} differs", expected.id);
+    let found = store.task(&expected.id).await.unwrap().unwrap();
+    let texts_are_same = found.request == expected.request && found.result == expected.result;
+    assert!(texts_are_same, "the texts of {} differ", expected.id);
+    let rest =
+        |task: &DurableTask| format!("{:?}", DurableTask { request: None, result: None, ..task.clone() });
+    assert_eq!(rest(&found), rest(expected));
     let (_, size) = store.task_head(&expected.id).await.unwrap().unwrap();
     assert_eq!(size, expected.result.as_ref().map(|(_, body)| body.len() as u64));
 }
@@ -58,7 +62,7 @@ async fn a_large_result_delays_no_other_write() {
     let proxy = Proxy::to(port).await;
     let store = through(&proxy, &database).await;
     proxy.set(SLOW);
-    let large = ended("large", "alice", 14 * MIB);
+    let large = ended("large", "alice", 11 * MIB);
     let mut written = store.write_behind(vec![put_task(large.clone())]);
     let mut writes = 0;
     while timeout(Duration::from_millis(200), &mut written).await.map(Result::unwrap).is_err() {
@@ -79,9 +83,9 @@ async fn ends_that_an_outage_delayed_delay_no_other_write() {
     let store = through(&proxy, &database).await;
     store.write(vec![put_task(task("open", TaskStatus::Pending))]).await.unwrap();
     proxy.set(Network::Resets);
-    let mut tasks: Vec<_> = (0..4).map(|n| ended(&format!("a{n}"), "alice", 3 * MIB)).collect();
+    let mut tasks: Vec<_> = (0..3).map(|n| ended(&format!("a{n}"), "alice", 3 * MIB)).collect();
     // Each in one piece.
-    tasks.extend((0..12).map(|n| ended(&format!("b{n}"), "bob", MIB / 4)));
+    tasks.extend((0..8).map(|n| ended(&format!("b{n}"), "bob", MIB / 4)));
     tasks.push(ended("open", "alice", 100));
     for task in &tasks {
         assert!(store.write_behind(vec![put_task(task.clone())]).await.is_err());
@@ -91,7 +95,7 @@ async fn ends_that_an_outage_delayed_delay_no_other_write() {
     proxy.set(SLOW);
     eventually("the database is back", async || store.probe().await.is_ok()).await;
     store.write_behind(Vec::new()).await.unwrap();
-    assert!(store.written("a3").await.is_err(), "15 MB cannot be written yet");
+    assert!(store.written("a2").await.is_err(), "11 MB cannot be written yet");
     let start = Instant::now();
     for task in &tasks {
         while store.written(&task.id).await.is_err() {
@@ -179,7 +183,7 @@ async fn large_results_move_to_a_database_over_a_slow_line() {
     let Some(database) = Database::create().await else { return };
     let Some(port) = database.port() else { return };
     let directory = tempfile::tempdir().unwrap();
-    let large = ended("large", "alice", 14 * MIB);
+    let large = ended("large", "alice", 11 * MIB);
     let small = ended("small", "bob", 160);
     let alone = SqliteStore::open(HubDir::open(directory.path()).unwrap()).unwrap();
     alone.write(vec![put_task(large.clone()), put_task(small.clone())]).await.unwrap();
