@@ -33,8 +33,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .post(
             SIGN_IN,
             sign_in,
-            about("The token of a sign-in link, once")
-                .header("authorization", "`Bearer` and the code in the link", shape::<String>)
+            about("The token of a sign-in link, once; the bearer token is the code of the link")
                 .returns(200, shape::<TokenView<'_>>)
                 .refuses(&[ErrorKind::Unauthorized, ErrorKind::Busy, ErrorKind::StoreUnavailable]),
         );
