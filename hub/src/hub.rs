@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::auth::Tokens;
 use crate::channels::Channels;
 use crate::clock::{Clock, Now};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Shared, TableTurn};
 use crate::connections;
 use crate::dispatch::{Capacity, DispatchTable, WakeTable};
 use crate::error::ApiError;
@@ -75,6 +75,8 @@ pub(crate) const MISNAMED_PER_SECOND: u32 = 4;
 pub struct Hub {
     pub(crate) options: HubOptions,
     pub(crate) cluster: Cluster,
+    /// The other hubs of the cluster; `None` if this one is the only one.
+    pub(crate) shared: Option<Arc<Shared>>,
     pub(crate) clock: Clock,
     pub(crate) registry: RankedMutex<Registry, 0>,
     pub(crate) dispatches: RankedMutex<DispatchTable, 1>,
@@ -115,7 +117,7 @@ pub(crate) enum Phase {
 impl Hub {
     pub(crate) fn new(
         options: HubOptions,
-        cluster: Cluster,
+        (cluster, shared): (Cluster, Option<Arc<Shared>>),
         clock: Clock,
         registry: Registry,
         store: Arc<dyn Store>,
@@ -126,6 +128,7 @@ impl Hub {
         Self {
             options,
             cluster,
+            shared,
             clock,
             registry: RankedMutex::new(registry),
             dispatches: RankedMutex::default(),
@@ -176,14 +179,15 @@ impl Hub {
         Ok(self.store.usage(query).await?)
     }
 
-    /// Applies `change` to the registry and enqueues its writes under one lock, so that the store sees changes in the
+    /// Applies `change` to the registry in `turn` and enqueues its writes under one lock, so that the store sees changes in the
     /// registry's order. Await the result for durability: without changes, it waits for those of earlier calls, whose commit
     /// may have failed.
     pub(crate) fn try_change<T, E>(
         &self,
+        turn: &TableTurn,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<(T, StoreFuture<()>), E> {
-        let (value, written) = self.apply(change)?;
+        let (value, written) = self.apply(Some(turn), change)?;
         let written = written.unwrap_or_else(|| {
             let store = self.store.clone();
             Box::pin(async move { store.write_behind(Vec::new()).await })
@@ -191,20 +195,36 @@ impl Hub {
         Ok((value, written))
     }
 
-    /// Infallible [`try_change`](Self::try_change) that does not wait for the store.
+    /// Infallible [`try_change`](Self::try_change), which need not be awaited by a hub alone.
+    pub(crate) fn change_in<T>(
+        &self,
+        turn: &TableTurn,
+        change: impl FnOnce(&mut Registry) -> (T, Vec<Change>),
+    ) -> (T, Option<StoreFuture<()>>) {
+        let Ok(changed) = self.apply(Some(turn), |registry| Ok::<_, Infallible>(change(registry)));
+        changed
+    }
+
+    /// Infallible [`try_change`](Self::try_change) that does not wait for the store. Of several hubs none stores it: such
+    /// changes concern what is told to others ([`Registry::tell`]), and after a start is as after a loss.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Registry) -> (T, Vec<Change>)) -> T {
-        let Ok((value, _)) = self.apply(|registry| Ok::<_, Infallible>(change(registry)));
+        let Ok((value, _)) = self.apply(None, |registry| Ok::<_, Infallible>(change(registry)));
         value
     }
 
     /// Applies `change` and enqueues its writes under one lock; `None` without writes.
     fn apply<T, E>(
         &self,
+        turn: Option<&TableTurn>,
         change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), E>,
     ) -> Result<(T, Option<StoreFuture<()>>), E> {
         let mut registry = self.registry.lock();
         let (value, changes) = change(&mut registry)?;
-        let written = (!changes.is_empty()).then(|| self.store.write_behind(changes));
+        let written = match (turn, &self.shared) {
+            (Some(turn @ TableTurn::Shared(_)), _) => turn.write(changes),
+            (_, Some(_)) => None,
+            (_, None) => (!changes.is_empty()).then(|| self.store.write_behind(changes)),
+        };
         self.end_taken_over(&mut registry);
         Ok((value, written))
     }
@@ -216,10 +236,17 @@ impl Hub {
     ) -> Result<T, E> {
         let mut registry = self.registry.lock();
         let (value, changes) = change(&mut registry)?;
-        if !changes.is_empty() {
+        if !changes.is_empty() && self.shared.is_none() {
             self.store.write_coalesced(changes);
         }
         Ok(value)
+    }
+
+    /// Tells other hubs that there is something to read in the store.
+    pub(crate) fn tell_changed(&self) {
+        if let Some(shared) = &self.shared {
+            shared.tell_changed();
+        }
     }
 
     /// Enqueues `changes` without waiting: the store retries until they are written.

@@ -37,7 +37,8 @@ pub use http::inference_path;
 pub use hub::Hub;
 pub use model::Role;
 pub use options::{
-    ClusterOptions, DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles,
+    ClusterOptions, DataDir, HubOptions, HubTimings, Limits, MachineOptions, NatsOptions, PoolPolicy,
+    TlsFiles,
 };
 pub use origins::Origins;
 pub use server::{HubError, HubHandle, Liveness};

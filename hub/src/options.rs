@@ -54,6 +54,15 @@ pub struct ClusterOptions {
     pub hub_id: String,
     /// The address of the database, with its password.
     pub database_url: Secret,
+    /// The network between the hubs of the cluster; `None` if this one is to be the only one.
+    pub nats: Option<NatsOptions>,
+}
+
+/// The NATS servers between the hubs of a cluster.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Addresses of servers, with commas between them.
+    pub url: String,
 }
 
 /// The resources of the machine that a hub may use.

@@ -15,6 +15,7 @@ use super::{LogFormat, duration, size};
   virtual-llm hub --in-memory --listen 127.0.0.1:0
   virtual-llm hub --cors-origin https://chat.example.com,http://localhost:3000
   virtual-llm hub --cluster team --hub-id a --database-url-file /etc/virtual-llm/database
+  virtual-llm hub --cluster team --hub-id b --database-url-file /etc/virtual-llm/database --nats-url nats://nats.example
 
 Environment:
   VIRTUAL_LLM_ADMIN_TOKEN    the admin token, while it is set: 16 or more visible characters")]
@@ -43,6 +44,9 @@ pub(crate) struct HubArgs {
     /// A file with the database's address, a URL with user and password
     #[arg(long, value_name = "FILE", requires = "cluster", conflicts_with = "in_memory")]
     pub(crate) database_url_file: Option<PathBuf>,
+    /// The NATS server between the hubs of the cluster, if it has more than one (several with commas)
+    #[arg(long, value_name = "URL", requires = "cluster", value_parser = nats_url)]
+    pub(crate) nats_url: Option<String>,
     /// Serve https with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -117,6 +121,18 @@ fn hub_id(text: &str) -> Result<String, String> {
 fn cluster_name(text: &str) -> Result<String, String> {
     word(text, 63, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         .ok_or_else(|| "expected 1 to 63 of a-z, 0-9 and -".to_owned())
+}
+
+/// Parses addresses of NATS servers.
+fn nats_url(text: &str) -> Result<String, String> {
+    let is_url = |url: &str| {
+        let rest = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
+    };
+    if text.split(',').map(str::trim).all(is_url) {
+        return Ok(text.to_owned());
+    }
+    Err("expected nats://HOST:4222 or tls://HOST:4222, several with commas between them".to_owned())
 }
 
 fn word(text: &str, longest: usize, is_allowed: fn(u8) -> bool) -> Option<String> {

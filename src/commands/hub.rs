@@ -10,7 +10,7 @@ use std::{
 use actors::Secret;
 use hub::{
     AdminToken, ClusterOptions, DataDir, Hub, HubError, HubOptions, HubTimings, Limits, MachineOptions,
-    Origins, PoolPolicy, Proxies, TlsFiles, Transferred,
+    NatsOptions, Origins, PoolPolicy, Proxies, TlsFiles, Transferred,
 };
 use own_files::OwnFile;
 use tokio::net::TcpSocket;
@@ -71,7 +71,7 @@ const MIGRATING: &str = "migrate";
 /// Copies a hub's records to the database of a cluster.
 async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
     let (cluster, hub_id) = (cluster.to_owned(), MIGRATING.to_owned());
-    let to = ClusterOptions { cluster, hub_id, database_url: database_url(file)? };
+    let to = ClusterOptions { cluster, hub_id, database_url: database_url(file)?, nats: None };
     let moved = hub::transfer(from, &to).await.map_err(Failure::failed)?;
     let Transferred { llms, agents, sessions, names, aliases, tokens, .. } = moved;
     let Transferred { open_tasks, ended_tasks, audit_rows, usage_sums, .. } = moved;
@@ -84,7 +84,8 @@ async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
 fn options(args: HubArgs) -> Result<HubOptions, Failure> {
     let cluster = match (args.cluster, args.hub_id, args.database_url_file) {
         (Some(cluster), Some(hub_id), Some(file)) => {
-            Some(ClusterOptions { cluster, hub_id, database_url: database_url(&file)? })
+            let nats = args.nats_url.map(|url| NatsOptions { url });
+            Some(ClusterOptions { cluster, hub_id, database_url: database_url(&file)?, nats })
         }
         _ => None,
     };

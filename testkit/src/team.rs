@@ -56,8 +56,9 @@ pub fn start_hub_with(home: &Home, port: u16, options: &[&str]) -> Process {
 
 fn launch_hub(setup: &str, home: &Home, port: u16, options: &[&str]) -> Process {
     let (listen, data) = (format!("127.0.0.1:{port}"), home.path().join("hub"));
-    let usual = ["hub", "--listen", &listen, "--data-dir", data.to_str().unwrap(), "--reattach-grace", "2s"];
-    let mut command = home.command_after(setup, &[&usual, options].concat());
+    let usual = ["hub", "--listen", &listen, "--data-dir", data.to_str().unwrap()];
+    let grace = if options.contains(&"--reattach-grace") { &[][..] } else { &["--reattach-grace", "2s"] };
+    let mut command = home.command_after(setup, &[&usual, grace, options].concat());
     command.env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     Process::new(command.spawn().unwrap())
 }

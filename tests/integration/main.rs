@@ -27,6 +27,7 @@ mod errors;
 mod hostile_hub;
 mod hub_away;
 mod hub_options;
+mod hubs;
 mod json_log;
 mod launch;
 mod limits;

@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use super::Tokens;
 use crate::address;
 use crate::clock;
+use crate::cluster::Forwarded;
 use crate::connections::Connection;
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::http::middleware::{allows, methods, wrong_method};
@@ -41,6 +42,12 @@ pub(crate) async fn guard(
     let dialect = Dialect::of(req.path());
     let is_private = !is_open(req.path()) && matches!(*req.method(), Method::GET | Method::HEAD);
     let connection = req.conn_data::<Rc<Connection>>().cloned();
+    if let Some(hub) = req.app_data::<HubData>().filter(|hub| hub.shared.is_some() && !is_open(req.path()))
+        && let Some(secret) = secret(req.headers(), dialect != Dialect::Api)
+    {
+        // Another hub may have made it just now.
+        hub.tokens.look_up(secret).await;
+    }
     if let Err(error) = authenticate(&req, connection.as_ref(), dialect) {
         let mut response = error.response(dialect);
         if error.kind != ErrorKind::Unauthorized {
@@ -84,7 +91,13 @@ fn authenticate(
     }
     let tokens = req.app_data::<web::Data<Tokens>>();
     let secret = secret(req.headers(), dialect != Dialect::Api);
-    let (caller, check) = secret.and_then(|secret| tokens?.check(secret, clock::now())).unzip();
+    let forwarded = req.extensions().get::<Forwarded>().cloned();
+    let found = match (&forwarded, secret) {
+        // The hub that passed the request on has checked the secret.
+        (Some(Forwarded { token }), _) => tokens.and_then(|tokens| tokens.check_id(token, clock::now())),
+        (None, secret) => secret.and_then(|secret| tokens?.check(secret, clock::now())),
+    };
+    let (caller, check) = found.unzip();
     if let Some(connection) = connection {
         connection.set_caller(caller.as_ref())?;
         if let Some((caller, hub)) = caller.as_ref().zip(req.app_data::<HubData>()) {

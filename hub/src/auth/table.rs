@@ -47,6 +47,22 @@ impl TokenTable {
         self.insert(token);
     }
 
+    /// Takes over a token as it is stored. Returns whether one that was known has changed. A revoked one stays revoked.
+    pub(super) fn merge(&mut self, mut token: Token) -> bool {
+        let known = self.by_id.get(&token.id).and_then(|hash| self.by_hash.get(hash));
+        token.revoked_at = token.revoked_at.or_else(|| known?.revoked_at);
+        let (is_known, is_same) = (known.is_some(), known == Some(&token));
+        if !is_same {
+            self.replace(token);
+        }
+        is_known && !is_same
+    }
+
+    /// Whether a token has this hash, valid or not.
+    pub(super) fn knows(&self, hash: &[u8; 32]) -> bool {
+        self.by_hash.contains_key(hash) || self.others.contains_key(hash)
+    }
+
     /// The valid token of a secret. The time of the lookup tells nothing about other secrets, since callers cannot choose
     /// hashes; the hash found is compared in constant time all the same.
     pub(super) fn by_hash(&self, hash: &[u8; 32], now: Timestamp) -> Option<&Token> {

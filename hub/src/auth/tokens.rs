@@ -1,5 +1,6 @@
 //! The tokens of the hub, in memory and in the store.
 
+mod others;
 mod secrets;
 
 use std::net::IpAddr;
@@ -101,7 +102,8 @@ pub(crate) struct Tokens {
     /// Held while a token is created or gets another secret, from the checks until it is in the table.
     creating: tokio::sync::Mutex<()>,
     attempts: Attempts,
-    /// The origin of the times in `attempts`.
+    lookups: others::Lookups,
+    /// The origin of the times in `attempts` and `lookups`.
     start: Instant,
     store: Arc<dyn Store>,
 }
@@ -119,6 +121,7 @@ impl Tokens {
             revocations: AtomicU64::new(0),
             creating: tokio::sync::Mutex::default(),
             attempts: Attempts::default(),
+            lookups: others::Lookups::default(),
             start: Instant::now(),
             store,
         }

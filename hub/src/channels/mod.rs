@@ -185,6 +185,13 @@ impl Channels {
         self.open.lock().remove(session);
     }
 
+    /// Closes the session's channel, since a newer one was opened at another hub.
+    pub(crate) fn supersede(&self, session: &str) {
+        if let Some(older) = self.open.lock().remove(session).filter(|older| older.extended) {
+            older.shared.lock().last = Some(Bytes::from_static(SUPERSEDED));
+        }
+    }
+
     /// Closes all channels.
     pub(crate) fn drop_all(&self) {
         self.open.lock().clear();

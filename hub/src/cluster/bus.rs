@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -103,8 +102,8 @@ pub trait Bus: Send + Sync {
     /// Sends a message and waits for its answer for the time `within`.
     fn ask(&self, process: Process, lane: Lane, frame: Frame, within: Duration) -> Pending<Frame>;
 
-    /// Hands on a frame of a link to the home of its task.
-    fn hand_on(&self, home: Process, lane: Lane, link_frame: &[u8]) -> Result<(), Unsent>;
+    /// Forgets a process that has ended.
+    fn forget(&self, process: Process);
 }
 
 /// A message that arrived.
@@ -112,8 +111,6 @@ pub enum Incoming {
     Told(Frame),
     /// The sender waits for the answer.
     Asked(Frame, Reply),
-    /// A frame of a link, for a task of this process.
-    HandedOn(Bytes),
 }
 
 /// What arrives at a process. Its length is bounded by the credits that the process gives.

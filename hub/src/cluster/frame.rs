@@ -1,5 +1,4 @@
 //! Messages between hubs: `u16 length of the head | head | body`. The head is JSON, the body any bytes, which are not copied.
-//! Without a head, the rest is a frame of a link, which names its task and with it its home.
 
 use std::borrow::Cow;
 
@@ -43,29 +42,6 @@ pub struct Frame {
     /// JSON of the kind's own form.
     data: Box<RawValue>,
     pub body: Bytes,
-}
-
-/// What the bytes of a message are.
-#[derive(Debug, Clone)]
-pub enum Packet {
-    Frame(Frame),
-    /// A frame of a link, handed on.
-    Link(Bytes),
-}
-
-impl Packet {
-    /// The bytes of a frame of a link that is handed on.
-    pub fn encode_link(frame: &[u8]) -> Bytes {
-        [&[0, 0], frame].concat().into()
-    }
-
-    /// Reads a message. What it has of bodies shares the memory of `bytes`.
-    pub fn decode(bytes: &Bytes) -> Result<Self, InvalidFrame> {
-        if bytes.starts_with(&[0, 0]) {
-            return Ok(Self::Link(bytes.slice(2..)));
-        }
-        Frame::decode(bytes).map(Self::Frame)
-    }
 }
 
 /// Keys that are not here are ignored: newer hubs may have more.
@@ -114,7 +90,8 @@ impl Frame {
         Ok(bytes.freeze())
     }
 
-    fn decode(bytes: &Bytes) -> Result<Self, InvalidFrame> {
+    /// Reads a message. Its body shares the memory of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<Self, InvalidFrame> {
         let (length, rest) = bytes.split_first_chunk().ok_or(InvalidFrame::Short)?;
         let length = usize::from(u16::from_be_bytes(*length));
         let head = rest.get(..length).ok_or(InvalidFrame::Short)?;
@@ -200,10 +177,10 @@ mod tests {
         #[test]
         fn no_bytes_are_a_panic(bytes in vec(any::<u8>(), 0..200), length in 0_u16..220) {
             let mut bytes = bytes;
-            let _ = Packet::decode(&bytes.clone().into());
+            let _ = Frame::decode(&bytes.clone().into());
             // Also behind a length that may fit.
             bytes.splice(0..0, length.to_be_bytes());
-            let _ = Packet::decode(&bytes.into());
+            let _ = Frame::decode(&bytes.into());
         }
 
         #[test]
@@ -219,13 +196,6 @@ mod tests {
                 *place = byte;
             }
             let _ = Frame::decode(&changed.into());
-        }
-
-        #[test]
-        fn a_frame_of_a_link_is_handed_on(frame in vec(any::<u8>(), 0..300)) {
-            let bytes = Packet::encode_link(&frame);
-            let Ok(Packet::Link(found)) = Packet::decode(&bytes) else { return Err(TestCaseError::fail("no link")) };
-            prop_assert_eq!(found, frame);
         }
 
         #[test]

@@ -14,6 +14,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+#[cfg(test)]
 use sha2::{Digest, Sha256};
 
 use super::Process;
@@ -110,6 +111,7 @@ impl Members {
     }
 
     /// Goes on as the process `me` with the term `term`, after a fence.
+    #[cfg(test)]
     pub fn restart(&mut self, me: Process, term: u64) {
         (self.me, self.term, self.own, self.echo) = (me, term, (0, None), 0);
     }
@@ -214,6 +216,12 @@ impl Members {
         Some(State::Dead)
     }
 
+    /// The process of the other hub `hub` that is alive.
+    pub fn alive(&self, hub: &str) -> Option<Process> {
+        let member = self.others.get(hub).filter(|member| member.state == State::Alive)?;
+        Some(member.process)
+    }
+
     /// What `process` said last, unless it is dead.
     pub fn last_beat(&self, process: Process) -> Option<&Beat> {
         let member = self.others.get(process.hub())?;
@@ -231,6 +239,7 @@ impl Members {
     }
 
     /// The processes that are not dead, this one among them.
+    #[cfg(test)]
     pub fn living(&self) -> Vec<Process> {
         let others = self.others.values().filter(|member| member.state != State::Dead);
         let mut all: Vec<_> = others.map(|member| member.process).chain([self.me]).collect();
@@ -239,6 +248,7 @@ impl Members {
     }
 
     /// A digest of [`living`](Self::living), which is equal at all processes that see the same.
+    #[cfg(test)]
     pub fn digest(&self) -> u64 {
         let mut hash = Sha256::new();
         for process in self.living() {
@@ -249,6 +259,11 @@ impl Members {
         u64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
     }
 
+    /// Whether it has heard all that are there: it hears itself, and others have had the time for some beats.
+    pub fn knows_all(&self) -> bool {
+        self.has_echo() && self.own.0 > u64::from(SUSPECT_AFTER)
+    }
+
     /// Whether own beats come back through the network.
     pub fn has_echo(&self) -> bool {
         self.echo > 0 && self.own.0 - self.echo <= ECHO_WITHIN
@@ -256,6 +271,7 @@ impl Members {
 
     /// Whether this process takes calls. `any_echo` is whether any lease in the store tells of an echo: if no process has one,
     /// the network is broken, and all serve what they have.
+    #[cfg(test)]
     pub fn is_ready(&self, any_echo: bool) -> bool {
         self.has_echo() || !any_echo
     }

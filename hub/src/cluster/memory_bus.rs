@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Process;
 use super::bus::{Bus, Inbox, Incoming, Lane, Numbers, Pending, Reply, To, Unanswered, Unsent};
-use super::frame::{Frame, Packet};
+use super::frame::Frame;
 use super::network::Network;
 
 /// A message on its way.
@@ -147,7 +147,7 @@ impl Shared {
             }
             Parcel::Told(_) if !is_there => return,
             Parcel::Asked(bytes, from, number, lane) => {
-                let Ok(Packet::Frame(frame)) = Packet::decode(&bytes) else { return };
+                let Ok(frame) = Frame::decode(&bytes) else { return };
                 let shared = self.clone();
                 let reply = Reply::new(move |answer| {
                     shared.check(to)?;
@@ -157,9 +157,8 @@ impl Shared {
                 });
                 Incoming::Asked(frame, reply)
             }
-            Parcel::Told(bytes) => match Packet::decode(&bytes) {
-                Ok(Packet::Frame(frame)) => Incoming::Told(frame),
-                Ok(Packet::Link(bytes)) => Incoming::HandedOn(bytes),
+            Parcel::Told(bytes) => match Frame::decode(&bytes) {
+                Ok(frame) => Incoming::Told(frame),
                 Err(_) => return,
             },
         };
@@ -215,18 +214,12 @@ impl Bus for MemoryPort {
             let answer = timeout(within, answer).await;
             shared.asked.lock().remove(&(me, number));
             let answer = answer.map_err(|_| Unanswered::Late)?;
-            match Packet::decode(&answer.map_err(|_| Unanswered::Late)??) {
-                Ok(Packet::Frame(frame)) => Ok(frame),
-                _ => Err(Unanswered::Late),
-            }
+            Frame::decode(&answer.map_err(|_| Unanswered::Late)??).map_err(|_| Unanswered::Late)
         })
     }
 
-    fn hand_on(&self, home: Process, lane: Lane, link_frame: &[u8]) -> Result<(), Unsent> {
-        self.shared.check(self.me)?;
-        let parcel = Parcel::Told(Packet::encode_link(link_frame));
-        self.shared.send(self.me, home, lane, parcel);
-        Ok(())
+    fn forget(&self, process: Process) {
+        self.numbers.forget(process);
     }
 }
 

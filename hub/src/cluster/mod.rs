@@ -10,26 +10,39 @@
 //! network     Network          what it does to messages: seeded faults
 //! members     Members          the other processes: alive, suspect or dead
 //! pulse       run              beats, and hears those of others
+//! peers       Peers            the other processes, as one has them
+//! shared      Shared           the table that they share, and the turn to change it
+//! calls       Calls            calls that are passed on to other hubs
+//! served      Served           calls that other hubs pass on to this one
+//! parts       Parts            the answer of such a call, a part at a time
+//! run         run              what a process does with what it learns
 //! ```
 //!
-//! One hub of a cluster serves at a time, so that no program uses a network between hubs: all but `process` is compiled for tests
-//! alone. Missing before a program can use it: a start of the pulse with the hub and the term of its lease, rows and channels of
-//! other hubs in the registry, and the hand-over of calls, results and cancels.
+//! Each hub has the whole table in memory. It changes it in its turn alone (`Hub::table_turn`), when it has read what others have
+//! changed, and tells them afterwards. A session belongs to the hub that has its channel; other hubs pass calls on to it whole, as
+//! HTTP requests, and the answer is passed back a part at a time.
 
-#[cfg(test)]
 mod bus;
-#[cfg(test)]
+mod calls;
+mod ended;
 mod frame;
-#[cfg(test)]
 mod members;
 #[cfg(test)]
 mod memory_bus;
-#[cfg(test)]
 mod nats;
 #[cfg(test)]
 mod network;
+mod parts;
+mod peers;
 mod process;
-#[cfg(test)]
 mod pulse;
+mod run;
+mod served;
+mod shared;
 
+pub(crate) use calls::{Answer, CallError, CallHead};
+pub(crate) use peers::Home;
 pub use process::{Cluster, Process, Route};
+pub(crate) use run::run;
+pub(crate) use served::{Forwarded, Handler};
+pub(crate) use shared::{Shared, TableTurn};

@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Process;
 use super::bus::{Bus, Inbox, Incoming, Lane, Numbers, Pending, Reply, To, Unanswered, Unsent};
-use super::frame::{Frame, Packet, Unencodable};
+use super::frame::{Frame, Unencodable};
 use crate::random;
 
 /// Version of the protocol between hubs.
@@ -104,6 +104,7 @@ impl Nats {
     }
 
     /// Whether the lane's connection is known to be broken.
+    #[cfg(test)]
     pub fn is_away(&self, lane: Lane) -> bool {
         is_away(&self.clients[lane as usize])
     }
@@ -183,9 +184,9 @@ fn publish(client: &Client, subject: String, reply: Option<String>, bytes: Bytes
 /// Puts what arrives into the inbox.
 async fn receive(mut messages: Subscriber, client: Client, inbox: mpsc::UnboundedSender<Incoming>) {
     while let Some(Message { payload, reply, .. }) = messages.next().await {
-        let incoming = match (Packet::decode(&payload), reply) {
-            (Ok(Packet::Frame(frame)), None) => Incoming::Told(frame),
-            (Ok(Packet::Frame(frame)), Some(subject)) => {
+        let incoming = match (Frame::decode(&payload), reply) {
+            (Ok(frame), None) => Incoming::Told(frame),
+            (Ok(frame), Some(subject)) => {
                 let client = client.clone();
                 Incoming::Asked(
                     frame,
@@ -195,7 +196,6 @@ async fn receive(mut messages: Subscriber, client: Client, inbox: mpsc::Unbounde
                     }),
                 )
             }
-            (Ok(Packet::Link(frame)), _) => Incoming::HandedOn(frame),
             (Err(error), _) => {
                 log::debug!("nats: {error}");
                 continue;
@@ -231,8 +231,8 @@ impl Bus for Nats {
         Box::pin(async move { timeout(within, question.ask()).await.unwrap_or(Err(Unanswered::Late)) })
     }
 
-    fn hand_on(&self, home: Process, lane: Lane, link_frame: &[u8]) -> Result<(), Unsent> {
-        self.send(To::Process(home, lane), Packet::encode_link(link_frame))
+    fn forget(&self, process: Process) {
+        self.numbers.forget(process);
     }
 }
 
@@ -245,9 +245,9 @@ async fn receive_answers(mut messages: Subscriber, questions: Arc<Questions>) {
         let answer = if message.status == Some(StatusCode::NO_RESPONDERS) {
             Err(Unanswered::Nobody)
         } else {
-            match Packet::decode(&message.payload) {
-                Ok(Packet::Frame(frame)) => Ok(frame),
-                Ok(Packet::Link(_)) | Err(_) => continue,
+            match Frame::decode(&message.payload) {
+                Ok(frame) => Ok(frame),
+                Err(_) => continue,
             }
         };
         let _ = asked.send(answer);

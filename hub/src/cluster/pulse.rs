@@ -84,8 +84,6 @@ fn heard(
                 Err(incoming.into())
             }
         }
-        // Its numbers are those of its task.
-        Incoming::HandedOn(_) => Err(incoming.into()),
     }
 }
 
@@ -124,7 +122,6 @@ pub mod tests {
                             let _ = reply.answer(Frame::new(me, "answer", &question.body.len()).unwrap());
                         }
                         Learned::Message(Incoming::Told(frame)) => of_task.lock().0.push(frame),
-                        Learned::Message(Incoming::HandedOn(_)) => (),
                         Learned::Event(event) => of_task.lock().1.push(event),
                     }
                 }

@@ -99,7 +99,7 @@ async fn create(
     let turn = ChangeTurn::wait(&hub, &caller, body).await?;
     naming::check_budget(&hub, &caller)?;
     let name = spec.name.clone().unwrap_or_default();
-    let created = hub.try_change(|registry| {
+    let created = hub.try_change(&turn.table, |registry| {
         let (agent, changes) = registry.create_agent(&caller, spec, random::id("agent"), hub.now())?;
         hub.agents_changed(registry, [agent.name.as_str()]);
         Ok((agent, changes))

@@ -6,6 +6,7 @@ use backend::FairPermit;
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::cluster::TableTurn;
 use crate::connections::{self, PriorityGuard};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{ChangeTurns, Hub};
@@ -28,6 +29,8 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A user's turn to change the registry. It lasts until the changes are committed, also if the caller leaves.
 pub(super) struct ChangeTurn {
     is_small: bool,
+    /// The turn among the hubs of a cluster.
+    pub(super) table: TableTurn,
     _turn: (FairPermit, PriorityGuard),
     /// Counts the call's body.
     body: BytesPermit,
@@ -62,7 +65,8 @@ impl ChangeTurn {
         if !hub.tokens.is_valid(&caller.token_id, clock::now()) {
             return Err(ApiError::revoked());
         }
-        Ok(Self { is_small, _turn: turn, body })
+        let table = hub.table_turn().await?;
+        Ok(Self { is_small, table, _turn: turn, body })
     }
 
     /// Whether the turn is long enough to drop `dropped` rows and agents.
@@ -72,9 +76,9 @@ impl ChangeTurn {
 
     /// Gives this turn back, and waits for one that is long enough for any change.
     pub(super) async fn lengthen(self, hub: &Hub, caller: &Caller) -> Result<Self, ApiError> {
-        let Self { body, _turn: turn, .. } = self;
+        let Self { body, table, _turn: turn, .. } = self;
         // Before the wait, in which it would keep others waiting.
-        drop(turn);
+        drop((table, turn));
         Self::wait_to_drop(hub, caller, body, usize::MAX).await
     }
 
@@ -98,7 +102,7 @@ pub(super) async fn change<T>(
     change: impl FnOnce(&mut Registry) -> Result<(T, Vec<Change>), ManageError>,
 ) -> Result<T, ApiError> {
     let turn = ChangeTurn::wait(hub, caller, body).await?;
-    let (value, written) = hub.try_change(change).map_err(|error| refused(error, kind, name))?;
+    let (value, written) = hub.try_change(&turn.table, change).map_err(|error| refused(error, kind, name))?;
     turn.commit(written).await?;
     Ok(value)
 }

@@ -13,6 +13,7 @@ mod cluster;
 mod console;
 mod decode;
 mod durable_tasks;
+mod elsewhere;
 mod events;
 mod inference;
 mod list;

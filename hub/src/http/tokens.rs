@@ -122,6 +122,8 @@ async fn create(
     let request: TokenRequest = body::json(&req, payload).await?;
     let is_link = request.link;
     let new = check(request, clock::now())?;
+    // The rule of names looks at all tokens.
+    let _turn = hub.table_turn().await?;
     let made = if is_link { hub.tokens.create_link(new).await } else { hub.tokens.create(new).await };
     let (token, secret) = made.map_err(|error| match error {
         CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
@@ -135,6 +137,7 @@ async fn create(
         token.id,
         token.user
     );
+    hub.tell_changed();
     let secret = Some(secret.reveal());
     let (secret, sign_in_code) = if is_link { (None, secret) } else { (secret, None) };
     Ok(shown_once(HttpResponse::Created(), &hub, TokenView { sign_in_code, ..TokenView::of(&token, secret) }))
@@ -160,6 +163,7 @@ async fn revoke(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRe
         }
         RevokeError::Store(error) => error.into(),
     })?;
+    hub.tell_changed();
     wire::log_with!(info, [user = caller.user], "{} revoked token {id}", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -70,6 +70,8 @@ pub struct SessionRecord {
     pub owner: UserId,
     pub last_heartbeat_at: Timestamp,
     pub created_at: Timestamp,
+    /// The hub that has, or last had, its control channel; `None` for a hub alone.
+    pub hub: Option<String>,
 }
 
 /// A token, without its secret.

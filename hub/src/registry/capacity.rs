@@ -205,10 +205,12 @@ impl Registry {
 
     fn row_unavailable_reason(&self, entry: &LlmEntry) -> UnavailableReason {
         let session = self.session_of(entry);
-        let Some(session) = session.filter(|session| session.is_open() && !session.silent) else {
-            return UnavailableReason::PublisherAway;
-        };
-        if session.draining {
+        let state = session.map(|session| match &session.told {
+            Some(told) => (told.is_connected(), told.is_draining()),
+            None => (session.is_open() && !session.silent, session.draining),
+        });
+        let Some((true, is_draining)) = state else { return UnavailableReason::PublisherAway };
+        if is_draining {
             return UnavailableReason::PublisherStopping;
         }
         match entry.report.filter(|_| entry.llm.registered) {

@@ -71,6 +71,11 @@ impl ChangeFeed {
         self.changed.insert(self.version, key);
     }
 
+    /// The keys changed behind `version`, with the versions of their last changes.
+    pub(super) fn behind(&self, version: u64) -> impl Iterator<Item = (u64, &FeedKey)> {
+        self.changed.range(version.saturating_add(1)..).map(|(version, key)| (*version, key))
+    }
+
     /// Counts a change that watchers do not get.
     pub(super) fn touch(&mut self) {
         self.version += 1;

@@ -6,10 +6,12 @@
 mod abilities;
 mod aliases;
 mod capacity;
+mod elsewhere;
 mod entry;
 mod feed;
 mod listing;
 mod manage;
+mod merge;
 mod names;
 mod pick;
 mod pools;
@@ -18,6 +20,7 @@ mod rows;
 mod session;
 mod sweep;
 mod target;
+mod told;
 mod usage_support;
 mod view;
 
@@ -33,10 +36,11 @@ pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, SessionView, UnknownSession};
 pub use target::{Target, UnresolvedAgent};
+pub use told::{Told, ToldSession};
 pub use usage_support::UsageSupport;
 pub use view::{DetailedLlm, LiveLlm};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -55,10 +59,15 @@ use names::NameTable;
 use pools::PoolRows;
 use rows::Usage;
 use session::Session;
+use told::EarlyTold;
 
 /// The table in memory.
 pub struct Registry {
     policy: PoolPolicy,
+    /// The id of this hub among several; `None` for a hub alone.
+    hub: Option<String>,
+    /// What was told before the store's news of it.
+    early: VecDeque<EarlyTold>,
     heartbeat_timeout: Duration,
     retention: Duration,
     name_retention: Duration,
@@ -102,6 +111,8 @@ impl Registry {
     pub fn load(snapshot: &Snapshot, policy: PoolPolicy, timings: &HubTimings, now: Now) -> Self {
         let mut registry = Self {
             policy,
+            hub: None,
+            early: VecDeque::new(),
             heartbeat_timeout: timings.heartbeat_timeout,
             retention: timings.inactive_retention,
             name_retention: timings.name_retention,
@@ -180,6 +191,11 @@ impl Registry {
         }
         registry.names.finish_load(&snapshot.names);
         registry
+    }
+
+    /// Makes it the table of the hub `hub` among several.
+    pub fn of_hub(self, hub: Option<String>) -> Self {
+        Self { hub, ..self }
     }
 
     /// Replaces the default limits.

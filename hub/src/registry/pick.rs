@@ -19,7 +19,7 @@ use crate::model::{Caller, Llm, Upstream};
 use crate::telemetry::CacheCounters;
 
 /// Time in which a registered publisher opens its channel: it takes milliseconds unless something is wrong.
-const ARRIVAL: Duration = Duration::from_secs(2);
+pub(super) const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// A chosen row, as it was at the time of the choice.
 #[derive(Debug, Clone)]
@@ -253,7 +253,10 @@ impl Registry {
         self.reachable_rows(caller, target).into_iter().filter_map(|name| self.llms.get(name)).any(|entry| {
             let arrives = |session: &Session| {
                 let age = now.mono.saturating_sub(session.last_heartbeat);
-                !session.is_open() && !session.silent && age < ARRIVAL
+                !session.is_open()
+                    && !session.silent
+                    && !session.is_of_other(self.hub.as_deref())
+                    && age < ARRIVAL
             };
             entry.llm.registered
                 && entry.llm.status != Status::Inactive

@@ -65,8 +65,12 @@ impl Registry {
     /// Deactivates a session without heartbeats, and deletes one without rows and agents after the retention time.
     fn sweep_session(&mut self, id: &str, now: Now, result: &mut SweepResult) {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
+        let is_elsewhere = self.is_elsewhere(id);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
+        if is_elsewhere {
+            return;
+        }
         if !session.is_open()
             && let Some(key) = session.overdue.pop_first()
         {
@@ -152,6 +156,14 @@ impl Registry {
             ExpiryKey::Session(_) | ExpiryKey::Name(_) => return None,
         };
         *entry.due = None;
+        // Its hub deletes it.
+        if entry
+            .session
+            .and_then(|id| self.sessions.get(id))
+            .is_some_and(|session| session.is_of_other(self.hub.as_deref()))
+        {
+            return None;
+        }
         if entry.kind != Kind::Virtual || *entry.status != Status::Inactive {
             return None;
         }

@@ -3,6 +3,7 @@
 mod aliases;
 mod feed;
 mod lifecycle;
+mod merge;
 mod rule;
 mod sessions;
 mod visibility;

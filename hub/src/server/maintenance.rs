@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use wire::row::Timestamp;
 
 use crate::clock::Now;
+use crate::cluster::TableTurn;
 use crate::hub::Hub;
 use crate::model::Day;
 use crate::news::{log_suppressed, news};
@@ -58,6 +59,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let mut usage = Retention::new(timings.usage_retention, hub.now());
     let mut ticks = interval(timings.sweep_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_in_touch = false;
     loop {
         ticks.tick().await;
         // The store deletes when it has time.
@@ -68,7 +70,8 @@ pub(super) async fn run(hub: Arc<Hub>) {
             audit_rows: hub.options.limits.audit_rows,
             usage_since: Day::of(usage.expired_before(now)),
         }));
-        while sweep(&hub) {
+        is_in_touch = adopt(&hub, is_in_touch).await;
+        while sweep(&hub).await {
             yield_now().await;
         }
         hub.offer_all();
@@ -76,14 +79,30 @@ pub(super) async fn run(hub: Arc<Hub>) {
     }
 }
 
-/// Sweeps a part of the registry; `true` if there is more to do.
-fn sweep(hub: &Arc<Hub>) -> bool {
+/// Takes over the sessions of hubs that are gone, so that what they published is deleted in time. After the database was away
+/// the others get the time of a sweep to renew their leases: `is_in_touch` tells whether this hub had it at the sweep before.
+async fn adopt(hub: &Hub, is_in_touch: bool) -> bool {
+    let Some(shared) = &hub.shared else { return false };
+    if is_in_touch {
+        shared.store.adopt_sessions().await.is_ok()
+    } else {
+        shared.store.cursor().await.is_ok()
+    }
+}
+
+/// Sweeps a part of the registry; `true` if there is more to do. Without a turn among several hubs nothing can be swept.
+async fn sweep(hub: &Arc<Hub>) -> bool {
+    let Ok(turn) = hub.table_turn().await else { return false };
     let now = hub.now();
-    let swept = hub.change(|registry| {
+    let (swept, written) = hub.change_in(&turn, |registry| {
         let mut swept = registry.sweep(now);
         let changes = std::mem::take(&mut swept.changes);
         (swept, changes)
     });
+    if let (TableTurn::Shared(_), Some(written)) = (&turn, written) {
+        // A change that is not written is undone.
+        drop(written.await);
+    }
     for (session, owner) in swept.silent {
         news!(
             info,

@@ -3,6 +3,8 @@
 mod error;
 mod liveness;
 mod maintenance;
+mod open;
+mod others;
 mod tls;
 
 use std::io;
@@ -19,10 +21,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use error::HubError;
 pub use liveness::Liveness;
+pub(crate) use open::Opened;
 
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
-use crate::cluster::Cluster;
+use crate::cluster::Shared;
 use crate::connections::{self, ConnectionLimits, ListenerConfig};
 use crate::dispatch;
 use crate::http;
@@ -31,7 +34,6 @@ use crate::hub::{Hub, Phase};
 use crate::model::Role;
 use crate::options::{DataDir, HubOptions};
 use crate::registry::Registry;
-use crate::store::{HubDir, PostgresStore, SqliteStore, Store, StoreError};
 use crate::tasks;
 use crate::telemetry::Watch;
 
@@ -58,8 +60,12 @@ impl Hub {
             DataDir::Path(path) if options.cluster.is_none() => Some(path.clone()),
             _ => None,
         };
-        let opened = open_store(&options).await?;
-        Self::start_on(options, opened).await.map_err(|error| match (error, folder) {
+        let opened = open::store(&options).await?;
+        let shared = match (&options.cluster, &opened.postgres) {
+            (Some(cluster), Some(store)) => Box::pin(Shared::connect(cluster, store.clone())).await?,
+            _ => None,
+        };
+        Self::start_on(options, opened, shared).await.map_err(|error| match (error, folder) {
             (HubError::Store(error), Some(folder)) => HubError::Store(error.at_start(&folder)),
             (error, _) => error,
         })
@@ -67,7 +73,8 @@ impl Hub {
 
     pub(crate) async fn start_on(
         options: HubOptions,
-        (dir, store, cluster): Opened,
+        Opened { dir, store, cluster, .. }: Opened,
+        shared: Option<Arc<Shared>>,
     ) -> Result<HubHandle, HubError> {
         let clock = Clock::start();
         let mut snapshot = store.load().await?;
@@ -76,35 +83,18 @@ impl Hub {
         let (admin_token, environment) =
             auth::admin_token(given, stored, &mut snapshot.tokens, clock::now()).await?;
         let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
+        let hub_id = options.cluster.as_ref().filter(|_| shared.is_some()).map(|of| of.hub_id.clone());
         let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now())
-            .with_limits(options.limits);
+            .with_limits(options.limits)
+            .of_hub(hub_id);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
         watch.restore_usage(std::mem::take(&mut snapshot.usage));
-        let hub = Arc::new(Self::new(options, cluster, clock, registry, store, tokens, Arc::new(watch)));
+        let hub =
+            Arc::new(Self::new(options, (cluster, shared), clock, registry, store, tokens, Arc::new(watch)));
         tasks::restore(&hub, tasks).await?;
         serve(hub, admin_token)
     }
-}
-
-/// The store and its directory, and the process that the hub is in a cluster.
-type Opened = (Option<Arc<HubDir>>, Arc<dyn Store>, Cluster);
-
-async fn open_store(options: &HubOptions) -> Result<Opened, StoreError> {
-    let dir = match &options.data {
-        DataDir::Memory => None,
-        DataDir::Path(path) => Some(Arc::new(HubDir::open(path)?)),
-    };
-    if let Some(cluster) = &options.cluster {
-        let store = PostgresStore::open(cluster).await?;
-        let joined = Cluster::Joined(store.process());
-        return Ok((dir, Arc::new(store), joined));
-    }
-    let store = match &dir {
-        Some(dir) => SqliteStore::open(dir.clone())?,
-        None => SqliteStore::in_memory()?,
-    };
-    Ok((dir, Arc::new(store), Cluster::Alone))
 }
 
 fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> {
@@ -113,7 +103,6 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let liveness = Liveness::default();
     let thread = liveness.clone();
     let app = move || {
-        thread.set_thread();
         // Browsers must not render responses as pages, and caches must not keep private lists.
         let headers = DefaultHeaders::new()
             .add(("x-content-type-options", "nosniff"))
@@ -126,6 +115,11 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
             .wrap(headers)
             .wrap(from_fn(trace))
             .configure(routes.clone())
+    };
+    let for_others = app.clone();
+    let app = move || {
+        thread.set_thread();
+        app()
     };
     let tls = hub.options.tls.as_ref().map(tls::acceptor).transpose()?;
     let is_tls = tls.is_some();
@@ -159,6 +153,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let tasks = vec![
         serving,
         tokio::spawn(maintenance::run(hub.clone())),
+        actix_rt::spawn(others::serve(hub.clone(), for_others)),
         actix_rt::spawn(tasks::run_scheduler(hub.clone())),
         tokio::spawn(dispatch::run_offers(hub.clone())),
         tokio::spawn(async move { watch.run().await }),

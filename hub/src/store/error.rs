@@ -27,6 +27,9 @@ pub enum StoreError {
     /// The database of a cluster cannot be used at all.
     #[error("cannot use the database: {0}")]
     Database(String),
+    /// The network between the hubs of a cluster cannot be used at all.
+    #[error("cannot use the network between hubs: {0}")]
+    Network(String),
     /// A file or the directory cannot be created or read.
     #[error("cannot use {path}: {cause}", path = .path.display())]
     Unusable { path: PathBuf, cause: String },

@@ -79,6 +79,8 @@ pub(super) struct Write {
     pub(super) reply: Reply<()>,
     /// The registry has applied the changes already: they are never refused, and retried after an error.
     pub(super) is_write_behind: bool,
+    /// The number of the turn in which a hub of several changes the table of LLMs: without the turn nothing is written.
+    pub(super) turn: Option<i64>,
 }
 
 impl<W> Job<W> {

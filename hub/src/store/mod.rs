@@ -37,7 +37,7 @@ mod writer;
 pub use dir::HubDir;
 pub(crate) use dir::plain;
 pub use error::StoreError;
-pub use postgres::PostgresStore;
+pub use postgres::{Merge, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use transfer::{Transferred, transfer};
 pub use usage::{UsageBy, UsageQuery, UsageTable, UsageTotal};
@@ -256,6 +256,11 @@ pub trait Store: Send + Sync {
 
     /// Adds up the sums that match.
     fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable>;
+
+    /// Reads the token whose secret has the hash `hash`, which another hub may have made.
+    fn token(&self, _hash: [u8; 32]) -> StoreFuture<Option<Token>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Deletes what `limits` do not keep, in small steps between other jobs.
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()>;

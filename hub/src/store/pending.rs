@@ -44,7 +44,7 @@ impl Pending {
         let changes = coalescer.take(self.jobs_done, GROUP_CHANGES);
         self.has_coalesced = coalescer.is_scheduled;
         self.round_has_more = changes.len() == GROUP_CHANGES;
-        Write { changes, reply: oneshot::channel().0, is_write_behind: true }
+        Write { changes, reply: oneshot::channel().0, is_write_behind: true, turn: None }
     }
 
     /// As [`take_coalesced`](Self::take_coalesced), when all jobs are done and one round has all changes that are left. `None` after

@@ -70,7 +70,13 @@ impl<W> JobQueue<W> {
     /// See [`Store::write`](super::Store::write) and [`Store::write_behind`](super::Store::write_behind).
     pub(super) fn write(&self, changes: Vec<Change>, is_write_behind: bool) -> StoreFuture<()> {
         let (reply, result) = oneshot::channel();
-        self.send(Job::Write(Write { changes, reply, is_write_behind }), result)
+        self.send(Job::Write(Write { changes, reply, is_write_behind, turn: None }), result)
+    }
+
+    /// Writes changes that are valid in the turn `turn` alone.
+    pub(super) fn write_in_turn(&self, changes: Vec<Change>, turn: i64) -> StoreFuture<()> {
+        let (reply, result) = oneshot::channel();
+        self.send(Job::Write(Write { changes, reply, is_write_behind: false, turn: Some(turn) }), result)
     }
 
     /// See [`Store::probe`](super::Store::probe).

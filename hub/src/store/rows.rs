@@ -189,6 +189,7 @@ fn session_columns(session: &SessionRecord) -> Vec<Column<'_>> {
         "owner" => &session.owner,
         "last_heartbeat_at" => session.last_heartbeat_at,
         "created_at" => session.created_at,
+        "hub" => &session.hub,
     ]
 }
 
@@ -198,6 +199,7 @@ pub(super) fn session<R: StoredRow>(row: &R) -> Result<SessionRecord, R::Error> 
         owner: row.field("owner")?,
         last_heartbeat_at: row.field("last_heartbeat_at")?,
         created_at: row.field("created_at")?,
+        hub: row.field("hub")?,
     })
 }
 
@@ -251,7 +253,7 @@ fn alias_columns(alias: &Alias) -> Vec<Column<'_>> {
 }
 
 /// The text of a scope: that of all users is empty, which no user name is.
-fn scope_text(scope: &AliasScope) -> &str {
+pub(super) fn scope_text(scope: &AliasScope) -> &str {
     scope.user().map_or("", String::as_str)
 }
 

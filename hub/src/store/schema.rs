@@ -297,6 +297,9 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ALTER TABLE tokens ADD COLUMN old_until INTEGER;
     ALTER TABLE tokens ADD COLUMN link_hash BLOB;
     ALTER TABLE tokens ADD COLUMN link_until INTEGER;
+", "
+    -- The hub of the session's channel in a cluster; NULL for a hub alone.
+    ALTER TABLE sessions ADD COLUMN hub TEXT;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

@@ -176,6 +176,7 @@ pub(super) fn session(id: &str) -> SessionRecord {
         owner: "bob".into(),
         last_heartbeat_at: Timestamp(3),
         created_at: Timestamp(2),
+        hub: None,
     }
 }
 

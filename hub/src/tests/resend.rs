@@ -12,6 +12,7 @@ use super::publisher::{Publisher, pooled, private, provider};
 use super::road::chat;
 use super::support::{ADMIN, TASKS, TestHub, eventually, hub_with};
 use crate::channels::Receiver;
+use crate::cluster::TableTurn;
 use crate::model::{Caller, Role};
 use crate::options::PoolPolicy;
 

@@ -16,6 +16,7 @@ use crate::hub::Phase;
 use crate::model::{Caller, Role};
 use crate::options::{DataDir, HubOptions, HubTimings, Limits, MachineOptions, PoolPolicy, TlsFiles};
 use crate::origins::Origins;
+use crate::server::Opened;
 use crate::store::Store;
 use crate::{Hub, HubHandle};
 
@@ -63,7 +64,9 @@ pub(crate) async fn hub_on(store: Arc<dyn Store>) -> TestHub {
 
 /// Starts a hub on the store `store` that is `cluster`.
 pub(crate) async fn hub_in(cluster: Cluster, store: Arc<dyn Store>) -> TestHub {
-    let handle = Hub::start_on(options(), (None, store, cluster)).await.unwrap();
+    let mut opened = Opened::alone(None, store);
+    opened.cluster = cluster;
+    let handle = Hub::start_on(options(), opened, None).await.unwrap();
     TestHub { addr: handle.addr(), handle }
 }
 

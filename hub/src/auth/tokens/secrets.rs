@@ -47,6 +47,11 @@ impl Tokens {
         Ok((token, code))
     }
 
+    /// Whether `code` is that of a sign-in link that nobody has used.
+    pub(crate) fn is_link(&self, code: &str) -> bool {
+        self.table.read().by_link(&hash(code), clock::now()).is_some()
+    }
+
     /// Gives a token another secret, and takes a link's code for it: a code works once.
     pub(crate) async fn sign_in(&self, code: &str) -> Result<(Token, TokenSecret), ChangeError> {
         let _creating = self.creating.lock().await;

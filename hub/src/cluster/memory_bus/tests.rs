@@ -31,7 +31,6 @@ fn told(inbox: &mut Inbox) -> Vec<Value> {
     while let Ok(incoming) = inbox.try_recv() {
         match incoming {
             Incoming::Told(frame) => all.push(frame.data().unwrap()),
-            Incoming::HandedOn(bytes) => all.push(json!(&bytes[..])),
             Incoming::Asked(..) => panic!("nobody asks"),
         }
     }
@@ -62,11 +61,11 @@ async fn all_hear_what_is_told_to_all_in_its_order() {
     for n in 0..20 {
         port.tell(To::All(Topic::Rows), frame(a, &json!(n))).unwrap();
     }
-    port.hand_on(b, Lane::Ctl, b"link").unwrap();
+    port.tell(To::Process(b, Lane::Ctl), frame(a, &json!("one"))).unwrap();
     pass(1).await;
     let all: Vec<_> = (0..20).map(|n| json!(n)).collect();
     assert_eq!([told(&mut own), told(&mut second)], [all.clone(), all.clone()]);
-    assert_eq!(told(&mut first), [&all[..], &[json!(b"link")]].concat());
+    assert_eq!(told(&mut first), [&all[..], &[json!("one")]].concat());
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +128,6 @@ async fn a_question_is_answered_or_its_asker_learns_why_not() {
     bus.set_away(a, true);
     assert_eq!(ask(b).await, (Err(Unanswered::Unsent(Unsent::Away)), Duration::ZERO));
     assert_eq!(port.tell(To::All(Topic::Beat), frame(a, &json!(1))), Err(Unsent::Away));
-    assert_eq!(port.hand_on(b, Lane::Ctl, b""), Err(Unsent::Away));
     bus.set_away(a, false);
     assert!(ask(b).await.0.is_ok());
     // Killed.

@@ -107,7 +107,6 @@ async fn nothing_is_kept_while_the_server_is_away() {
     server.kill();
     eventually("the loss is noticed", async || Lane::ALL.iter().all(|lane| a.nats.is_away(*lane))).await;
     assert_eq!(tell("lost"), Err(Unsent::Away));
-    assert_eq!(a.nats.hand_on(b.process, Lane::Bulk, b"lost"), Err(Unsent::Away));
     let (answer, waited) = a.ask(b.process, Duration::from_secs(5)).await;
     assert_eq!(answer, Err(Unanswered::Unsent(Unsent::Away)));
     assert!(waited < Duration::from_secs(1), "{waited:?}");

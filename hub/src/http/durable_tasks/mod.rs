@@ -6,6 +6,7 @@ use actix_web::http::header::LINK;
 use actix_web::web::{Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use backend::FairSemaphore;
+use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use wire::task::Endpoint;
 use self::result::{STORE_READS, load_ended};
 use self::stream::stream;
 use super::body;
+use super::elsewhere;
 use super::list::limit;
 use crate::connections::turn;
 use crate::dispatch::RequestBody;
@@ -148,6 +150,7 @@ async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (text, body) = body::read(&req, payload, body::INFERENCE).await?;
+    let whole = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
     let new = offload(&caller.user, text.len(), move || TaskRequest::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
@@ -155,6 +158,11 @@ async fn create(
     let Some((target, target_owner)) = hub.owned_target(&caller, &new.llm) else {
         return Err(ApiError::not_found("LLM", &new.llm));
     };
+    if let Some(whole) = whole
+        && let Some(response) = elsewhere::new_task(&hub, &req, &caller, &target, whole).await
+    {
+        return response;
+    }
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
     let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
     let now = clock::now();
@@ -192,7 +200,15 @@ async fn create(
     Ok(HttpResponse::Accepted().json(AcceptedTask { id: &id, status: TaskStatus::Pending, position }))
 }
 
-async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+async fn one(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    if let Some(response) = elsewhere::task(&hub, &req, &caller, &id).await {
+        return response;
+    }
     let open = hub.tasks.view(&caller, &id);
     if let Some(view) = open.or_else(|| hub.watch.task(&caller, &id)) {
         return Ok(HttpResponse::Ok().json(view));
@@ -202,7 +218,15 @@ async fn one(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpRespo
     result::respond(hub, &caller, view, ended).await
 }
 
-async fn remove(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
+async fn remove(
+    hub: HubData,
+    caller: Caller,
+    req: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, ApiError> {
+    if let Some(response) = elsewhere::task(&hub, &req, &caller, &id).await {
+        return response;
+    }
     let hub = hub.into_inner();
     if let Some(written) = hub.cancel_task(&caller, &id).or_else(|| hub.delete_ended(&caller, &id)) {
         written.await.map_err(ApiError::internal)??;

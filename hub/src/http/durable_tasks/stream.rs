@@ -16,6 +16,7 @@ use super::chunks::NextItem;
 use super::chunks::{StoredChunks, batch_events, stored_events, write};
 use super::result::{PART, load_ended, read_part};
 use crate::error::{ApiError, ErrorKind};
+use crate::http::elsewhere;
 use crate::hub::Hub;
 use crate::hub::HubData;
 use crate::model::{Caller, TaskStatus};
@@ -67,6 +68,9 @@ pub(super) async fn stream(
     req: HttpRequest,
     id: Path<String>,
 ) -> Result<HttpResponse, ApiError> {
+    if let Some(response) = elsewhere::task(&hub, &req, &caller, &id).await {
+        return response;
+    }
     let hub = hub.into_inner();
     let call = hub.call_of(&caller.user)?;
     let has_ended = hub.tasks.chunks_from(&caller, &id, 0).is_none();

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body::{INFERENCE, read};
+use crate::http::elsewhere;
 use crate::http::inference::{InferenceCall, for_member, parse_queue_timeout, resolve_or_default};
 use crate::http::openapi::shapes::any_object;
 use crate::http::openapi::{Routes, Shape, about};
@@ -78,6 +79,7 @@ async fn infer(
     parse_queue_timeout(&req)?;
     let (text, permit) = read(&req, payload, INFERENCE).await?;
     let size = text.len();
+    let original = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
     let work = move || {
         let OllamaRequest { model, call, answer } =
             translate(api, &text).map_err(|error| ApiError::bad_request(error.0))?;
@@ -88,7 +90,7 @@ async fn infer(
         Ok((model, call.transpose()?, answer))
     };
     let (model, call, answer) = offload(&caller.user, size, work).await?;
-    let resolve = move |registry: &Registry, caller: &Caller| {
+    let resolve = |registry: &Registry, caller: &Caller| {
         let model = model.as_deref().map(|name| (untagged(registry, caller, name), name));
         resolve_or_default(registry, caller, model)
     };
@@ -98,6 +100,12 @@ async fn infer(
         let text = answer.without_input(&clock::now().to_string());
         return Ok(HttpResponse::Ok().content_type("application/json").body(text));
     };
+    if let Some(original) = original {
+        let (target, _) = resolve(&hub.registry.lock(), &caller)?;
+        if let Some(response) = elsewhere::infer(&hub, &req, &caller, (&target, endpoint), original).await {
+            return Ok(response);
+        }
+    }
     let user = caller.user.clone();
     let held = hub.unread_of(&user).empty();
     let call = InferenceCall::new(endpoint, &req, body)?;

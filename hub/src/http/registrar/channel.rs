@@ -17,6 +17,7 @@ use wire::sse::write_event;
 use super::link;
 use crate::channels::Receiver;
 use crate::error::ApiError;
+use crate::http::elsewhere;
 use crate::http::middleware::HeadOnly;
 use crate::hub::Hub;
 use crate::hub::HubData;
@@ -40,11 +41,13 @@ pub(super) async fn open(
         return Err(ApiError::hub_stopping());
     }
     if req.extensions().contains::<HeadOnly>() {
+        elsewhere::know_session(&hub, &caller, session).await;
         // `HEAD` opens no channel and replaces none.
         let known = hub.registry.lock().owns_session(&caller, session);
         let head = HttpResponse::Ok().content_type("text/event-stream").finish();
         return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
     }
+    elsewhere::adopt(&hub, &caller, session).await?;
     if let Some(link) = link::accept(&hub, &caller, &req, session, payload)? {
         return Ok(link);
     }

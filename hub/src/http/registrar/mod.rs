@@ -12,7 +12,7 @@ use wire::row::{AgentRow, LlmRow};
 
 use super::change::ChangeTurn;
 use super::list::{ok_json, pages};
-use super::{body, naming};
+use super::{body, elsewhere, naming};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::openapi::shapes::ok;
@@ -114,8 +114,13 @@ async fn register_llms(
     let (request, body): (RegisterRequest, _) = body::checked(&req, payload, check)
         .await
         .map_err(|error| naming::refused(&hub, &caller, [], error))?;
-    // A call of some bytes may drop hundreds of entries.
     let session = request.provider_session_id.as_deref();
+    if let Some(session) = session
+        && let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request).await
+    {
+        return response;
+    }
+    // A call of some bytes may drop hundreds of entries.
     let dropped = || hub.registry.lock().registered_entries(&caller, session);
     let mut turn = ChangeTurn::wait_to_drop(&hub, &caller, body, dropped()).await?;
     // The session may have grown while the call waited. Between this look and the change no other call runs.
@@ -126,7 +131,7 @@ async fn register_llms(
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
     }
-    let registered = hub.try_change(|registry| {
+    let registered = hub.try_change(&turn.table, |registry| {
         let mut registered = registry.register(&caller, &request, &random::id, hub.now())?;
         let changes = std::mem::take(&mut registered.changes);
         hub.offer_rows_of(registry, &registered.session);
@@ -171,6 +176,10 @@ async fn heartbeat(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let (beat, _): (Heartbeat, _) = body::checked(&req, payload, check_heartbeat).await?;
+    let session = &beat.provider_session_id;
+    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &beat).await {
+        return response;
+    }
     let text = beaten(&hub, &caller, &beat)?;
     Ok(HttpResponse::Ok().content_type("application/json").body(text))
 }
@@ -225,6 +234,9 @@ async fn drain(
 ) -> Result<HttpResponse, ApiError> {
     let request: Heartbeat = body::json(&req, payload).await?;
     let session = &request.provider_session_id;
+    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request).await {
+        return response;
+    }
     let drained = hub.note(|registry| {
         let changes = registry.drain(&caller, session, hub.now())?;
         hub.offer_rows_of(registry, session);

@@ -11,6 +11,7 @@ use crate::dispatch::{
 };
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body;
+use crate::http::elsewhere;
 use crate::http::list::ok_json;
 use crate::http::openapi::shapes::ok;
 use crate::http::openapi::{Routes, about};
@@ -90,6 +91,9 @@ async fn result(
             reject_result(&hub, from, &error.message);
         }
     })?;
+    if let Some(response) = elsewhere::result(&hub, req, &caller, id, &body).await {
+        return response;
+    }
     submit(&hub, from, body, held).await
 }
 

@@ -63,12 +63,14 @@ async fn rotate(
     let grace = grace.map_err(|text| {
         ApiError::bad_request(format!("grace: a time such as 1h, at most 30d, and not '{text}'"))
     })?;
+    let _turn = hub.table_turn().await?;
     let (token, secret) =
         hub.tokens.rotate(&id, grace.unwrap_or_default()).await.map_err(|error| match error {
             ChangeError::Unknown => ApiError::not_found("token", &id),
             ChangeError::OwnToken => ApiError::new(ErrorKind::Conflict, error.to_string()),
             ChangeError::Store(error) => error.into(),
         })?;
+    hub.tell_changed();
     wire::log_with!(info, [user = caller.user], "{} rotated token {id} of {}", caller.user, token.user);
     Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&token, Some(secret.reveal()))))
 }
@@ -76,6 +78,11 @@ async fn rotate(
 /// Takes the code of a sign-in link from the header that has the token elsewhere: it is in no address and in no log.
 async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiError> {
     let code = secret(req.headers(), false).ok_or_else(ApiError::unauthorized)?;
+    if hub.shared.is_some() {
+        hub.tokens.look_up(code).await;
+    }
+    // A code is used once at all hubs. Nobody takes a turn with a wrong one.
+    let _turn = if hub.tokens.is_link(code) { Some(hub.table_turn().await?) } else { None };
     let (token, secret) = hub.tokens.sign_in(code).await.map_err(|error| match error {
         ChangeError::Store(error) => error.into(),
         ChangeError::Unknown | ChangeError::OwnToken => {
@@ -86,6 +93,7 @@ async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiErro
             })
         }
     })?;
+    hub.tell_changed();
     wire::log_with!(info, [user = token.user], "{} signed in by a link, with token {}", token.user, token.id);
     Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&token, Some(secret.reveal()))))
 }

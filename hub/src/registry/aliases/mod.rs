@@ -39,13 +39,17 @@ impl AliasTable {
         self.0.entry(alias.scope.clone()).or_default().insert(alias.name.clone(), alias);
     }
 
-    fn remove(&mut self, scope: &AliasScope, name: &str) -> Option<Alias> {
+    pub(super) fn remove(&mut self, scope: &AliasScope, name: &str) -> Option<Alias> {
         let aliases = self.0.get_mut(scope)?;
         let removed = aliases.remove(name);
         if aliases.is_empty() {
             self.0.remove(scope);
         }
         removed
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Alias> {
+        self.0.values().flat_map(Aliases::values)
     }
 
     fn get(&self, scope: &AliasScope, name: &str) -> Option<&Alias> {

@@ -4,6 +4,7 @@
 //! name cannot reach another user's backend from one day to the next.
 
 mod listing;
+mod merge;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -31,6 +32,8 @@ pub(super) struct NameTable {
     unused: HashMap<UserId, BTreeSet<(Duration, String)>>,
     /// Changes that were not handed to the store yet.
     changes: Vec<Change>,
+    /// Whether records are taken over that another hub has stored: nothing follows from them here.
+    is_merging: bool,
     /// Names claimed since [`Registry::take_claimed_names`].
     claimed: Vec<String>,
 }
@@ -80,7 +83,7 @@ impl NameTable {
 
     /// Gives a free name to `owner`. Returns whether it was free.
     fn claim(&mut self, name: &str, owner: &UserId) -> bool {
-        if self.entries.contains_key(name) {
+        if self.is_merging || self.entries.contains_key(name) {
             return false;
         }
         let record = NameRecord {
@@ -100,6 +103,9 @@ impl NameTable {
 
     /// Changes a name's record, and stores it if it differs.
     pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut NameRecord)) {
+        if self.is_merging {
+            return;
+        }
         let Some(entry) = self.entries.get_mut(name) else { return };
         let before = entry.record.clone();
         change(&mut entry.record);
@@ -230,7 +236,8 @@ impl Registry {
             self.names.change(name, |record| record.left_at = Some(record.left_at.unwrap_or(now.wall)));
             self.retain_name(name, now);
         }
-        if self.policy == PoolPolicy::Members && shared.is_some_and(|shared| shared != was_shared) {
+        let is_changed = shared.is_some_and(|shared| shared != was_shared);
+        if self.policy == PoolPolicy::Members && is_changed && !self.names.is_merging {
             // Other users' rows serve a pool only while it is public.
             self.place_all_rows(name, now);
         }
@@ -250,6 +257,7 @@ impl Registry {
         let unused = self.names.unused.entry(entry.record.owner.clone()).or_default();
         unused.insert((free_at, name.to_owned()));
         if unused.len() > self.limits.names
+            && !self.names.is_merging
             && let Some((_, first)) = unused.first().cloned()
         {
             self.release_name(&first, now);
@@ -264,7 +272,9 @@ impl Registry {
             self.names.remove_unused(&entry.record.owner, free_at, name);
         }
         self.expiry.remove(entry.due, ExpiryKey::Name(name.into()));
-        self.names.changes.push(Change::DeleteName(name.to_owned()));
+        if !self.names.is_merging {
+            self.names.changes.push(Change::DeleteName(name.to_owned()));
+        }
         // Pending rows of a pool of this name wait for no owner now.
         self.place_all_rows(name, now);
     }

@@ -196,10 +196,11 @@ impl Registry {
     fn may_adopt(&self, call: &Registering<'_>, holder: Option<&str>, status: Status) -> bool {
         let Some(holder) = holder.filter(|holder| *holder != call.session) else { return true };
         let Some(other) = self.sessions.get(holder) else { return status == Status::Inactive };
-        let dead = match other.channel {
-            ControlChannel::Open { .. } => false,
-            ControlChannel::Closed { .. } => true,
-            ControlChannel::None => {
+        let dead = match (&other.told, &other.channel) {
+            (Some(told), _) => !told.is_connected(),
+            (None, ControlChannel::Open { .. }) => false,
+            (None, ControlChannel::Closed { .. }) => true,
+            (None, ControlChannel::None) => {
                 call.now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout
             }
         };

@@ -135,12 +135,19 @@ impl Registry {
             owner: caller.user.clone(),
             last_heartbeat_at: now.wall,
             created_at: now.wall,
+            hub: self.hub.clone(),
         };
         let is_new = !self.sessions.contains_key(id);
         if is_new {
             self.insert_session(Session::new(record.clone(), now));
         }
         let session = self.sessions.get_mut(id)?;
+        let is_moved = session.record.hub != record.hub;
+        if is_moved {
+            session.record.hub.clone_from(&record.hub);
+            (session.told, session.channel) = (None, ControlChannel::None);
+            session.moved_at = Some(now.mono);
+        }
         session.settled = false;
         session.deleted.clear();
         session.last_heartbeat = now.mono;
@@ -155,7 +162,8 @@ impl Registry {
         }
         self.check_session_at(id, now.mono + self.heartbeat_timeout + MOMENT);
         self.mark_session_changed(id);
-        is_new.then_some(Change::PutSession(record))
+        let session = self.sessions.get(id)?;
+        (is_new || is_moved).then(|| Change::PutSession(session.record.clone()))
     }
 
     /// Makes what the session no longer names inactive at once; heartbeats do not restore it.

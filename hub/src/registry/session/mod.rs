@@ -20,6 +20,7 @@ use super::entry::Lifecycle;
 use super::feed::FeedKey;
 use crate::clock::Now;
 use crate::model::{Caller, Llm, SessionRecord};
+use crate::registry::told::ToldSession;
 use crate::store::Change;
 
 /// A timeout has passed when more than its time has passed.
@@ -46,6 +47,12 @@ pub(super) struct Session {
     pub(super) settled: bool,
     /// Whether the heartbeat timed out: treated as a closed channel until the next heartbeat.
     pub(super) silent: bool,
+    /// What the hub of its channel tells of it, if that is another one.
+    pub(super) told: Option<ToldSession>,
+    /// When that was told.
+    pub(super) told_at: Duration,
+    /// When it last moved to another hub, or lost its hub.
+    pub(super) moved_at: Option<Duration>,
     /// Whether it takes no more tasks (SPEC.md section 4, `drain`).
     pub(super) draining: bool,
     /// Whether a channel was open since the hub started.
@@ -84,6 +91,9 @@ impl Session {
             settled: false,
             channel: ControlChannel::None,
             silent: false,
+            told: None,
+            told_at: Duration::ZERO,
+            moved_at: None,
             draining: false,
             had_channel: false,
             llms: BTreeSet::new(),

@@ -6,7 +6,7 @@ use wire::row::Timestamp;
 
 use super::ControlChannel;
 use crate::model::{Caller, Role};
-use crate::registry::Registry;
+use crate::registry::{Registry, ToldSession};
 
 /// A publisher's session, as its owner and admins read it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -38,11 +38,17 @@ impl Registry {
             id: session.record.id.clone(),
             owner_id: session.record.owner.clone(),
             status: match session.channel {
+                _ if let Some(told) = &session.told => told.status(),
                 ControlChannel::Open { .. } if session.draining => "draining",
                 ControlChannel::Open { .. } if !session.silent => "connected",
                 _ => "away",
             },
-            features: session.features().names().collect(),
+            features: session
+                .told
+                .as_ref()
+                .map_or(session.features(), ToldSession::features)
+                .names()
+                .collect(),
             llms: session.llms.iter().cloned().collect(),
             agents: session.agents.iter().cloned().collect(),
             last_heartbeat_at: session.record.last_heartbeat_at,

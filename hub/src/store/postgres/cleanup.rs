@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 
 use super::connection::{Failure, Session};
+use super::feed;
 use super::lease::Lease;
 use super::writer::SharedConnection;
 use crate::model::UserId;
@@ -106,6 +107,7 @@ impl Cleanup {
                 self.expire_audit(limits).await,
                 self.bound_audit(limits.audit_rows).await,
                 self.expire_usage(limits).await,
+                self.run(async |session| feed::forget(session).await).await,
             ];
             let mut result = Ok(());
             for error in results.into_iter().filter_map(Result::err) {

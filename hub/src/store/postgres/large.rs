@@ -41,14 +41,15 @@ pub(super) struct Entry {
     /// `None` once it is used: the first error is told, the change is tried again.
     pub(super) reply: Option<Reply<()>>,
     pub(super) is_write_behind: bool,
+    pub(super) turn: Option<i64>,
     /// Where the list goes after an attempt, with its outcome. `None` for one without large texts.
     pub(super) queue: Option<oneshot::Sender<(Entry, Result<(), Failure>)>>,
 }
 
 impl From<Write> for Entry {
     fn from(write: Write) -> Self {
-        let Write { changes, reply, is_write_behind } = write;
-        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, queue: None }
+        let Write { changes, reply, is_write_behind, turn } = write;
+        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, turn, queue: None }
     }
 }
 

@@ -18,45 +18,73 @@ pub(super) struct Lease {
     process: Process,
 }
 
+/// Whether other hubs may have leases at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// None: this hub knows of no network between hubs.
+    Sole,
+    /// Those that share it too.
+    Shared,
+}
+
 impl Lease {
     /// Takes the lease for `process` within the transaction that opens the database, under its advisory lock. Every older
     /// lease ends: that of an older process of the same hub, and those that have expired. `migrate` runs when no process
-    /// writes any more.
+    /// writes any more, or beside others that share the database.
     ///
     /// # Errors
-    /// Another hub's lease still holds. Nothing has been changed.
+    /// Another hub's lease still holds, and it or this one shares with nobody. Nothing has been changed.
     pub(super) async fn take(
         session: &Session,
         process: Process,
+        sharing: Sharing,
         migrate: impl AsyncFnOnce() -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
         let found = session.query("SELECT to_regclass('hubs') IS NOT NULL AS found", &[]).await;
         let found = found.map_err(Failure::into_error)?;
         if found.first().map_or(Ok(false), |row| row.field::<bool>("found"))? {
-            Self::end_others(session, process).await?;
+            Self::end_others(session, process, sharing).await?;
         }
         migrate().await?;
-        let sql = "INSERT INTO hubs (id, boot, until, version) VALUES ($1, $2, clock_timestamp() + interval '15 s', $3)";
+        let sql = "INSERT INTO hubs (id, boot, until, version, shared) VALUES ($1, $2, clock_timestamp() + interval '15 s', $3, $4)";
         let version = env!("CARGO_PKG_VERSION");
-        let values = [process.hub().into(), process.boot().into(), version.into()];
+        let is_shared = sharing == Sharing::Shared;
+        let values = [process.hub().into(), process.boot().into(), version.into(), is_shared.into()];
         session.execute(sql, &values).await.map_err(Failure::into_error)?;
         processes::begin(session, process, version).await.map_err(Failure::into_error)?;
         Ok(Self { process })
     }
 
-    /// Deletes all leases, unless one of another hub holds. A deletion waits for the transactions that have checked the lease.
-    async fn end_others(session: &Session, process: Process) -> Result<(), StoreError> {
-        let sql = "SELECT id, ceil(extract(epoch FROM until - now()))::bigint AS seconds
-            FROM hubs WHERE id <> $1 AND until > now() LIMIT 1";
+    /// Deletes all leases that are over, or of an older process of the hub, unless one holds with which this one cannot be. A
+    /// deletion waits for the transactions that have checked the lease.
+    async fn end_others(session: &Session, process: Process, sharing: Sharing) -> Result<(), StoreError> {
+        // The column may come with the migration.
+        let sql = "SELECT id, ceil(extract(epoch FROM until - now()))::bigint AS seconds,
+                coalesce((to_jsonb(hubs)->>'shared')::boolean, false) AS shared
+            FROM hubs WHERE id <> $1 AND until > now() ORDER BY shared LIMIT 1";
         let others = session.query(sql, &[process.hub().into()]).await.map_err(Failure::into_error)?;
         if let Some(row) = others.first() {
             let (other, seconds) = (row.field::<String>("id")?, row.field::<i64>("seconds")?);
-            return Err(StoreError::Database(format!(
-                "hub '{other}' of the cluster uses it: stop that one, or try again when its lease has ended, \
-                 in {seconds} s if it is dead"
-            )));
+            let advice = match (sharing, row.field::<bool>("shared")?) {
+                (Sharing::Shared, true) => None,
+                (Sharing::Shared, false) => Some("it was started without --nats-url; stop that one"),
+                (Sharing::Sole, true) => Some("give --nats-url to this one too, or stop that one"),
+                (Sharing::Sole, false) => Some("stop that one, or give --nats-url to both"),
+            };
+            if let Some(advice) = advice {
+                return Err(StoreError::Database(format!(
+                    "hub '{other}' of the cluster uses it: {advice}, or try again when its lease has ended, \
+                     in {seconds} s if it is dead"
+                )));
+            }
         }
-        session.execute("DELETE FROM hubs", &[]).await.map(drop).map_err(Failure::into_error)
+        let sql = "DELETE FROM hubs WHERE id = $1 OR until <= now()";
+        session.execute(sql, &[process.hub().into()]).await.map(drop).map_err(Failure::into_error)
+    }
+
+    /// The process that has the lease.
+    pub(super) fn process(&self) -> Process {
+        self.process
     }
 
     /// Renews the lease. `false` if it has ended: another process took over.

@@ -98,12 +98,14 @@ pub(super) async fn delete_unnamed(
     session.execute(&sql, &[text.into(), task.into()]).await.map(drop)
 }
 
-/// Deletes the parts that no task names: those of processes that died. No other process may store any.
-pub(super) async fn delete_all_unnamed(session: &Session) -> Result<(), Failure> {
-    let sql = "DELETE FROM parts WHERE id NOT IN (
-        SELECT request_text FROM tasks WHERE request_text IS NOT NULL
-        UNION ALL SELECT result_text FROM tasks WHERE result_text IS NOT NULL)";
-    session.execute(sql, &[]).await.map(drop)
+/// Deletes the parts that no task names: those of processes that died. Other hubs may be storing theirs.
+pub(super) async fn delete_all_unnamed(session: &Session, hub: &str) -> Result<(), Failure> {
+    let sql =
+        "DELETE FROM parts WHERE NOT EXISTS (SELECT FROM hubs WHERE hubs.id = parts.hub AND hubs.id <> $1)
+        AND id NOT IN (
+            SELECT request_text FROM tasks WHERE request_text IS NOT NULL
+            UNION ALL SELECT result_text FROM tasks WHERE result_text IS NOT NULL)";
+    session.execute(sql, &[hub.into()]).await.map(drop)
 }
 
 /// Reads a task with all its texts. A text whose parts have been deleted meanwhile is missing.

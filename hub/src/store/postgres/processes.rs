@@ -8,10 +8,14 @@ use crate::store::{ClusterRecord, ProcessRecord, StoreError};
 /// Most processes that are told of, the newest first.
 const MOST: i64 = 100;
 
-/// Adds a process that takes the lease, and ends all others. The caller's transaction holds the lock of leases.
+/// Adds a process that takes the lease, and ends those whose lease is over. The caller's transaction holds the lock of leases.
 pub(super) async fn begin(session: &Session, process: Process, version: &str) -> Result<(), Failure> {
     session
-        .execute("UPDATE processes SET until = clock_timestamp() WHERE until > clock_timestamp()", &[])
+        .execute(
+            "UPDATE processes SET until = clock_timestamp() WHERE until > clock_timestamp()
+                AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = hub AND hubs.boot = processes.boot)",
+            &[],
+        )
         .await?;
     // Of an ended process nothing is told after a day. The last one of a hub stays, for its term.
     let sql = "DELETE FROM processes WHERE until < now() - interval '1 day'

@@ -1,7 +1,7 @@
 //! The schema as an ordered list of migrations. The table `cluster` counts those that a database has.
 
 use super::connection::{Failure, Session};
-use super::lease::Lease;
+use super::lease::{Lease, Sharing};
 use crate::cluster::Process;
 use crate::store::StoreError;
 use crate::store::columns::StoredRow;
@@ -161,25 +161,81 @@ pub(super) const MIGRATIONS: &[&str] = &["
     -- The secret before the last rotation, and the code of a sign-in link.
     ALTER TABLE tokens ADD COLUMN old_hash bytea, ADD COLUMN old_until bigint, ADD COLUMN link_hash bytea,
         ADD COLUMN link_until bigint;
+", "
+    -- Several hubs at once. What a session, a task or a part has of a hub is its id, which each connection tells as its name.
+    ALTER TABLE hubs ADD COLUMN shared boolean NOT NULL DEFAULT false;
+    CREATE FUNCTION virtual_llm_hub() RETURNS text LANGUAGE sql STABLE AS
+        $$ SELECT substring(current_setting('application_name') FROM '^virtual-llm hub ([a-z0-9]+)$') $$;
+    ALTER TABLE sessions ADD COLUMN hub text;
+    ALTER TABLE tasks ADD COLUMN hub text;
+    ALTER TABLE tasks ALTER COLUMN hub SET DEFAULT virtual_llm_hub();
+    ALTER TABLE parts ADD COLUMN hub text;
+    ALTER TABLE parts ALTER COLUMN hub SET DEFAULT virtual_llm_hub();
+
+    -- The turn of the hub that may change the table of LLMs.
+    CREATE TABLE turns (number bigint NOT NULL, boot text NOT NULL);
+    INSERT INTO turns VALUES (0, '');
+
+    -- Keys of changed records, for other hubs. What changes all the time is left out: hubs tell each other.
+    CREATE TABLE changes (
+        xid xid8 NOT NULL DEFAULT pg_current_xact_id(), kind text NOT NULL, key text NOT NULL,
+        at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX changes_by_xid ON changes (xid);
+    CREATE INDEX changes_by_age ON changes (at);
+    CREATE FUNCTION virtual_llm_note_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        fleeting text[] := '{status,declared,last_heartbeat_at,inactive_since,updated_at}';
+        record jsonb := CASE WHEN TG_OP = 'DELETE' THEN to_jsonb(old) ELSE to_jsonb(new) END;
+    BEGIN
+        IF TG_OP = 'UPDATE' AND to_jsonb(old) - fleeting = record - fleeting THEN
+            RETURN NULL;
+        END IF;
+        INSERT INTO changes (kind, key) VALUES (TG_TABLE_NAME,
+            CASE WHEN TG_NARGS = 1 THEN record ->> TG_ARGV[0] ELSE (record ->> TG_ARGV[0]) || ' ' || (record ->> TG_ARGV[1]) END);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER llms_noted AFTER INSERT OR UPDATE OR DELETE ON llms
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('name');
+    CREATE TRIGGER agents_noted AFTER INSERT OR UPDATE OR DELETE ON agents
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('name');
+    CREATE TRIGGER sessions_noted AFTER INSERT OR UPDATE OR DELETE ON sessions
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('id');
+    CREATE TRIGGER names_noted AFTER INSERT OR UPDATE OR DELETE ON names
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('name');
+    CREATE TRIGGER aliases_noted AFTER INSERT OR UPDATE OR DELETE ON aliases
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('user', 'name');
+    CREATE TRIGGER tokens_noted AFTER INSERT OR UPDATE OR DELETE ON tokens
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('id');
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.
-const COMPATIBLE: i64 = 4;
+const COMPATIBLE: i64 = 6;
 
 /// Opens the database of `cluster` for `process`: takes the lease and brings the database to the newest schema, or makes it.
 /// Nothing is written to a database that is refused or that another hub uses.
-pub(super) async fn open(session: &Session, cluster: &str, process: Process) -> Result<Lease, StoreError> {
+pub(super) async fn open(
+    session: &Session,
+    cluster: &str,
+    process: Process,
+    sharing: Sharing,
+) -> Result<Lease, StoreError> {
     session
         .batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})"))
         .await
         .map_err(Failure::into_error)?;
-    let opened = open_locked(session, cluster, process).await;
+    let opened = open_locked(session, cluster, process, sharing).await;
     let end = if opened.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.batch(end).await.map_err(Failure::into_error);
     opened.and_then(|lease| ended.map(|()| lease))
 }
 
-async fn open_locked(session: &Session, cluster: &str, process: Process) -> Result<Lease, StoreError> {
+async fn open_locked(
+    session: &Session,
+    cluster: &str,
+    process: Process,
+    sharing: Sharing,
+) -> Result<Lease, StoreError> {
     let query = async |sql: &str, values: &[_]| session.query(sql, values).await.map_err(Failure::into_error);
     let server = query("SELECT current_setting('server_version_num')::bigint AS version", &[]).await?;
     let server: i64 = server.first().map_or(Ok(0), |row| row.field("version"))?;
@@ -234,5 +290,5 @@ async fn open_locked(session: &Session, cluster: &str, process: Process) -> Resu
         }
         run(&format!("UPDATE cluster SET schema = {known}, compat = {COMPATIBLE}")).await
     };
-    Lease::take(session, process, migrate).await
+    Lease::take(session, process, sharing, migrate).await
 }

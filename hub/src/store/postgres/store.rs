@@ -13,12 +13,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::cleanup::Cleanup;
 use super::connection::{Connection, Failure, Session};
 use super::large::{Large, Unwritten};
-use super::lease::{Lease, RENEW_EVERY};
+use super::lease::{Lease, RENEW_EVERY, Sharing};
+use super::shared::adopt;
 use super::tls::Verified;
 use super::writer::{Read, ReadFn, SharedConnection, Writer};
 use super::{address, parts, processes, schema, tasks};
 use crate::cluster::Process;
-use crate::model::{AuditRecord, DurableTask};
+use crate::model::{AuditRecord, DurableTask, Token};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
 use crate::store::job::{Job, Reply};
@@ -32,15 +33,17 @@ use crate::store::{
 /// The store in a database, which this hub alone writes while it has the lease.
 pub struct PostgresStore {
     /// The process that has the lease.
-    process: Process,
+    pub(super) process: Process,
     /// Where the database is, for texts.
     address: String,
-    queue: JobQueue<Read>,
+    pub(super) queue: JobQueue<Read>,
     /// The writer; its result is the number of changes that it could not write.
     thread: Option<JoinHandle<usize>>,
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
     unwritten: Unwritten,
+    /// Work on the connection for turns and the feed, in order.
+    pub(super) shared: mpsc::UnboundedSender<ReadFn>,
 }
 
 impl PostgresStore {
@@ -61,11 +64,13 @@ impl PostgresStore {
         let (opened, is_open) = oneshot::channel();
         let (losing, lost) = watch::channel(None);
         let cluster = options.cluster.clone();
+        let sharing = if options.nats.is_some() { Sharing::Shared } else { Sharing::Sole };
+        let (shared, mut works) = mpsc::unbounded_channel::<ReadFn>();
         let unwritten = Unwritten::default();
         let marks = unwritten.clone();
         let run = async move || {
             let mut upkeep = connection();
-            let lease = match open(&mut upkeep, &cluster, process).await {
+            let lease = match open(&mut upkeep, &cluster, process, sharing).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     drop(opened.send(Err(error)));
@@ -74,6 +79,13 @@ impl PostgresStore {
             };
             drop(opened.send(Ok(())));
             let shared = |connection| Rc::new(AsyncMutex::new(connection));
+            let turns = shared(connection());
+            let working = async {
+                while let Some(work) = works.recv().await {
+                    work(turns.clone()).await;
+                }
+                std::future::pending::<()>().await;
+            };
             let (reads, searches) = (shared(connection()), shared(Connection::for_searches(address, tls)));
             let cleanup = Cleanup::new(shared(upkeep), searches.clone(), lease.clone());
             let renewing = keep(lease.clone(), shared(connection()), losing);
@@ -86,6 +98,7 @@ impl PostgresStore {
             tokio::select! {
                 left = writer.serve(jobs) => left,
                 () = renewing => 0,
+                () = working => 0,
             }
         };
         let thread = std::thread::Builder::new()
@@ -102,7 +115,7 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { process, address: shown, queue, thread: Some(thread), lost, unwritten })
+        Ok(Self { process, address: shown, queue, thread: Some(thread), lost, unwritten, shared })
     }
 
     /// The process that has the lease.
@@ -161,7 +174,7 @@ impl PostgresStore {
     }
 
     /// Reads the rows that `sql` selects.
-    fn select<T: Send + 'static>(
+    pub(super) fn select<T: Send + 'static>(
         &self,
         sql: impl Into<String>,
         values: Vec<StoredValue>,
@@ -173,11 +186,17 @@ impl PostgresStore {
 }
 
 /// Opens the database by its lease.
-async fn open(connection: &mut Connection, cluster: &str, process: Process) -> Result<Lease, StoreError> {
+async fn open(
+    connection: &mut Connection,
+    cluster: &str,
+    process: Process,
+    sharing: Sharing,
+) -> Result<Lease, StoreError> {
     let session = connection.session().await?;
-    let lease = schema::open(&session, cluster, process).await?;
+    let lease = schema::open(&session, cluster, process, sharing).await?;
+    adopt(&session, process).await.map_err(Failure::into_error)?;
     // Before this process stores any.
-    if let Err(failure) = parts::delete_all_unnamed(&session).await {
+    if let Err(failure) = parts::delete_all_unnamed(&session, process.hub()).await {
         log::debug!("store: parts without a task are left: {}", failure.into_error());
         connection.close();
     }
@@ -205,8 +224,11 @@ async fn keep(lease: Lease, connection: SharedConnection, losing: watch::Sender<
 }
 
 /// Does the work and sends its result, unless the receiver was dropped.
-async fn respond<T, F>(connection: SharedConnection, work: impl FnOnce(Rc<Session>) -> F, reply: Reply<T>)
-where
+pub(super) async fn respond<T, F>(
+    connection: SharedConnection,
+    work: impl FnOnce(Rc<Session>) -> F,
+    reply: Reply<T>,
+) where
     F: Future<Output = Result<T, Failure>>,
 {
     if reply.is_closed() {
@@ -236,7 +258,8 @@ async fn all<T>(
 
 impl Store for PostgresStore {
     fn load(&self) -> StoreFuture<Snapshot> {
-        self.read(async |session: Rc<Session>| {
+        let hub = self.process.hub().to_owned();
+        self.read(async move |session: Rc<Session>| {
             let session = &*session;
             Ok(Snapshot {
                 llms: all(session, "SELECT * FROM llms ORDER BY id", &[], rows::llm).await?,
@@ -246,7 +269,7 @@ impl Store for PostgresStore {
                 aliases: all(session, "SELECT * FROM aliases ORDER BY \"user\", name", &[], rows::alias)
                     .await?,
                 tokens: all(session, "SELECT * FROM tokens ORDER BY id", &[], rows::token).await?,
-                tasks: all(session, tasks::OPEN, &[], task_rows::task).await?,
+                tasks: all(session, tasks::OPEN, &[StoredValue::Text(hub)], task_rows::task).await?,
                 usage: all(session, usage::NEWEST, &[], usage::key).await?,
             })
         })
@@ -325,6 +348,13 @@ impl Store for PostgresStore {
             let found = all(&session, &numbered(&sql), &values, |row| usage::placed(row, query.by)).await?;
             Ok(usage::collect(found, query.limit))
         })
+    }
+
+    fn token(&self, hash: [u8; 32]) -> StoreFuture<Option<Token>> {
+        let hash = vec![StoredValue::Bytes(hash.to_vec())];
+        let found =
+            self.select("SELECT * FROM tokens WHERE $1 IN (hash, old_hash, link_hash)", hash, rows::token);
+        Box::pin(async { Ok(found.await?.pop()) })
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

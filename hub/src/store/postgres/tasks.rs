@@ -21,10 +21,14 @@ macro_rules! listed {
     };
 }
 
-/// All open tasks, oldest first.
+/// The open tasks that no other hub with a lease runs, oldest first.
 pub(super) const OPEN: &str = listed!(
-    "NULL::bigint AS result_status, NULL::bytea AS result_body FROM tasks WHERE NOT ended ORDER BY seq"
+    "NULL::bigint AS result_status, NULL::bytea AS result_body FROM tasks
+    WHERE NOT ended AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub AND hubs.id <> $1) ORDER BY seq"
 );
+/// Makes those tasks the hub's own.
+pub(super) const ADOPT: &str = "UPDATE tasks SET hub = $1
+    WHERE NOT ended AND hub IS DISTINCT FROM $1 AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub)";
 /// A page of ended tasks, the newest of those created before `($1, $2)` first.
 pub(super) const ENDED: &str = listed!(
     "result_status, NULL::bytea AS result_body FROM tasks WHERE ended AND (created_at, id) < ($1, $2)

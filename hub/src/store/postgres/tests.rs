@@ -19,7 +19,12 @@ use crate::store::tests::{audit, llm, put_llm, put_task, task, token};
 use crate::store::{AuditQuery, Change, ListCursor, RetentionLimits, Store, StoreError, UsageBy, UsageQuery};
 
 fn options(database: &Database, hub: &str) -> ClusterOptions {
-    ClusterOptions { cluster: "team".into(), hub_id: hub.into(), database_url: Secret::new(database.url()) }
+    ClusterOptions {
+        cluster: "team".into(),
+        hub_id: hub.into(),
+        database_url: Secret::new(database.url()),
+        nats: None,
+    }
 }
 
 /// The store of the hub `a`.
@@ -288,7 +293,7 @@ fn connection_to(url: &str) -> Connection {
 /// The lease of a process that does nothing more.
 async fn lease_of(database: &Database) -> Lease {
     let session = connection_to(&database.url()).session().await.unwrap();
-    schema::open(&session, "team", Process::start("a").unwrap()).await.unwrap()
+    schema::open(&session, "team", Process::start("a").unwrap(), super::lease::Sharing::Sole).await.unwrap()
 }
 
 /// Deletes all records, which takes a tenth of the time that a new database does.

@@ -10,7 +10,7 @@ use super::large::{Entry, Texts};
 use super::lease::Lease;
 use super::parts::TaskTexts;
 use super::quotas::Quotas;
-use super::tasks;
+use super::{tasks, turns};
 use crate::store::columns::StoredRow;
 use crate::store::rows::{self, Statement};
 use crate::store::{Change, StoreError};
@@ -30,17 +30,19 @@ pub(super) struct List<'a> {
     pub(super) changes: &'a [Change],
     /// The texts of its tasks that are in parts.
     texts: Option<&'a Texts>,
+    /// The turn in which it is valid, if it is not always.
+    turn: Option<i64>,
 }
 
 impl<'a> From<&'a [Change]> for List<'a> {
     fn from(changes: &'a [Change]) -> Self {
-        Self { changes, texts: None }
+        Self { changes, texts: None, turn: None }
     }
 }
 
 impl<'a> From<&'a Entry> for List<'a> {
     fn from(entry: &'a Entry) -> Self {
-        Self { changes: &entry.changes, texts: Some(&entry.texts) }
+        Self { changes: &entry.changes, texts: Some(&entry.texts), turn: entry.turn }
     }
 }
 
@@ -83,9 +85,10 @@ async fn attempt(
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let session = connection.session().await.map_err(Failure::Broken)?;
     let applied = match begin(&session, lease, lists).await {
-        Ok((transaction, quotas)) => {
-            apply_all(&session, lists, quotas).await.map(|results| (transaction, results))
-        }
+        Ok((transaction, quotas)) => match turn_of(&session, lease, lists).await {
+            Ok(turn) => apply_all(&session, lists, quotas, turn).await.map(|results| (transaction, results)),
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
     let (failure, committing) = match applied {
@@ -116,15 +119,28 @@ async fn begin(session: &Session, lease: &Lease, lists: &[List<'_>]) -> Result<(
     Ok((transaction, quotas?))
 }
 
-/// Applies the lists in order. Those over a quota are left out.
+/// The turn that this process has, if a list needs one. It cannot end before the commit.
+async fn turn_of(session: &Session, lease: &Lease, lists: &[List<'_>]) -> Result<Option<i64>, Failure> {
+    if lists.iter().all(|list| list.turn.is_none()) {
+        return Ok(None);
+    }
+    turns::held(session, lease.process()).await
+}
+
+/// Applies the lists in order. Those over a quota, and those of another turn, are left out.
 async fn apply_all(
     session: &Session,
     lists: &[List<'_>],
     mut quotas: Quotas,
+    turn: Option<i64>,
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let mut results = Vec::with_capacity(lists.len());
     let mut pipeline = Pipeline { session, waiting: Vec::with_capacity(PIPELINED), bytes: 0 };
     'lists: for list in lists {
+        if list.turn.is_some() && list.turn != turn {
+            results.push(Err(turns::over()));
+            continue;
+        }
         while let Some(excess) = quotas.excess(list) {
             if excess.is_exact {
                 results.push(Err(StoreError::OverQuota(excess.bytes)));

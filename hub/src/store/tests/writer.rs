@@ -14,7 +14,7 @@ use crate::store::schema::migrate;
 use crate::store::writer::{GROUP, MAX_UNCHECKPOINTED, Writer};
 
 fn write(changes: Vec<Change>) -> Job<Work> {
-    Job::Write(Write { changes, reply: oneshot::channel().0, is_write_behind: true })
+    Job::Write(Write { changes, reply: oneshot::channel().0, is_write_behind: true, turn: None })
 }
 
 /// The state of a queue with `jobs` jobs.
@@ -130,7 +130,7 @@ fn a_change_weighs_what_it_writes_and_deletes() {
     ] {
         let (reply, _) = oneshot::channel();
         let job: Job<Work> =
-            Job::Write(Write { changes: vec![change.clone()], reply, is_write_behind: true });
+            Job::Write(Write { changes: vec![change.clone()], reply, is_write_behind: true, turn: None });
         let weight = job.weight(&conn);
         assert!((600_000..602_000).contains(&weight), "{weight}: {change:?}");
     }
@@ -155,7 +155,7 @@ fn the_wal_is_checkpointed_while_jobs_never_cease() {
     let log = dir.path().join("hub.db-wal");
     let write = |change| {
         let (reply, _) = oneshot::channel();
-        Job::Write(Write { changes: vec![change], reply, is_write_behind: true })
+        Job::Write(Write { changes: vec![change], reply, is_write_behind: true, turn: None })
     };
     let (sender, queue) = mpsc::channel();
     sender.send(write(Change::PutAgent(Box::new(agent("g"))))).unwrap();
@@ -192,7 +192,7 @@ fn few_cleanup_steps_follow_a_commit_until_the_backlog_is_full() {
                 // The task has ended already: the write changes nothing but has the same weight.
                 let changes = vec![put_task(done.clone())];
                 let (reply, _) = oneshot::channel();
-                sender.send(Job::Write(Write { changes, reply, is_write_behind: true })).unwrap();
+                sender.send(Job::Write(Write { changes, reply, is_write_behind: true, turn: None })).unwrap();
                 sender.clone().send(look(sender, done, left, more - 1)).unwrap();
             }
         })))

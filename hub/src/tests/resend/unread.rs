@@ -45,7 +45,10 @@ async fn a_task_is_not_sent_if_its_name_is_claimed_before_it_is_registered() {
     let hub = world.hub.core().clone();
     let give = move || {
         let admin = Caller { user: "root".into(), role: Role::Admin, token_id: "test".into() };
-        drop(hub.try_change(|registry| registry.give_name(&admin, "b", "dave", hub.now())).unwrap());
+        drop(
+            hub.try_change(&TableTurn::Alone, |registry| registry.give_name(&admin, "b", "dave", hub.now()))
+                .unwrap(),
+        );
     };
     *world.hub.core().capacity.before_open.lock() = Some(Box::new(give));
     let answer = world.call("b").send().await;

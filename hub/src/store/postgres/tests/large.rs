@@ -213,7 +213,7 @@ async fn a_large_text_that_cannot_be_stored_is_logged() {
     captured_log::listen("hub::store::postgres::large");
     let (reply, written) = oneshot::channel();
     let changes = vec![put_task(ended("t", "zoe", 2 * MIB))];
-    large.push("zoe".into(), Write { changes, reply, is_write_behind: true }.into());
+    large.push("zoe".into(), Write { changes, reply, is_write_behind: true, turn: None }.into());
     written.await.unwrap().unwrap_err();
     assert_eq!(captured_log::lines_with("a large text of user=zoe").len(), 1);
 }

@@ -1,0 +1,230 @@
+//! What a process does with what it learns of the other hubs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::bus::Incoming;
+use super::calls::{About, TAKEN, UNKNOWN};
+use super::members::{Beat, Event};
+use super::pulse::{self, Learned};
+use super::served::{Handler, asked};
+use super::shared::Shared;
+use crate::hub::Hub;
+use crate::news::news;
+use crate::registry::Told;
+
+/// Time between two looks at the feed, if nothing is heard.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Time between two looks at a feed that could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two reports of what changes all the time.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// Time between two looks at the network: that of some beats.
+const NETWORK_EVERY: Duration = Duration::from_secs(4);
+/// Time after which all is told again.
+const TELL_ALL_EVERY: Duration = Duration::from_secs(30);
+
+/// Lives with the other hubs, until this process has to end. `handler` serves their calls.
+pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
+    let Some(shared) = hub.shared.clone() else { return std::future::pending().await };
+    let inbox = shared.inbox.lock().take();
+    let losing = shared.losing.lock().take();
+    let (Some(mut inbox), Some(losing)) = (inbox, losing) else { return };
+    let (sender, mut learned) = mpsc::unbounded_channel();
+    let tell_all = tokio::sync::Notify::new();
+    let pulse = async {
+        loop {
+            let describe = || Beat {
+                term: shared.peers.term,
+                is_draining: hub.is_stopping(),
+                digest: shared.changes.load(Ordering::Relaxed),
+                protocol: [1, 1],
+                features: Vec::new(),
+            };
+            let known = |process| shared.read.lock().get(&process).copied().unwrap_or(0);
+            let ended = pulse::run(
+                shared.peers.process,
+                shared.peers.bus.clone(),
+                &mut inbox,
+                &shared.peers.members,
+                describe,
+                known,
+                &sender,
+            );
+            match ended.await {
+                Some(Event::Fence) => fence(&hub, &shared),
+                Some(Event::Superseded(process)) => {
+                    return log::error!("another process ({process}) has this hub's id: this one ends");
+                }
+                _ => return log::error!("the network between hubs has ended"),
+            }
+        }
+    };
+    let learning = async {
+        while let Some(learned) = learned.recv().await {
+            match learned {
+                Learned::Event(event) => heard(&hub, &shared, event, &tell_all),
+                Learned::Message(message) => arrived(&hub, &shared, &handler, message),
+            }
+        }
+    };
+    tokio::select! {
+        () = pulse => (),
+        () = learning => (),
+        () = look(&hub, &shared) => (),
+        () = tell(&hub, &shared, &tell_all) => (),
+        () = watch_network(&shared) => (),
+        () = lose(&hub, losing) => (),
+    }
+}
+
+/// Ends what others may have taken over while this process was stopped.
+fn fence(hub: &Arc<Hub>, shared: &Shared) {
+    log::warn!("this hub was stopped for a while: its calls end, and what others have changed is read");
+    shared.peers.calls.lose_all();
+    shared.peers.served.lose_all();
+    hub.lose_all();
+    shared.look.notify_one();
+}
+
+fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::sync::Notify) {
+    match event {
+        Event::Alive(process) => {
+            news!(info, "hubs", process.hub(), "hub {process} is there");
+            tell_all.notify_one();
+            shared.look.notify_one();
+        }
+        Event::Suspect(process) => {
+            news!(warn, "hubs", process.hub(), "hub {process} is silent");
+            shared.peers.lose(process);
+        }
+        Event::Dead(process) => {
+            news!(warn, "hubs", process.hub(), "hub {process} is gone");
+            shared.peers.lose(process);
+            shared.read.lock().remove(&process);
+            shared.peers.bus.forget(process);
+            hub.registry.lock().hub_left(process.hub(), hub.now());
+        }
+        Event::Drifted(process) => {
+            if let Some(beat) = shared.peers.members.lock().last_beat(process) {
+                shared.read.lock().insert(process, beat.digest);
+            }
+            shared.look.notify_one();
+        }
+        // They end the pulse.
+        Event::Superseded(_) | Event::Fence => {}
+    }
+}
+
+fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Incoming) {
+    match message {
+        Incoming::Told(frame) if frame.from == shared.peers.process => {}
+        Incoming::Told(frame) => match &*frame.kind {
+            "changed" => {
+                if let Some(changes) = frame.data() {
+                    shared.read.lock().insert(frame.from, changes);
+                }
+                shared.look.notify_one();
+            }
+            "told" => {
+                if let Ok(told) = serde_json::from_slice::<Told>(&frame.body) {
+                    hub.registry.lock().told(frame.from.hub(), told, hub.now());
+                }
+            }
+            "cancel" => {
+                if let Some(About::<()> { call, .. }) = frame.data() {
+                    shared.peers.served.cancel(frame.from, call);
+                }
+            }
+            _ => {}
+        },
+        Incoming::Asked(frame, reply) => {
+            if let Some((reply, is_taken)) = asked(&shared.peers, handler, &frame, reply) {
+                shared.peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+            }
+        }
+    }
+}
+
+/// Reads what others have changed: when they tell, and now and then.
+async fn look(hub: &Hub, shared: &Shared) {
+    let mut wait = LOOK_EVERY;
+    loop {
+        drop(tokio::time::timeout(wait, shared.look.notified()).await);
+        wait = match hub.read_changes().await {
+            Ok(()) => LOOK_EVERY,
+            Err(error) => {
+                news!(
+                    error,
+                    "changes of other hubs",
+                    "the store",
+                    "what other hubs have changed is not read: {error}"
+                );
+                sleep(LOOK_AGAIN).await;
+                LOOK_AGAIN
+            }
+        };
+    }
+}
+
+/// Tells the others what changes all the time here.
+async fn tell(hub: &Hub, shared: &Shared, tell_all: &tokio::sync::Notify) {
+    let (mut cursor, mut all_at) = (0, Instant::now());
+    let mut ticks = interval(TELL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = tell_all.notified() => cursor = 0,
+        }
+        if all_at.elapsed() > TELL_ALL_EVERY {
+            (cursor, all_at) = (0, Instant::now());
+        }
+        loop {
+            let (told, more) = hub.registry.lock().tell(&mut cursor);
+            if told != Told::default() {
+                let body = serde_json::to_vec(&told).unwrap_or_default();
+                shared.peers.tell_all("told", &(), body.into());
+            }
+            if !more {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Logs when this process does not hear itself any more, and when it does again.
+async fn watch_network(shared: &Shared) {
+    let mut was_there = true;
+    loop {
+        sleep(NETWORK_EVERY).await;
+        let is_there = shared.peers.members.lock().has_echo();
+        match (was_there, is_there) {
+            (true, false) => {
+                log::warn!(
+                    "no NATS server answers (--nats-url): publishers of other hubs are out of reach until one does"
+                );
+            }
+            (false, true) => log::info!("NATS answers: other hubs are within reach"),
+            _ => {}
+        }
+        was_there = is_there;
+    }
+}
+
+/// Closes the channels of sessions that belong to another hub now.
+async fn lose(hub: &Arc<Hub>, mut losing: mpsc::UnboundedReceiver<(String, crate::clock::Now)>) {
+    while let Some((session, since)) = losing.recv().await {
+        // Of a hub that stops, what runs on its channels may end.
+        if !hub.is_stopping() {
+            hub.channels.supersede(&session);
+        }
+        hub.clone().lose_later(session, since);
+    }
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,218 @@
+//! What a process has of the other hubs of its cluster, and its turn to change the table of LLMs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, mpsc};
+use tokio::time::Instant;
+
+use super::Process;
+use super::bus::Inbox;
+use super::nats::{Nats, NatsOptions};
+use super::peers::Peers;
+use crate::clock::Now;
+use crate::hub::Hub;
+use crate::options::ClusterOptions;
+use crate::store::{Merge, PostgresStore, StoreError, StoreFuture};
+
+/// Time for which calls of this hub join a turn that has begun. Then it is another hub's.
+const JOINED_FOR: Duration = Duration::from_millis(20);
+/// Time after which the feed may lack what is to be read: all is read anew.
+const FEED_FOR: Duration = Duration::from_hours(12);
+
+/// What a process has of the others.
+pub(crate) struct Shared {
+    pub(crate) peers: Arc<Peers>,
+    pub(super) inbox: Mutex<Option<Inbox>>,
+    pub(crate) store: Arc<PostgresStore>,
+    /// Held while this process reads the feed, and during its turn.
+    feed: Arc<AsyncMutex<Feed>>,
+    turn: Mutex<Weak<Turn>>,
+    /// Tells those who wait for a turn that one has begun which they may join.
+    turn_begun: Notify,
+    /// Whether a change that memory has could not be written: what is stored counts.
+    is_doubtful: AtomicBool,
+    /// Number of changes that this process has made: its digest in beats.
+    pub(super) changes: AtomicU64,
+    /// Of other processes, how many have been read.
+    pub(super) read: Mutex<HashMap<Process, u64>>,
+    /// Asks for a look at the feed.
+    pub(super) look: Notify,
+    /// Sessions whose channel belongs to another hub now.
+    pub(super) lost: mpsc::UnboundedSender<(String, Now)>,
+    pub(super) losing: Mutex<Option<mpsc::UnboundedReceiver<(String, Now)>>>,
+}
+
+/// The place in the feed up to which this process has read it.
+struct Feed {
+    cursor: String,
+    at: Instant,
+}
+
+impl Shared {
+    /// Connects to the others. That no server is there now is no error.
+    pub(crate) async fn connect(
+        options: &ClusterOptions,
+        store: Arc<PostgresStore>,
+    ) -> Result<Option<Arc<Self>>, StoreError> {
+        let Some(nats) = &options.nats else { return Ok(None) };
+        let process = store.process();
+        let cursor = store.cursor().await?;
+        let term = store.term().await?;
+        let nats = NatsOptions { url: nats.url.clone(), cluster: options.cluster.clone() };
+        let (bus, inbox) = Nats::connect(&nats, process)
+            .await
+            .map_err(|error| StoreError::Network(format!("{error}; check --nats-url")))?;
+        let (lost, losing) = mpsc::unbounded_channel();
+        Ok(Some(Arc::new(Self {
+            peers: Arc::new(Peers::new(process, term, Arc::new(bus))),
+            inbox: Mutex::new(Some(inbox)),
+            store,
+            feed: Arc::new(AsyncMutex::new(Feed { cursor, at: Instant::now() })),
+            turn: Mutex::default(),
+            turn_begun: Notify::new(),
+            is_doubtful: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            read: Mutex::default(),
+            look: Notify::new(),
+            lost,
+            losing: Mutex::new(Some(losing)),
+        })))
+    }
+
+    /// Tells the others that there is something to read.
+    pub(crate) fn tell_changed(&self) {
+        let changes = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peers.tell_all("changed", &changes, Bytes::new());
+    }
+}
+
+/// The right to change the table of LLMs.
+#[derive(Clone)]
+pub(crate) enum TableTurn {
+    /// There is no other hub.
+    Alone,
+    Shared(Arc<Turn>),
+}
+
+/// A turn of this process. It ends with its last holder, whose changes have been written.
+pub(crate) struct Turn {
+    number: i64,
+    begun: Instant,
+    shared: Arc<Shared>,
+    // In this order: the end is ordered before another turn can begin.
+    _end: EndTurn,
+    _feed: OwnedMutexGuard<Feed>,
+}
+
+/// Ends a turn, also one whose begin nobody waits for any more.
+struct EndTurn(Arc<PostgresStore>);
+
+impl Drop for EndTurn {
+    fn drop(&mut self) {
+        self.0.end_turn();
+    }
+}
+
+impl TableTurn {
+    /// Writes `changes` that the registry has applied in this turn. `None` for a hub alone.
+    pub(crate) fn write(&self, changes: Vec<crate::store::Change>) -> Option<StoreFuture<()>> {
+        let Self::Shared(turn) = self else { return None };
+        if changes.is_empty() {
+            return Some(Box::pin(async { Ok(()) }));
+        }
+        let (turn, written) = (turn.clone(), turn.shared.store.write_in_turn(changes, turn.number));
+        Some(Box::pin(async move {
+            let result = written.await;
+            match &result {
+                Ok(()) => turn.shared.tell_changed(),
+                Err(_) => turn.shared.doubt(),
+            }
+            result
+        }))
+    }
+}
+
+impl Shared {
+    /// Has all records read anew, since memory may have what is not stored.
+    fn doubt(&self) {
+        self.is_doubtful.store(true, Ordering::Relaxed);
+        self.look.notify_one();
+    }
+}
+
+impl Hub {
+    /// Waits for the turn of this hub to change the table of LLMs, in which memory has all that others have changed.
+    pub(crate) async fn table_turn(&self) -> Result<TableTurn, StoreError> {
+        let Some(shared) = &self.shared else { return Ok(TableTurn::Alone) };
+        loop {
+            let begun = shared.turn_begun.notified();
+            let current = shared.turn.lock().upgrade();
+            if let Some(turn) = current.filter(|turn| turn.begun.elapsed() < JOINED_FOR) {
+                return Ok(TableTurn::Shared(turn));
+            }
+            tokio::select! {
+                () = begun => {}
+                feed = shared.feed.clone().lock_owned() => return self.begin_turn(shared, feed).await,
+            }
+        }
+    }
+
+    async fn begin_turn(
+        &self,
+        shared: &Arc<Shared>,
+        mut feed: OwnedMutexGuard<Feed>,
+    ) -> Result<TableTurn, StoreError> {
+        let end = EndTurn(shared.store.clone());
+        let number = shared.store.begin_turn().await?;
+        self.read_feed(shared, &mut feed).await?;
+        let begun = Instant::now();
+        let turn = Arc::new(Turn { number, begun, shared: shared.clone(), _end: end, _feed: feed });
+        *shared.turn.lock() = Arc::downgrade(&turn);
+        shared.turn_begun.notify_waiters();
+        Ok(TableTurn::Shared(turn))
+    }
+
+    /// Reads what other hubs have changed.
+    pub(crate) async fn read_changes(&self) -> Result<(), StoreError> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let mut feed = shared.feed.clone().lock_owned().await;
+        self.read_feed(shared, &mut feed).await
+    }
+
+    async fn read_feed(&self, shared: &Shared, feed: &mut Feed) -> Result<(), StoreError> {
+        let at = Instant::now();
+        let is_all = shared.is_doubtful.swap(false, Ordering::Relaxed) || feed.at.elapsed() > FEED_FOR;
+        let pulled =
+            if is_all { shared.store.pull_all() } else { shared.store.pull(feed.cursor.clone()) }.await;
+        let pulled = pulled.inspect_err(|_| {
+            shared.is_doubtful.fetch_or(is_all, Ordering::Relaxed);
+        })?;
+        *feed = Feed { cursor: pulled.cursor, at };
+        let (mut records, now) = (pulled.records, self.now());
+        for record in &records {
+            if let Merge::Token(token) = record {
+                self.tokens.merge(token.clone());
+            }
+        }
+        let mut registry = self.registry.lock();
+        if pulled.is_all {
+            records.extend(registry.missing(&records));
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let lost = registry.merge(records, now);
+        self.end_taken_over(&mut registry);
+        drop(registry);
+        for session in lost {
+            drop(shared.lost.send((session, now)));
+        }
+        self.offer_all();
+        Ok(())
+    }
+}

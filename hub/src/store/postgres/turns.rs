@@ -1,0 +1,40 @@
+//! Turns: one hub of several at a time changes the table of LLMs, and each has read what the others have changed before.
+//!
+//! An advisory lock lets hubs wait for each other. It is not what makes a turn exclusive, since it ends with its connection
+//! without a word: each turn has a number, and the transaction that writes its changes checks that no later one has begun.
+
+use super::connection::{Failure, Session};
+use crate::cluster::Process;
+use crate::store::StoreError;
+use crate::store::columns::StoredRow;
+
+/// Key of the advisory lock: "turn" in ASCII.
+const LOCK: i64 = 0x7475_726e;
+
+/// Waits for a turn of `process`, at most 4 s. Returns its number.
+pub(super) async fn begin(session: &Session, process: Process) -> Result<i64, Failure> {
+    // A turn that is lost with the server's memory is no turn that others had: they had to connect anew, too.
+    session.batch("SET lock_timeout = '4s'; SET synchronous_commit = off").await?;
+    session.query("SELECT pg_advisory_lock($1)", &[LOCK.into()]).await?;
+    let sql = "UPDATE turns SET number = number + 1, boot = $1 RETURNING number";
+    let rows = session.query(sql, &[process.boot().into()]).await?;
+    let number = rows.first().map(|row| row.field("number")).transpose().map_err(Failure::Broken)?;
+    number.ok_or_else(|| Failure::Broken(StoreError::Database("its table `turns` is empty".into())))
+}
+
+/// Ends a turn.
+pub(super) async fn end(session: &Session) -> Result<(), Failure> {
+    session.query("SELECT pg_advisory_unlock($1)", &[LOCK.into()]).await.map(drop)
+}
+
+/// The number of the turn of `process`, if no other process has begun one. None begins before the end of the transaction.
+pub(super) async fn held(session: &Session, process: Process) -> Result<Option<i64>, Failure> {
+    let sql = "SELECT number FROM turns WHERE boot = $1 FOR SHARE";
+    let rows = session.query(sql, &[process.boot().into()]).await?;
+    rows.first().map(|row| row.field("number")).transpose().map_err(Failure::Broken)
+}
+
+/// The error of changes whose turn is over.
+pub(super) fn over() -> StoreError {
+    StoreError::Unavailable("another hub has changed the table of LLMs meanwhile".into())
+}
