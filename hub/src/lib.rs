@@ -15,6 +15,7 @@ mod dispatch;
 mod error;
 mod http;
 mod hub;
+mod limits;
 mod links;
 mod locks;
 mod model;

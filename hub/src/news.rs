@@ -59,6 +59,7 @@ mod tests {
         "http/llms.rs",
         "http/naming.rs",
         "http/tokens",
+        "http/users.rs",
         "server/",
         "store/",
     ];

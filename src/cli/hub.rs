@@ -204,6 +204,7 @@ pub(crate) enum TokenCommand {
   virtual-llm token create --user alice
   virtual-llm token create --user alice --link
   virtual-llm token create --user ops --role admin --expires 30d
+  virtual-llm token create --user ci --models qwen --tokens-per-day 500k --max-concurrent 2
   virtual-llm token create --user alice | ssh alice@desk virtual-llm login https://hub.example --token-file -
 
 To a pipe or a file it prints the token alone; the rest is on standard error.")]
@@ -223,6 +224,18 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
         /// The output format, instead of plain text
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<TokenFormat>,
+        #[command(flatten)]
+        limits: super::LimitArgs,
+    },
+    /// Set the limits of a token; what is not given stays as it is
+    #[command(after_help = "Examples:
+  virtual-llm token set tok-3f9a --tokens-per-day 500k --requests-per-minute 20
+  virtual-llm token set tok-3f9a --tokens-per-day none")]
+    Set {
+        /// The token's id, from `token list`
+        id: String,
+        #[command(flatten)]
+        limits: super::LimitArgs,
     },
     /// List the tokens
     #[command(after_help = "Example:\n  virtual-llm token list -o json")]

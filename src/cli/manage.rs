@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::LlmState;
+use super::{LimitArgs, LlmState};
 
 /// Output formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,6 +75,12 @@ pub(crate) enum GetKind {
     /// Aliases, and what they stand for
     #[value(alias = "aliases")]
     Alias,
+    /// Users and their limits, for admins
+    #[value(alias = "users")]
+    User,
+    /// Tokens and their limits, for admins
+    #[value(alias = "tokens")]
+    Token,
     /// Processes of the hub's cluster, for admins
     #[value(alias = "hubs")]
     Hub,
@@ -144,6 +150,24 @@ pub(crate) enum NameCommand {
     },
 }
 
+/// `user`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Set the limits of a user (admin); what is not given stays as it is
+    #[command(after_help = "Examples:
+  virtual-llm user set alice --tokens-per-day 2M --requests-per-minute 60
+  virtual-llm user set alice --models qwen,'llama-*' --max-concurrent 4
+  virtual-llm user set alice --tokens-per-day none --models '*'
+
+`virtual-llm get user` shows the limits, and what was used today.")]
+    Set {
+        /// The user
+        name: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+}
+
 /// `describe`.
 #[derive(Debug, Args)]
 #[command(
@@ -172,6 +196,12 @@ pub(crate) enum DescribeKind {
     /// An inference task, also one that ended long ago
     #[value(aliases = ["tasks", "inference-task", "inference-tasks"])]
     Task,
+    /// A user and its limits, for admins
+    #[value(alias = "users")]
+    User,
+    /// A token and its limits, for admins
+    #[value(alias = "tokens")]
+    Token,
 }
 
 /// `create`.

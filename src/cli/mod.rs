@@ -4,6 +4,7 @@ mod duration;
 mod global;
 mod hub;
 mod launch;
+mod limits;
 mod llm_state;
 mod local;
 mod manage;
@@ -20,11 +21,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use global::{Global, LogFormat};
 pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
+pub(crate) use limits::LimitArgs;
 pub(crate) use llm_state::LlmState;
 pub(crate) use local::LocalArgs;
 pub(crate) use manage::{
     AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
     DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
+    UserCommand,
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, LogoutArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings,
@@ -91,9 +94,9 @@ pub(crate) enum Command {
     /// Make this machine's registrar read its configuration again
     #[command(after_help = "Example:\n  virtual-llm add && virtual-llm reload")]
     Reload,
-    /// List LLMs, agents, sessions or tasks
+    /// List LLMs, agents, sessions, tasks, users or tokens
     Get(GetArgs),
-    /// Show all details of one LLM, agent, pool or task
+    /// Show all details of one LLM, agent, pool, task, user or token
     Describe(DescribeArgs),
     /// Create a public LLM or an agent at the hub
     #[command(
@@ -127,6 +130,12 @@ pub(crate) enum Command {
     /// Create, list, rotate and revoke the hub's tokens
     #[command(subcommand, after_help = "Example:\n  virtual-llm token create --user alice --expires 30d")]
     Token(TokenCommand),
+    /// Limit what a user may use
+    #[command(
+        subcommand,
+        after_help = "Example:\n  virtual-llm user set alice --tokens-per-day 2M --max-concurrent 4"
+    )]
+    User(UserCommand),
     /// Show who used how much: calls, tokens and time of the last days
     Usage(UsageArgs),
     /// Check the configuration, the hub and every backend
@@ -178,6 +187,10 @@ pub(crate) enum NamesOf {
     Pool,
     /// Names that have an owner
     Name,
+    /// Users of the hub
+    User,
+    /// Ids of the hub's tokens
+    Token,
     /// The providers of this machine's registrar
     Provider,
 }

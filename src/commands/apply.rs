@@ -80,7 +80,13 @@ async fn apply(
         GetKind::Agent => AGENT_KEYS,
         GetKind::Alias => return apply_alias(hub, object).await,
         // The hub manages these.
-        GetKind::Session | GetKind::Task | GetKind::Pool | GetKind::Name | GetKind::Hub => {
+        GetKind::Session
+        | GetKind::Task
+        | GetKind::Pool
+        | GetKind::Name
+        | GetKind::User
+        | GetKind::Token
+        | GetKind::Hub => {
             let id = if object.contains_key("id") { text("id") } else { text("name") };
             return output::line(format!("{}/{} unchanged", singular(kind), output::printable(id)));
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     cells::{age, capabilities, output_tokens, text},
     get::id_key,
+    limits,
     table::{Column, column},
 };
 use crate::{cli::GetKind, output};
@@ -72,6 +73,19 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             column("USER", alias_user),
             column("AGE", |row| age(row, "createdAt")).droppable(1),
         ],
+        GetKind::User => vec![
+            column("NAME", |row| text(row, "name")).cut(),
+            column("ROLE", |row| text(row, "role")).droppable(3),
+            column("TOKENS", |row| text(row, "tokens")).droppable(1),
+        ],
+        // Never cut: `token set ID` needs it.
+        GetKind::Token => vec![
+            column("ID", |row| text(row, "id")),
+            column("USER", |row| text(row, "user")).cut(),
+            column("ROLE", |row| text(row, "role")).droppable(3),
+            column("EXPIRES", |row| text(row, "expiresAt")).droppable(2),
+            column("REVOKED", |row| text(row, "revokedAt")).droppable(5),
+        ],
         GetKind::Hub => vec![
             column("ID", |row| text(row, "id")),
             column("BOOT", |row| text(row, "boot")).droppable(2),
@@ -81,6 +95,10 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
             column("RENEWED", |row| age(row, "renewedAt")).droppable(1),
         ],
     };
+    if matches!(kind, GetKind::User | GetKind::Token) {
+        columns.extend(limits::columns());
+        columns.push(column("AGE", |row| age(row, "createdAt")).droppable(2));
+    }
     if is_wide {
         columns.extend(match kind {
             GetKind::Llm => vec![
@@ -102,7 +120,7 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
                 column("LEASE-UNTIL", |row| text(row, "leaseUntil")),
                 column("HERE", |row| text(row, "here")),
             ],
-            GetKind::Pool | GetKind::Name | GetKind::Alias => Vec::new(),
+            GetKind::Pool | GetKind::Name | GetKind::Alias | GetKind::User | GetKind::Token => Vec::new(),
             GetKind::Task => vec![
                 column("IN", |row| text(row, "inputTokens")),
                 column("CACHED", |row| text(row, "cachedTokens")),

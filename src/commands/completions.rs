@@ -35,6 +35,8 @@ _virtual_llm_with_names() {
         *" get name" | *" get names" | *" delete name" | *" delete name "* | *" name give") kind=name ;;
         *" get pool" | *" get pools" | *" describe pool" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
+        *" get user" | *" get users" | *" describe user" | *" user set") kind=user ;;
+        *" get token" | *" get tokens" | *" describe token" | *" token set" | *" token revoke") kind=token ;;
         *" provider") kind=provider ;;
         *) return ;;
     esac
@@ -52,7 +54,7 @@ _virtual_llm_names() {
         local word
         for word in ${words[1,CURRENT-1]}; do
             case $word in
-                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|name|names|alias|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
+                llm|llms|agent|agents|task|tasks|session|sessions|pool|pools|name|names|alias|user|users|token|tokens|inference-task|inference-tasks) kind=${${word%s}#inference-} ;;
             esac
         done
     fi
@@ -72,17 +74,19 @@ complete -c virtual-llm -n "__virtual_llm_after launch" -f -a "claude codex open
 complete -c virtual-llm -n "__virtual_llm_after 'launch \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after provider" -f -a "(virtual-llm -qq completions --names provider 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'provider \S+'" -f -a "up down status"
-complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias hub"
-complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent pool task"
+complete -c virtual-llm -n "__virtual_llm_after get" -f -a "llm agent session task pool name alias user token hub"
+complete -c virtual-llm -n "__virtual_llm_after describe" -f -a "llm agent pool task user token"
 complete -c virtual-llm -n "__virtual_llm_after delete" -f -a "llm agent task name"
 complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish fish powershell zsh"
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
 complete -c virtual-llm -n "__virtual_llm_after 'name give'" -f -a "(virtual-llm -qq completions --names name 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'user set'" -f -a "(virtual-llm -qq completions --names user 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'token (set|revoke)'" -f -a "(virtual-llm -qq completions --names token 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'alias delete'" -f -a "(virtual-llm -qq completions --names alias 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'alias set \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(virtual-llm -qq completions --names pool 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove) \S+'" -f -a "(virtual-llm -qq completions --names llm 2>/dev/null)"
-for kind in llm agent task session pool name alias
+for kind in llm agent task session pool name alias user token
     complete -c virtual-llm -n "__virtual_llm_after '(get|describe|delete) '$kind's?'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
     complete -c virtual-llm -n "__virtual_llm_after 'delete '$kind's?( \S+)+'" -f -a "(virtual-llm -qq completions --names $kind 2>/dev/null)"
 end
@@ -109,6 +113,8 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 ("The LLM'\\''s name at the hub", "_virtual_llm_names llm"),
                 ("Only the one with this name", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
+                ("The user", "_virtual_llm_names user"),
+                ("The token'\\''s id, from `token list`", "_virtual_llm_names token"),
                 ("Names, or ids of tasks", "_virtual_llm_names"),
                 ("Its name; for a task its id, or the id of its request", "_virtual_llm_names"),
             ] {
@@ -139,6 +145,8 @@ pub(crate) async fn names(global: &Global, of: NamesOf) -> Outcome {
         NamesOf::Pool => (GetKind::Pool, "name"),
         NamesOf::Name => (GetKind::Name, "name"),
         NamesOf::Alias => (GetKind::Alias, "name"),
+        NamesOf::User => (GetKind::User, "name"),
+        NamesOf::Token => (GetKind::Token, "id"),
         NamesOf::Llm => return print(field(&hub.llms().await?, "name")),
         NamesOf::Agent => (GetKind::Agent, "name"),
         NamesOf::Task => (GetKind::Task, "id"),

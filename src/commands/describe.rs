@@ -5,8 +5,9 @@ use wire::ids::encode_uri_component;
 
 use super::{
     cells::{age, capabilities, output_tokens, text},
-    get::{collection, missing},
+    get::{collection, find, missing},
     hub_findings::waiting_text,
+    limits,
     table::{Column, Table, column},
 };
 use crate::{
@@ -21,11 +22,12 @@ pub(crate) async fn run(global: &Global, args: &DescribeArgs) -> Outcome {
     let kind = match args.kind {
         DescribeKind::Llm => GetKind::Llm,
         DescribeKind::Agent => GetKind::Agent,
+        DescribeKind::User => GetKind::User,
+        DescribeKind::Token => GetKind::Token,
         DescribeKind::Pool => return pool(&hub, &args.name).await,
         DescribeKind::Task => return task(&hub, &args.name).await,
     };
-    let row = hub.find(&format!("{}/{}", collection(kind), encode_uri_component(&args.name))).await?;
-    let Some(row) = row else {
+    let Some(row) = find(&hub, kind, &args.name).await? else {
         // Callers name pools as they name LLMs.
         let is_pool = kind == GetKind::Llm && find_pool(&hub, &args.name).await?.is_some();
         return if is_pool { pool(&hub, &args.name).await } else { Err(missing(kind, &args.name)) };
@@ -123,6 +125,7 @@ fn fields(row: &Value) -> Outcome {
                 format!("{} ({} ago)", output::printable(moment), age(row, key))
             }
             Value::Object(_) if key == "capabilities" => capabilities(row),
+            Value::Array(_) if key == "models" => limits::models(row),
             _ => text(row, key),
         };
         output::line(format!("{:<22}{shown}", format!("{}:", title(key))))?;

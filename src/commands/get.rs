@@ -81,6 +81,8 @@ pub(crate) const fn collection(kind: GetKind) -> &'static str {
         GetKind::Pool => "/api/v1/pools",
         GetKind::Name => "/api/v1/names",
         GetKind::Alias => "/api/v1/aliases",
+        GetKind::User => "/api/v1/users",
+        GetKind::Token => "/api/v1/tokens",
         GetKind::Hub => "/api/v1/cluster",
     }
 }
@@ -94,6 +96,8 @@ pub(crate) const fn singular(kind: GetKind) -> &'static str {
         GetKind::Pool => "pool",
         GetKind::Name => "name",
         GetKind::Alias => "alias",
+        GetKind::User => "user",
+        GetKind::Token => "token",
         GetKind::Hub => "hub",
     }
 }
@@ -107,6 +111,8 @@ const fn plural(kind: GetKind) -> &'static str {
         GetKind::Pool => "pools",
         GetKind::Name => "names",
         GetKind::Alias => "aliases",
+        GetKind::User => "users",
+        GetKind::Token => "tokens",
         GetKind::Hub => "hubs",
     }
 }
@@ -138,21 +144,30 @@ async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
             // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
             GetKind::Hub => hubs(hub, None).await?,
-            GetKind::Agent | GetKind::Session | GetKind::Pool | GetKind::Name | GetKind::Alias => {
-                hub.get(path).await?
-            }
+            GetKind::Agent
+            | GetKind::Session
+            | GetKind::Pool
+            | GetKind::Name
+            | GetKind::Alias
+            | GetKind::User
+            | GetKind::Token => hub.get(path).await?,
         });
     };
     if args.kind == GetKind::Hub {
         return hubs(hub, Some(name)).await;
     }
-    if args.kind == GetKind::Session {
-        // There is no request for one session.
+    find(hub, args.kind, name).await?.ok_or_else(|| missing(args.kind, name))
+}
+
+/// The object of this name or id.
+pub(super) async fn find(hub: &HubClient, kind: GetKind, name: &str) -> Result<Option<Value>, Failure> {
+    let path = collection(kind);
+    if matches!(kind, GetKind::Session | GetKind::Token) {
+        // There is no request for one of these.
         let all = hub.get(path).await?;
-        let found = all.as_array().into_iter().flatten().find(|row| text(row, id_key(row)) == *name);
-        return found.cloned().ok_or_else(|| missing(args.kind, name));
+        return Ok(rows(&all).iter().find(|row| text(row, id_key(row)) == name).cloned());
     }
-    hub.find(&format!("{path}/{}", encode_uri_component(name))).await?.ok_or_else(|| missing(args.kind, name))
+    Ok(hub.find(&format!("{path}/{}", encode_uri_component(name))).await?)
 }
 
 /// The processes of the hub's cluster, those of the hub `id` if one is given.

@@ -74,10 +74,11 @@ async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
     let to = ClusterOptions { cluster, hub_id, database_url: database_url(file)?, nats: None };
     let moved = hub::transfer(from, &to).await.map_err(Failure::failed)?;
     let Transferred { llms, agents, sessions, names, aliases, tokens, .. } = moved;
-    let Transferred { open_tasks, ended_tasks, audit_rows, usage_sums, .. } = moved;
+    let Transferred { open_tasks, ended_tasks, audit_rows, usage_sums, limits, .. } = moved;
     crate::output::line(format_args!(
         "moved {llms} LLMs, {agents} agents, {names} names, {aliases} aliases, {sessions} sessions, {tokens} tokens, \
-         {open_tasks} open tasks, {ended_tasks} ended tasks, {audit_rows} audit rows, {usage_sums} sums of usage"
+         {open_tasks} open tasks, {ended_tasks} ended tasks, {audit_rows} audit rows, {usage_sums} sums of usage, \
+         {limits} limits of users and tokens"
     ))
 }
 

@@ -14,6 +14,7 @@ mod get;
 mod hub;
 mod hub_findings;
 mod launch;
+mod limits;
 mod llm_state;
 mod local;
 mod login;
@@ -66,6 +67,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Command::Alias(command) => until_signal(signals, manage::alias(global, &command)).await,
         Command::Name(command) => until_signal(signals, manage::name(global, &command)).await,
         Command::Token(command) => until_signal(signals, token::run(global, &command)).await,
+        Command::User(command) => until_signal(signals, limits::run(global, &command)).await,
         Command::Usage(args) => until_signal(signals, usage::run(global, &args)).await,
         Command::Check => until_signal(signals, check::run(global)).await,
         Command::Service(command) => service::run(global, &command),

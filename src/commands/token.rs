@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use wire::ids::encode_uri_component;
 
 use super::{
-    cells::{age, rows, text},
-    table::{Table, column},
+    cells::{rows, text},
+    columns::columns,
+    limits::{members, set},
+    table::Table,
 };
 use crate::{
-    cli::{Global, OutputFormat, Role, TokenCommand, TokenFormat},
+    cli::{GetKind, Global, OutputFormat, Role, TokenCommand, TokenFormat},
     client::HubClient,
     config::{self, Paths},
     exit::{Failure, Outcome},
@@ -23,7 +25,7 @@ const TOKENS: &str = "/api/v1/tokens";
 pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
     let hub = super::hub_client(global)?;
     match command {
-        TokenCommand::Create { user, role, expires, link, output: format } => {
+        TokenCommand::Create { user, role, expires, limits, link, output: format } => {
             let role = match role {
                 Role::Member => "member",
                 Role::Admin => "admin",
@@ -31,6 +33,9 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             let mut request = json!({ "user": user, "role": role });
             if let Some(expires) = expires {
                 request["expires"] = json!(format!("{}ms", expires.as_millis()));
+            }
+            if let Some(request) = request.as_object_mut() {
+                request.extend(members(limits));
             }
             if *link {
                 request["link"] = json!(true);
@@ -50,6 +55,7 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             rotate(global, &hub, id.as_deref(), *grace, *format).await
         }
         TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
+        TokenCommand::Set { id, limits } => set(&hub, GetKind::Token, id, limits).await,
         TokenCommand::Revoke { id } => {
             if hub.delete(&format!("{TOKENS}/{}", encode_uri_component(id))).await? {
                 return output::line(format!("token/{id} revoked"));
@@ -161,14 +167,7 @@ fn list(answer: &Value, format: Option<OutputFormat>) -> Outcome {
             output::lines(rows(answer).iter().map(|row| format!("token/{}", text(row, "id"))))
         }
         None | Some(OutputFormat::Wide) => {
-            let mut table = Table::new(vec![
-                column("ID", |row| text(row, "id")),
-                column("USER", |row| text(row, "user")).cut(),
-                column("ROLE", |row| text(row, "role")),
-                column("EXPIRES", |row| text(row, "expiresAt")).droppable(2),
-                column("REVOKED", |row| text(row, "revokedAt")).droppable(3),
-                column("AGE", |row| age(row, "createdAt")).droppable(1),
-            ]);
+            let mut table = Table::new(columns(GetKind::Token, false));
             table.print(rows(answer))
         }
     }

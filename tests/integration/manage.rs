@@ -2,6 +2,7 @@
 
 mod aliases;
 mod apply;
+mod limits;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;

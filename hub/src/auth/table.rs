@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use wire::row::Timestamp;
 
-use crate::model::{Caller, EndingHash, Role, Token};
+use crate::model::{EndingHash, Role, Token};
 use crate::random;
 
 /// Tokens by the hash of their secret. No token is ever removed.
@@ -66,7 +66,7 @@ impl TokenTable {
     /// The valid token of a secret. The time of the lookup tells nothing about other secrets, since callers cannot choose
     /// hashes; the hash found is compared in constant time all the same.
     pub(super) fn by_hash(&self, hash: &[u8; 32], now: Timestamp) -> Option<&Token> {
-        let is_own = |token: &&Token| bool::from(token.hash.ct_eq(hash)) && is_valid(token, now);
+        let is_own = |token: &&Token| bool::from(token.hash.ct_eq(hash)) && token.is_valid(now);
         match self.by_hash.get(hash) {
             Some(token) => Some(token).filter(is_own),
             None => self.by_other(hash, now, |token| token.old),
@@ -90,7 +90,12 @@ impl TokenTable {
 
     /// The token with `id`, if it is valid.
     pub(super) fn by_id(&self, id: &str, now: Timestamp) -> Option<&Token> {
-        self.by_hash.get(self.by_id.get(id)?).filter(|token| is_valid(token, now))
+        self.get(id).filter(|token| token.is_valid(now))
+    }
+
+    /// The token with `id`, valid or not.
+    pub(super) fn get(&self, id: &str) -> Option<&Token> {
+        self.by_hash.get(self.by_id.get(id)?)
     }
 
     /// When the token with `id` was revoked.
@@ -104,7 +109,7 @@ impl TokenTable {
 
     /// All valid tokens.
     pub(super) fn valid(&self, now: Timestamp) -> impl Iterator<Item = &Token> {
-        self.all().filter(move |token| is_valid(token, now))
+        self.all().filter(move |token| token.is_valid(now))
     }
 
     /// The user's name as its oldest token spells it: names are compared without case.
@@ -125,15 +130,6 @@ impl TokenTable {
         let mut admins = self.valid(now).filter(|token| token.role == Role::Admin && token.link.is_none());
         admins.next().is_some_and(|admin| admin.id == id) && admins.next().is_none()
     }
-}
-
-/// The caller that a token stands for.
-pub(super) fn caller_of(token: &Token) -> Caller {
-    Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone() }
-}
-
-fn is_valid(token: &Token, now: Timestamp) -> bool {
-    token.revoked_at.is_none() && token.expires_at.is_none_or(|end| now < end)
 }
 
 /// Marks the secret for scanners of leaked secrets.

@@ -5,7 +5,7 @@ use wire::row::Timestamp;
 
 use super::*;
 use crate::clock;
-use crate::model::{Caller, Role, Token};
+use crate::model::{CallLimits, Caller, Role, Token};
 use crate::store::{HubDir, SqliteStore, Store, StoreError};
 
 mod secrets;
@@ -15,7 +15,7 @@ pub(super) fn tokens() -> Tokens {
 }
 
 pub(super) fn member(user: &str) -> NewToken {
-    NewToken { user: user.into(), role: Role::Member, expires_at: None }
+    NewToken { user: user.into(), role: Role::Member, expires_at: None, limits: CallLimits::default() }
 }
 
 /// A08: only the SHA-256 of a token's secret is kept, in memory and on disk.
@@ -264,7 +264,7 @@ fn a_user_name_is_plain_ascii() {
 #[tokio::test]
 async fn a_token_that_ended_since_its_check_is_not_still_valid() {
     let tokens = tokens();
-    let new = |user: &str, role, expires_at| tokens.create(NewToken { user: user.into(), role, expires_at });
+    let new = |user: &str, role, expires_at| tokens.create(NewToken { role, expires_at, ..member(user) });
     let now = clock::now();
     let (_, admin) = new("root", Role::Admin, None).await.unwrap();
     let (gone, secret) = new("alice", Role::Member, None).await.unwrap();

@@ -15,9 +15,11 @@ use wire::row::Timestamp;
 
 use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
+use super::table::TokenTable;
+use super::table::TokenTable;
 use super::table::{TokenSecret, hash};
-use super::table::{TokenTable, caller_of};
-use crate::model::{Caller, DurableTask, EndingHash, Role, Token};
+use crate::limits::CallerLimits;
+use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, Token};
 use crate::quota::Verdict;
 use crate::store::{Change, Store, StoreError};
 use crate::{clock, random};
@@ -35,6 +37,7 @@ pub(crate) struct NewToken {
     pub(crate) user: String,
     pub(crate) role: Role,
     pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) limits: CallLimits,
 }
 
 /// The text is not a user name.
@@ -105,6 +108,8 @@ pub(crate) struct Tokens {
     lookups: others::Lookups,
     /// The origin of the times in `attempts` and `lookups`.
     start: Instant,
+    /// What admins allow users and tokens.
+    limits: Arc<CallerLimits>,
     store: Arc<dyn Store>,
 }
 
@@ -123,8 +128,25 @@ impl Tokens {
             attempts: Attempts::default(),
             lookups: others::Lookups::default(),
             start: Instant::now(),
+            limits: Arc::default(),
             store,
         }
+    }
+
+    /// Uses the limits that the store has.
+    pub(crate) fn with_limits(self, limits: Arc<CallerLimits>) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The limits of users and tokens.
+    pub(crate) fn limits(&self) -> &CallerLimits {
+        &self.limits
+    }
+
+    /// The caller that a token stands for.
+    fn caller_of(&self, token: &Token) -> Caller {
+        let models = self.limits.models(&token.user, &token.id);
+        Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone(), models }
     }
 
     /// The caller to whom `secret` belongs, if it is valid at `now`, and what [`is_still_valid`](Self::is_still_valid) needs
@@ -134,7 +156,7 @@ impl Tokens {
         let token = table.by_hash(&hash(secret), now)?;
         let revocations = self.revocations.load(Ordering::Acquire);
         let expires = token.expires_at.is_some() || token.old.is_some();
-        Some((caller_of(token), TokenCheck { revocations, expires }))
+        Some((self.caller_of(token), TokenCheck { revocations, expires }))
     }
 
     #[cfg(test)]
@@ -150,7 +172,7 @@ impl Tokens {
 
     /// The caller of the token with this id, if it is valid.
     pub(crate) fn holder(&self, id: &str, now: Timestamp) -> Option<Caller> {
-        self.table.read().by_id(id, now).map(caller_of)
+        self.table.read().by_id(id, now).map(|token| self.caller_of(token))
     }
 
     pub(crate) fn is_valid(&self, id: &str, now: Timestamp) -> bool {
@@ -165,7 +187,7 @@ impl Tokens {
         }
         let table = self.table.read();
         let tokens = table.valid(now).filter(|token| token.user == task.owner);
-        tokens.max_by_key(|token| token.role == Role::Admin).map(caller_of)
+        tokens.max_by_key(|token| token.role == Role::Admin).map(|token| self.caller_of(token))
     }
 
     /// Changes whenever a token is revoked or rotated.
@@ -267,7 +289,10 @@ impl Tokens {
             old: None,
             link,
         };
-        self.store.write(vec![Change::PutToken(token.clone())]).await?;
+        let owner = LimitOwner::Token(token.id.clone());
+        let limits = (!new.limits.is_none()).then(|| CallerLimits::change(owner.clone(), new.limits.clone()));
+        self.store.write(limits.into_iter().chain([Change::PutToken(token.clone())]).collect()).await?;
+        self.limits.put(owner, new.limits, Day::of(token.created_at), 0);
         self.table.write().insert(token.clone());
         Ok((token, secret))
     }
@@ -290,6 +315,11 @@ impl Tokens {
         self.revoked.send_replace(());
         self.store.write_behind(vec![Change::PutToken(token.clone())]).await?;
         Ok(token)
+    }
+
+    /// The token with this id, valid or not.
+    pub(crate) fn get(&self, id: &str) -> Option<Token> {
+        self.table.read().get(id).cloned()
     }
 
     /// All tokens, newest first.

@@ -53,7 +53,12 @@ mod tests {
                 Metrics::new().unwrap().of_machine().unwrap(),
             );
             let permit = table.admit([10, 0, 0, 1].into(), false);
-            let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "t".into() };
+            let caller = Caller {
+                user: "alice".into(),
+                role: Role::Member,
+                token_id: "t".into(),
+                models: crate::model::AllowedModels::default(),
+            };
             permit.connection.set_caller(Some(&caller).filter(|_| has_token)).unwrap();
             let mut gate = Gate::new(MaybeTlsStream::Plain(stream), permit);
             tokio::time::pause();

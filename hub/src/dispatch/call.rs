@@ -9,6 +9,7 @@ use super::request::InferenceRequest;
 use super::tally::Tally;
 use crate::error::ApiError;
 use crate::hub::Hub;
+use crate::limits::Slot;
 use crate::model::{Caller, TokenCounts};
 use crate::quota::QuotaPermit;
 use crate::registry::Candidate;
@@ -17,17 +18,25 @@ use crate::trace::Trace;
 
 /// One call. If the last holder drops it before its end, it counts as a caller who left.
 pub(crate) struct ActiveCall {
-    inference: Mutex<Option<Inference>>,
+    running: Mutex<Option<Running>>,
     /// The caller and the trace of the HTTP request; `None` for a durable task.
     traced: Option<(Caller, Arc<Trace>)>,
     /// `None` for a durable task, which counts in the queue's own quota.
     _permit: Option<QuotaPermit>,
 }
 
+/// What a call has until its end.
+struct Running {
+    inference: Inference,
+    /// Among the calls that its user and its token may have at a time. A durable task's runner has it instead.
+    _slot: Slot,
+}
+
 impl ActiveCall {
-    /// Admits a call, unless its user has too many.
+    /// Admits a call, unless its user has too many, or it or its token is at a limit.
     pub(crate) fn admit(hub: &Hub, request: &InferenceRequest) -> Result<Arc<Self>, ApiError> {
         let permit = hub.call_of(&request.caller.user)?;
+        let slot = hub.tokens.limits().admit(&request.caller, hub.now())?;
         let mut inference = hub.watch.begin(RequestInfo {
             user: request.caller.user.clone(),
             token: request.caller.token_id.clone(),
@@ -41,17 +50,19 @@ impl ActiveCall {
             inference.set_request(trace.id(), trace.address());
         }
         let traced = trace.map(|trace| (request.caller.clone(), trace));
-        Ok(Arc::new(Self { inference: Mutex::new(Some(inference)), traced, _permit: Some(permit) }))
+        let running = Mutex::new(Some(Running { inference, _slot: slot }));
+        Ok(Arc::new(Self { running, traced, _permit: Some(permit) }))
     }
 
     /// The call of a durable task.
     pub(crate) fn durable(inference: Inference) -> Arc<Self> {
-        Arc::new(Self { inference: Mutex::new(Some(inference)), traced: None, _permit: None })
+        let running = Mutex::new(Some(Running { inference, _slot: Slot::default() }));
+        Arc::new(Self { running, traced: None, _permit: None })
     }
 
     fn update(&self, update: impl FnOnce(&mut Inference)) {
-        if let Some(inference) = &mut *self.inference.lock() {
-            update(inference);
+        if let Some(running) = &mut *self.running.lock() {
+            update(&mut running.inference);
         }
     }
 
@@ -66,7 +77,7 @@ impl ActiveCall {
 
     /// The row that the call was sent to last.
     pub(super) fn row(&self) -> Option<String> {
-        self.inference.lock().as_ref().and_then(|inference| inference.row().map(str::to_owned))
+        self.running.lock().as_ref().and_then(|running| running.inference.row().map(str::to_owned))
     }
 
     /// Records that the response's head is known.
@@ -98,12 +109,12 @@ impl ActiveCall {
 
     /// The tokens so far; `None` if the call has ended.
     pub(crate) fn tokens(&self) -> Option<TokenCounts> {
-        self.inference.lock().as_ref().map(|inference| inference.tokens(false))
+        self.running.lock().as_ref().map(|running| running.inference.tokens(false))
     }
 
     /// Ends the call with the status that the caller gets. Returns its tokens; `None` if it had ended before.
     pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) -> Option<TokenCounts> {
-        let inference = self.inference.lock().take()?;
+        let Running { inference, _slot } = self.running.lock().take()?;
         Some(inference.end(status, error.map(|error| (error.kind, error.message.as_ref()))))
     }
 

@@ -31,6 +31,7 @@ mod status;
 mod stored;
 mod tokens;
 mod usage;
+mod users;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ fn add_routes(routes: &mut Routes<'_>) {
         .section("Registrars", registrar::register)
         .section("Health", status::register)
         .section("Tokens", tokens::register)
+        .section("Users", users::register)
         .section("Audit", audit::register)
         .section("Usage", usage::register)
         .section("Cluster", cluster::register)

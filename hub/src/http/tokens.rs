@@ -10,11 +10,13 @@ use wire::row::Timestamp;
 
 use super::body;
 use super::openapi::{Routes, about, shape};
+use super::users::LimitsView;
 use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
-use crate::model::{Caller, Role, Token};
+use crate::limits::LimitsPatch;
+use crate::model::{CallLimits, Caller, LimitOwner, Role, Token};
 
 mod secrets;
 
@@ -33,6 +35,14 @@ pub(super) fn register(routes: &mut Routes<'_>) {
             "/api/v1/tokens",
             list,
             admin("Tokens without their secrets, for admins").returns(200, shape::<Vec<TokenView<'_>>>),
+        )
+        .patch(
+            "/api/v1/tokens/{id}/limits",
+            set,
+            admin("Changes the limits of a token, for admins")
+                .takes(shape::<LimitsPatch>)
+                .returns(200, shape::<TokenView<'_>>)
+                .refuses(&[ErrorKind::NotFound, ErrorKind::StoreUnavailable]),
         )
         .delete(
             "/api/v1/tokens/{id}",
@@ -67,6 +77,8 @@ struct TokenRequest {
     /// Whether a sign-in link is made instead of the token, whose secret its user then gets by that link.
     #[serde(default)]
     link: bool,
+    #[serde(flatten)]
+    limits: LimitsPatch,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -78,6 +90,8 @@ struct TokenView<'a> {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
+    #[serde(flatten)]
+    limits: LimitsView,
     /// When the secret before the last rotation ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     old_secret_until: Option<Timestamp>,
@@ -96,7 +110,7 @@ struct TokenView<'a> {
 }
 
 impl<'a> TokenView<'a> {
-    fn of(token: &'a Token, secret: Option<&'a str>) -> Self {
+    fn of(hub: &Hub, token: &'a Token, secret: Option<&'a str>) -> Self {
         Self {
             id: &token.id,
             user: &token.user,
@@ -106,6 +120,7 @@ impl<'a> TokenView<'a> {
             revoked_at: token.revoked_at,
             old_secret_until: token.old.map(|old| old.until).filter(|until| clock::now() < *until),
             sign_in_until: token.link.map(|link| link.until),
+            limits: LimitsView::of(hub, &LimitOwner::Token(token.id.clone())),
             token: secret,
             sign_in_code: None,
             hub_url: None,
@@ -140,7 +155,11 @@ async fn create(
     hub.tell_changed();
     let secret = Some(secret.reveal());
     let (secret, sign_in_code) = if is_link { (None, secret) } else { (secret, None) };
-    Ok(shown_once(HttpResponse::Created(), &hub, TokenView { sign_in_code, ..TokenView::of(&token, secret) }))
+    Ok(shown_once(
+        HttpResponse::Created(),
+        &hub,
+        TokenView { sign_in_code, ..TokenView::of(&hub, &token, secret) },
+    ))
 }
 
 /// The response with a secret.
@@ -151,7 +170,22 @@ fn shown_once<'a>(mut response: HttpResponseBuilder, hub: &'a Hub, mut view: Tok
 
 async fn list(hub: HubData, _: Admin) -> HttpResponse {
     let tokens = hub.tokens.list();
-    HttpResponse::Ok().json(tokens.iter().map(|token| TokenView::of(token, None)).collect::<Vec<_>>())
+    HttpResponse::Ok().json(tokens.iter().map(|token| TokenView::of(&hub, token, None)).collect::<Vec<_>>())
+}
+
+async fn set(
+    hub: HubData,
+    admin: Admin,
+    req: HttpRequest,
+    id: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let patch: LimitsPatch = body::json(&req, payload).await?;
+    let token = hub.tokens.get(&id).ok_or_else(|| ApiError::not_found("token", &id))?;
+    let owner = LimitOwner::Token(token.id.clone());
+    hub.clone().into_inner().set_limits(owner, token.user.clone(), patch).await?;
+    wire::log_with!(info, [user = admin.0.user], "{} set the limits of token {id}", admin.0.user);
+    Ok(HttpResponse::Ok().json(TokenView::of(&hub, &token, None)))
 }
 
 async fn revoke(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
@@ -185,6 +219,12 @@ struct Whoami<'a> {
     expires_at: Option<Timestamp>,
     hub_url: Option<&'a str>,
     version: &'static str,
+    /// What an admin allows the caller's user, if that is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_limits: Option<LimitsView>,
+    /// What an admin allows the token, if that is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_limits: Option<LimitsView>,
 }
 
 /// The caller's user, role and token, and the address (`hub --public-url`) and version of the hub.
@@ -196,6 +236,8 @@ async fn whoami(hub: HubData, caller: Caller) -> HttpResponse {
         expires_at: hub.tokens.expiry(&caller.token_id),
         hub_url: hub.options.public_url.as_deref(),
         version: env!("CARGO_PKG_VERSION"),
+        user_limits: LimitsView::some(&hub, &LimitOwner::User(caller.user.clone())),
+        token_limits: LimitsView::some(&hub, &LimitOwner::Token(caller.token_id.clone())),
     })
 }
 
@@ -206,7 +248,8 @@ fn check(request: TokenRequest, now: Timestamp) -> Result<NewToken, ApiError> {
         Some(word) => Role::parse(word).ok_or_else(|| ApiError::bad_request("role: 'member' or 'admin'"))?,
     };
     let expires_at = request.expires.or(request.expires_at).map(|text| expiry(&text, now)).transpose()?;
-    Ok(NewToken { user: request.user, role, expires_at })
+    let limits = request.limits.apply(&CallLimits::default())?;
+    Ok(NewToken { user: request.user, role, expires_at, limits })
 }
 
 /// Parses a moment in the future: RFC 3339, or a time from now.

@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use wire::row::{Timestamp, Visibility};
 
 mod alias;
+mod limits;
 mod rows;
 mod tokens;
 mod usage;
 
 pub use alias::{Alias, AliasScope};
+pub use limits::{AllowedModels, CallLimits, LimitOwner, LimitRecord, ModelPatterns};
 pub use rows::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Upstream, bytes_of};
 pub use tokens::TokenCounts;
 pub use usage::{Day, MAX_COUNT, OTHERS, UsageCounts, UsageKey, UsageSum};
@@ -48,12 +50,19 @@ pub struct Caller {
     pub role: Role,
     /// The token's id: its revocation ends everything opened with it.
     pub token_id: String,
+    /// Others look as if they did not exist.
+    pub models: AllowedModels,
 }
 
 impl Caller {
     /// A member without a token, who sees what every token of `user` sees.
     pub fn member(user: &str) -> Self {
-        Self { user: user.to_owned(), role: Role::Member, token_id: String::new() }
+        Self {
+            user: user.to_owned(),
+            role: Role::Member,
+            token_id: String::new(),
+            models: AllowedModels::default(),
+        }
     }
 
     /// The only visibility rule: private things are visible to their owner and to admins.
@@ -96,6 +105,13 @@ pub struct Token {
 pub struct EndingHash {
     pub hash: [u8; 32],
     pub until: Timestamp,
+}
+
+impl Token {
+    /// Whether it is neither revoked nor expired.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// One inference, for the audit and for `get task`.

@@ -108,6 +108,11 @@ impl UsageCounts {
         }
     }
 
+    /// All tokens, of prompts and of answers.
+    pub fn tokens(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
     /// Adds other calls. Each count ends at [`MAX_COUNT`].
     pub fn add(&mut self, other: Self) {
         let Self { calls, input, cached, output, counted, millis } = other;

@@ -110,7 +110,9 @@ impl Registry {
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Llm> + 'a {
         let entries = self.visible_llms.entries_after(&self.llms, caller, after);
-        entries.map(|(_, entry)| &entry.llm).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+        entries
+            .map(|(_, entry)| &entry.llm)
+            .filter(|llm| caller.sees(llm.visibility, &llm.owner) && caller.models.has(&llm.name))
     }
 
     /// The agents behind `after` that `caller` sees, by name.
@@ -120,7 +122,7 @@ impl Registry {
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Agent> + 'a {
         let entries = self.visible_agents.entries_after(&self.agents, caller, after);
-        entries.map(|(_, entry)| &entry.agent).filter(|agent| caller.sees(agent.visibility, &agent.owner))
+        entries.map(|(_, entry)| &entry.agent).filter(|agent| caller.sees_agent(agent))
     }
 
     /// The pools behind `after` that are named by rows that `caller` sees, by name.
@@ -129,7 +131,8 @@ impl Registry {
         caller: &'a Caller,
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a str> + 'a {
-        self.visible_pools.entries_after(&self.pools, caller, after).map(|(pool, _)| pool.as_str())
+        let entries = self.visible_pools.entries_after(&self.pools, caller, after);
+        entries.map(|(pool, _)| pool.as_str()).filter(|pool| caller.models.has(pool))
     }
 
     /// The newest sessions before `before` that are `caller`'s (for an admin all), and whether more follow.

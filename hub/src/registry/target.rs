@@ -59,7 +59,8 @@ impl Registry {
             return Some(self.target_of(name, pool, only_owner));
         }
         let target = self.target_of(name, true, None);
-        let reaches = self.pool_members(name).any(|llm| self.may_reach(caller, &target, llm));
+        let reaches = caller.models.has(name)
+            && self.pool_members(name).any(|llm| self.may_reach(caller, &target, llm));
         reaches.then_some(target)
     }
 

@@ -40,7 +40,12 @@ fn next(ids: &Cell<u64>) -> u64 {
 }
 
 fn caller(user: &str) -> Caller {
-    Caller { user: user.into(), role: Role::Member, token_id: "t".into() }
+    Caller {
+        user: user.into(),
+        role: Role::Member,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 fn empty(policy: PoolPolicy) -> Registry {

@@ -41,13 +41,13 @@ impl Registry {
     /// The row `name`, if `caller` sees it.
     pub fn llm(&self, caller: &Caller, name: &str) -> Option<&Llm> {
         let llm = &self.llms.get(name)?.llm;
-        caller.sees(llm.visibility, &llm.owner).then_some(llm)
+        (caller.sees(llm.visibility, &llm.owner) && caller.models.has(name)).then_some(llm)
     }
 
     /// The agent `name`, if `caller` sees it.
     pub fn agent(&self, caller: &Caller, name: &str) -> Option<&Agent> {
         let agent = &self.agents.get(name)?.agent;
-        caller.sees(agent.visibility, &agent.owner).then_some(agent)
+        caller.sees_agent(agent).then_some(agent)
     }
 
     /// The agent as `caller` reads it.
@@ -176,6 +176,14 @@ impl Registry {
 }
 
 impl Caller {
+    /// Whether the caller sees the agent. One whose models are limited sees no agent of its own for an LLM that it may not use: it
+    /// could make one for each.
+    pub(super) fn sees_agent(&self, agent: &Agent) -> bool {
+        self.sees(agent.visibility, &agent.owner)
+            && self.models.has(&agent.name)
+            && (self.user != agent.owner || self.models.has(&agent.llm_name))
+    }
+
     /// Whether the caller may read counts of single calls of the row: its owner and admins.
     fn reads_counts_of(&self, llm: &Llm) -> bool {
         self.role == Role::Admin || self.user == llm.owner

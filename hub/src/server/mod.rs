@@ -31,7 +31,8 @@ use crate::dispatch;
 use crate::http;
 use crate::http::middleware::{catch_panic, front, limit_unread, trace};
 use crate::hub::{Hub, Phase};
-use crate::model::Role;
+use crate::limits::CallerLimits;
+use crate::model::{CallLimits, Day, Role};
 use crate::options::{DataDir, HubOptions};
 use crate::registry::Registry;
 use crate::tasks;
@@ -82,16 +83,21 @@ impl Hub {
         let stored = dir.as_ref().map(|dir| (dir.as_ref(), store.as_ref()));
         let (admin_token, environment) =
             auth::admin_token(given, stored, &mut snapshot.tokens, clock::now()).await?;
-        let tokens = Arc::new(Tokens::new(std::mem::take(&mut snapshot.tokens), environment, store.clone()));
+        let today = Day::of(clock::now());
+        let records = std::mem::take(&mut snapshot.limits);
+        let limits = Arc::new(CallerLimits::load(records, &snapshot.usage, today));
+        let stored = std::mem::take(&mut snapshot.tokens);
+        let tokens = Tokens::new(stored, environment, store.clone()).with_limits(limits.clone());
         let hub_id = options.cluster.as_ref().filter(|_| shared.is_some()).map(|of| of.hub_id.clone());
         let registry = Registry::load(&snapshot, options.pools, &options.timings, clock.now())
             .with_limits(options.limits)
             .of_hub(hub_id);
         let tasks = std::mem::take(&mut snapshot.tasks);
         let watch = Watch::new(store.clone()).map_err(|error| HubError::Internal(error.to_string()))?;
-        watch.restore_usage(std::mem::take(&mut snapshot.usage));
-        let hub =
-            Arc::new(Self::new(options, (cluster, shared), clock, registry, store, tokens, Arc::new(watch)));
+        let watch = watch.with_limits(limits);
+        watch.restore_usage(std::mem::take(&mut snapshot.usage).into_iter().map(|sum| sum.key).collect());
+        let (tokens, watch) = (Arc::new(tokens), Arc::new(watch));
+        let hub = Arc::new(Self::new(options, (cluster, shared), clock, registry, store, tokens, watch));
         tasks::restore(&hub, tasks).await?;
         serve(hub, admin_token)
     }
@@ -209,7 +215,7 @@ impl HubHandle {
 
     /// Creates a token for `user`, and returns its secret.
     pub async fn mint_token(&self, user: &str, role: Role) -> Result<String, CreateError> {
-        let new = NewToken { user: user.to_owned(), role, expires_at: None };
+        let new = NewToken { user: user.to_owned(), role, expires_at: None, limits: CallLimits::default() };
         let (_, secret) = self.hub.tokens.create(new).await?;
         Ok(secret.reveal().to_owned())
     }

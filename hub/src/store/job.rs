@@ -125,11 +125,13 @@ pub(super) fn written_bytes(change: &Change) -> u64 {
         Change::AddUsage { sum, .. } => sum.bytes() as u64,
         Change::PutSession(SessionRecord { id, owner, .. })
         | Change::PutToken(Token { id, user: owner, .. }) => (id.len() + owner.len()) as u64,
+        Change::PutLimits(record) => record.bytes() as u64,
         Change::DeleteLlm(_)
         | Change::DeleteAgent(_)
         | Change::DeleteSession(_)
         | Change::DeleteName(_)
         | Change::DeleteAlias { .. }
+        | Change::DeleteLimits(_)
         | Change::ClaimTask { .. }
         | Change::UnclaimTask(_)
         | Change::DeleteTask(_)

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use wire::row::Timestamp;
 
 use crate::model::{
-    Agent, Alias, AliasScope, AuditRecord, Day, DurableTask, Llm, NameRecord, SessionRecord, Token, UsageKey,
-    UsageSum, UserId,
+    Agent, Alias, AliasScope, AuditRecord, Day, DurableTask, LimitOwner, LimitRecord, Llm, NameRecord,
+    SessionRecord, Token, UsageSum, UserId,
 };
 
 mod apply;
@@ -61,6 +61,8 @@ pub enum Change {
         name: String,
     },
     PutToken(Token),
+    PutLimits(LimitRecord),
+    DeleteLimits(LimitOwner),
     /// Inserts a task. Fails with [`StoreError::OverQuota`] if its owner's open tasks would exceed `max_bytes` on disk; the
     /// ended ones are deleted as by [`EnforceTaskQuota`](Self::EnforceTaskQuota).
     NewTask {
@@ -104,10 +106,11 @@ pub struct Snapshot {
     pub names: Vec<NameRecord>,
     pub aliases: Vec<Alias>,
     pub tokens: Vec<Token>,
+    pub limits: Vec<LimitRecord>,
     /// Open durable tasks, oldest first, without requests and results.
     pub tasks: Vec<DurableTask>,
     /// The sums of the newest day that has any.
-    pub usage: Vec<UsageKey>,
+    pub usage: Vec<UsageSum>,
 }
 
 /// How long ended tasks, audit records and sums are kept.

@@ -10,8 +10,8 @@ use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
 use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
 use super::{Change, search, usage};
 use crate::model::{
-    Agent, Alias, AliasScope, AuditRecord, EndingHash, Llm, NameRecord, OwnedName, PoolAdmission, Role,
-    SessionRecord, Token, Upstream,
+    Agent, Alias, AliasScope, AuditRecord, CallLimits, EndingHash, LimitOwner, LimitRecord, Llm,
+    ModelPatterns, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
 };
 
 /// A statement, for a database whose numbered parameters begin with a `mark`.
@@ -37,6 +37,14 @@ pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
             values: vec![scope_text(scope).into(), name.into()],
         },
         Change::PutToken(token) => put("tokens", token_columns(token), &["id"], mark),
+        Change::PutLimits(record) => put("call_limits", limit_columns(record), &["kind", "id"], mark),
+        Change::DeleteLimits(owner) => {
+            let (kind, id) = owner.parts();
+            Statement {
+                sql: format!("DELETE FROM call_limits WHERE kind = {mark}1 AND id = {mark}2").into(),
+                values: vec![kind.into(), id.into()],
+            }
+        }
         Change::Audit(record) => insert_audit(record, mark),
         Change::AddUsage { sum, batch } => usage::add(sum, *batch, mark),
         Change::PutTask(_)
@@ -301,4 +309,30 @@ pub(super) fn token<R: StoredRow>(row: &R) -> Result<Token, R::Error> {
 fn ending_hash<R: StoredRow>(row: &R, hash: &str, until: &str) -> Result<Option<EndingHash>, R::Error> {
     let (hash, until): (Option<[u8; 32]>, Option<Timestamp>) = (row.field(hash)?, row.field(until)?);
     Ok(hash.zip(until).map(|(hash, until)| EndingHash { hash, until }))
+}
+
+fn limit_columns(record: &LimitRecord) -> Vec<Column<'_>> {
+    let LimitRecord { owner, limits } = record;
+    let (kind, id) = owner.parts();
+    columns![
+        "kind" => kind,
+        "id" => id,
+        "models" => limits.models.as_ref().map(ModelPatterns::to_text),
+        "tokens_per_day" => limits.tokens_per_day,
+        "requests_per_minute" => limits.requests_per_minute,
+        "max_concurrent" => limits.max_concurrent,
+    ]
+}
+
+pub(super) fn limits<R: StoredRow>(row: &R) -> Result<LimitRecord, R::Error> {
+    let (kind, id): (String, String) = (row.field("kind")?, row.field("id")?);
+    Ok(LimitRecord {
+        owner: LimitOwner::of_parts(&kind, id).ok_or_else(|| row.unreadable("kind"))?,
+        limits: CallLimits {
+            models: row.maybe_parsed("models", ModelPatterns::of_text)?,
+            tokens_per_day: row.field("tokens_per_day")?,
+            requests_per_minute: row.field("requests_per_minute")?,
+            max_concurrent: row.field("max_concurrent")?,
+        },
+    })
 }

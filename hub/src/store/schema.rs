@@ -300,6 +300,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
 ", "
     -- The hub of the session's channel in a cluster; NULL for a hub alone.
     ALTER TABLE sessions ADD COLUMN hub TEXT;
+", "
+    -- What admins allow a user or a token; NULL is no limit. Patterns of models are separated by commas.
+    CREATE TABLE call_limits (
+        kind TEXT NOT NULL, id TEXT NOT NULL, models TEXT, tokens_per_day INTEGER, requests_per_minute INTEGER,
+        max_concurrent INTEGER, PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

@@ -149,8 +149,9 @@ impl Store for SqliteStore {
                 names: all(conn, "SELECT * FROM names", [], |row| rows::name(row))?,
                 aliases: all(conn, "SELECT * FROM aliases", [], |row| rows::alias(row))?,
                 tokens: all(conn, "SELECT * FROM tokens", [], |row| rows::token(row))?,
+                limits: all(conn, "SELECT * FROM call_limits", [], |row| rows::limits(row))?,
                 tasks: all(conn, tasks::OPEN, [], |row| tasks::task(row))?,
-                usage: all(conn, usage::NEWEST, [], |row| usage::key(row))?,
+                usage: all(conn, usage::NEWEST, [], |row| usage::sum(row))?,
             })
         })
     }

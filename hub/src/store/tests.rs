@@ -26,7 +26,8 @@ use wire::{Abilities, Capabilities};
 
 use super::*;
 use crate::model::{
-    AliasScope, Day, EndingHash, OwnedName, PoolAdmission, Role, TaskStatus, TokenCounts, Upstream,
+    AliasScope, CallLimits, Day, EndingHash, LimitOwner, LimitRecord, ModelPatterns, OwnedName,
+    PoolAdmission, Role, TaskStatus, TokenCounts, Upstream,
 };
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
@@ -147,6 +148,17 @@ pub(super) fn token(id: &str) -> Token {
         old: Some(EndingHash { hash: [3; 32], until: Timestamp(3) }),
         link: Some(EndingHash { hash: [4; 32], until: Timestamp(4) }),
     }
+}
+
+pub(super) fn limits(owner: LimitOwner) -> LimitRecord {
+    let models = ModelPatterns::of_text("qwen,llama-*");
+    let limits = CallLimits {
+        models,
+        tokens_per_day: Some(1 << 40),
+        requests_per_minute: None,
+        max_concurrent: Some(3),
+    };
+    LimitRecord { owner, limits }
 }
 
 pub(super) fn audit(task: &str) -> AuditRecord {

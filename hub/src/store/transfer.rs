@@ -23,6 +23,7 @@ pub struct Transferred {
     pub names: usize,
     pub aliases: usize,
     pub tokens: usize,
+    pub limits: usize,
     pub open_tasks: usize,
     pub ended_tasks: usize,
     pub audit_rows: usize,
@@ -44,13 +45,15 @@ pub async fn transfer(from: &Path, to: &ClusterOptions) -> Result<Transferred, S
         return Err(StoreError::Database("it is not empty: give a new one, nothing was moved".into()));
     }
     let mut counts = Transferred::default();
-    let Snapshot { llms, agents, sessions, names, aliases, tokens, tasks, usage: _ } = source.load().await?;
+    let Snapshot { llms, agents, sessions, names, aliases, tokens, limits, tasks, usage: _ } =
+        source.load().await?;
     counts.llms = put(&target, llms, |llm| Change::PutLlm(Box::new(llm))).await?;
     counts.agents = put(&target, agents, |agent| Change::PutAgent(Box::new(agent))).await?;
     counts.sessions = put(&target, sessions, Change::PutSession).await?;
     counts.names = put(&target, names, Change::PutName).await?;
     counts.aliases = put(&target, aliases, Change::PutAlias).await?;
     counts.tokens = put(&target, tokens, Change::PutToken).await?;
+    counts.limits = put(&target, limits, Change::PutLimits).await?;
     let mut batch = Batch::new(&target);
     for head in tasks {
         if let Some(task) = source.task(&head.id).await? {
@@ -93,8 +96,9 @@ pub async fn transfer(from: &Path, to: &ClusterOptions) -> Result<Transferred, S
     // Read back, so that what is told is there.
     let found = target.load().await?;
     let found_usage = found.usage;
-    let found = (found.llms.len(), found.agents.len(), found.tokens.len(), found.tasks.len());
-    if found != (counts.llms, counts.agents, counts.tokens, counts.open_tasks)
+    let found =
+        (found.llms.len(), found.agents.len(), found.tokens.len(), found.limits.len(), found.tasks.len());
+    if found != (counts.llms, counts.agents, counts.tokens, counts.limits, counts.open_tasks)
         || target.audit(AuditQuery::of(None, None, 1)).await?.is_empty() != (counts.audit_rows == 0)
         || found_usage.is_empty() != (counts.usage_sums == 0)
     {

@@ -16,7 +16,7 @@ const KEY: &str = "day, \"user\", token, llm, through, code";
 const COUNTS: [&str; 6] =
     ["calls", "input_tokens", "cached_tokens", "output_tokens", "counted_tokens", "millis"];
 
-/// SQL that reads the keys of the newest day.
+/// SQL that reads the sums of the newest day.
 pub(super) const NEWEST: &str = "SELECT * FROM usage_sums WHERE day = (SELECT max(day) FROM usage_sums)
     ORDER BY \"user\", token, llm, through, code";
 
@@ -222,7 +222,7 @@ pub(super) fn collect(found: Vec<Placed>, limit: usize) -> UsageTable {
     table
 }
 
-pub(super) fn key<R: StoredRow>(row: &R) -> Result<UsageKey, R::Error> {
+fn key<R: StoredRow>(row: &R) -> Result<UsageKey, R::Error> {
     Ok(UsageKey {
         day: Day(row.field("day")?),
         user: row.field("user")?,

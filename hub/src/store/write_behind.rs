@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Change;
-use crate::model::{AliasScope, UserId};
+use crate::model::{AliasScope, LimitOwner, UserId};
 
 /// The newest change of each record, ordered by the first change of each. It is bounded by the number of records in
 /// memory, however long the disk is full.
@@ -22,6 +22,7 @@ enum Key {
     Name(String),
     Alias(AliasScope, String),
     Token(String),
+    Limits(LimitOwner),
     Task(String),
     Claim(String),
     Quota(UserId),
@@ -73,6 +74,8 @@ fn key(change: &Change) -> Option<Key> {
         Change::PutAlias(alias) => Key::Alias(alias.scope.clone(), alias.name.clone()),
         Change::DeleteAlias { scope, name } => Key::Alias(scope.clone(), name.clone()),
         Change::PutToken(token) => Key::Token(token.id.clone()),
+        Change::PutLimits(record) => Key::Limits(record.owner.clone()),
+        Change::DeleteLimits(owner) => Key::Limits(owner.clone()),
         Change::PutTask(task) | Change::NewTask { task, .. } => Key::Task(task.id.clone()),
         Change::ClaimTask { id, .. } | Change::UnclaimTask(id) => Key::Claim(id.clone()),
         Change::DeleteTask(id) => Key::Task(id.clone()),

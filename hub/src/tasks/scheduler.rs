@@ -159,7 +159,7 @@ enum ClaimResult {
     Done,
     /// No member has capacity for the task.
     NoCapacity,
-    /// The task has no target, or its class of callers is exhausted: the rows were not searched.
+    /// The task has no target, its class of callers is exhausted, or its user is at a limit: the rows were not searched.
     Skipped,
 }
 
@@ -174,6 +174,7 @@ fn claim_task(hub: &Arc<Hub>, number: u64, own: bool, exhausted: &mut HashSet<Ca
         end(hub, number, Event::Revoke, ApiError::revoked().into());
         return ClaimResult::Done;
     };
+    let Some(running) = hub.tokens.limits().start(&caller, hub.now()) else { return ClaimResult::Skipped };
     let (target, member, slot) = match pick_member(hub, &caller, (&name, owner.as_ref()), own, exhausted) {
         Ok(picked) => picked,
         Err(ClaimResult::Done) => {
@@ -202,6 +203,7 @@ fn claim_task(hub: &Arc<Hub>, number: u64, own: bool, exhausted: &mut HashSet<Ca
     let claimed = ClaimedTask { number, attempt, task, caller, target, member, slot };
     let run = run_task(hub.clone(), claimed);
     let run = async move {
+        let _running = running;
         tokio::select! {
             biased;
             () = revoked => (),

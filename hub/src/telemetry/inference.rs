@@ -282,6 +282,7 @@ impl Inference {
             through: record.through.clone().unwrap_or_default(),
             code: code.unwrap_or_default().to_owned(),
         };
+        self.watch.limits.count(&key.user, &key.token, key.day, counts.tokens());
         self.watch.audit.add(record, key, counts);
     }
 

@@ -35,6 +35,12 @@ limits! {
     DefinitionBytes: "definition_bytes";
     /// Calls of a user under way.
     Calls: "calls";
+    /// Requests a minute that an admin allows a user or a token.
+    RequestsPerMinute: "requests_per_minute";
+    /// Tokens a day that an admin allows a user or a token.
+    TokensPerDay: "tokens_per_day";
+    /// Calls at a time that an admin allows a user or a token.
+    MaxConcurrent: "max_concurrent";
     /// Bytes of a user's requests.
     RequestBytes: "request_bytes";
     /// Bytes of a user's results and other bodies that begin no call.

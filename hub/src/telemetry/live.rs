@@ -212,7 +212,12 @@ mod tests {
         let hub = hub().await;
         let provider = json!({ "name": "a", "type": "openai", "model": "m" });
         assert_eq!(hub.register(ADMIN, &json!({ "providers": [provider] })).await.0, 201);
-        let caller = Caller { user: "admin".into(), role: Role::Admin, token_id: "t".into() };
+        let caller = Caller {
+            user: "admin".into(),
+            role: Role::Admin,
+            token_id: "t".into(),
+            models: crate::model::AllowedModels::default(),
+        };
         let mut watcher = Watcher::new(caller);
         while hub.core().poll_changes(&mut watcher).more {}
         // Against none before, tasks and totals that are read again are changes.

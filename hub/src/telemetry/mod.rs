@@ -30,6 +30,7 @@ use rate::Rates;
 use recent::RecentInferences;
 pub(crate) use recent::{Counts, TaskView, brief};
 
+use crate::limits::CallerLimits;
 use crate::model::{Caller, UsageKey};
 use crate::store::{ListCursor, Store};
 
@@ -48,6 +49,8 @@ pub struct Watch {
     audit: AuditLog,
     recent: RecentInferences,
     rates: Rates,
+    /// Where the tokens of each call are counted.
+    limits: Arc<CallerLimits>,
 }
 
 impl Watch {
@@ -63,7 +66,13 @@ impl Watch {
             counted: Mutex::default(),
             recent: RecentInferences::default(),
             rates: Rates::default(),
+            limits: Arc::default(),
         })
+    }
+
+    /// Counts the tokens of each call for the limits of its caller.
+    pub(crate) fn with_limits(self, limits: Arc<CallerLimits>) -> Self {
+        Self { limits, ..self }
     }
 
     /// The metrics that count an event of a row: those of public rows only if `is_public`.

@@ -49,7 +49,7 @@ fn private(name: &str) -> Candidate {
 }
 
 fn caller(user: &str, role: Role) -> Caller {
-    Caller { user: user.into(), role, token_id: "t".into() }
+    Caller { user: user.into(), role, token_id: "t".into(), models: crate::model::AllowedModels::default() }
 }
 
 #[tokio::test]

@@ -42,6 +42,10 @@ pub(super) const TABLE: &[(&str, &str, &str, Allowed)] = &[
     ("GET", "/api/v1/tokens", "", Allowed(403, 403, 403, 200)),
     ("DELETE", "/api/v1/tokens/{token}", "", Allowed(403, 403, 204, 204)),
     ("POST", "/api/v1/tokens/{token}/rotate", "{}", Allowed(403, 403, 200, 200)),
+    ("PATCH", "/api/v1/tokens/{token}/limits", r#"{"maxConcurrent":null}"#, Allowed(403, 403, 403, 200)),
+    ("GET", "/api/v1/users", "", Allowed(403, 403, 403, 200)),
+    ("GET", "/api/v1/users/{user}", "", Allowed(403, 403, 403, 200)),
+    ("PATCH", "/api/v1/users/{user}/limits", r#"{"maxConcurrent":null}"#, Allowed(403, 403, 403, 200)),
     ("GET", "/api/v1/sessions", "", ALL),
     ("GET", "/api/v1/audit", "", ALL),
     ("GET", "/api/v1/usage", "", ALL),
@@ -253,6 +257,7 @@ impl World {
                 ("{session}", here.session.clone()),
                 ("{dispatch}", dispatch.clone()),
                 ("{token}", token.to_owned()),
+                ("{user}", "alice".to_owned()),
                 ("{alias}", format!("{kind}-alias")),
             ]
         };

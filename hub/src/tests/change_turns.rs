@@ -185,7 +185,12 @@ async fn a_call_whose_session_has_grown_waits_for_a_longer_turn() {
     let rows: Vec<Value> = (0..60).map(|row| provider(&format!("row-{row}"))).collect();
     let rows = json!({ "providerSessionId": "grows", "providers": rows });
     let (core, rows) = (hub.core(), serde_json::from_value(rows).unwrap());
-    let owner = Caller { user: "mallory".into(), role: Role::Member, token_id: "test".into() };
+    let owner = Caller {
+        user: "mallory".into(),
+        role: Role::Member,
+        token_id: "test".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     core.registry.lock().register(&owner, &rows, &crate::random::id, core.now()).unwrap();
     let turn = large.acquire("mallory").await;
     drop(turns);

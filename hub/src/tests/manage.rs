@@ -17,7 +17,12 @@ async fn make_llm(hub: &TestHub, body: &Value) -> (u16, Value) {
 }
 
 fn admin() -> Caller {
-    Caller { user: "admin".into(), role: Role::Admin, token_id: "environment".into() }
+    Caller {
+        user: "admin".into(),
+        role: Role::Admin,
+        token_id: "environment".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 fn public_llm(name: &str) -> Value {

@@ -7,6 +7,7 @@ mod alias_order;
 mod aliases;
 mod bodies;
 mod browser;
+mod caller_limits;
 mod callers;
 mod causes;
 mod change_turns;

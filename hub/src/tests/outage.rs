@@ -92,7 +92,12 @@ async fn calls_that_wait_for_a_wake_take_no_slots() {
     let hub = hub().await;
     let core = hub.core().clone();
     let mut publisher = Publisher::start(&hub, ADMIN, &[asleep(provider("a"))], Some("cancel")).await;
-    let mallory = Caller { user: "mallory".into(), role: Role::Member, token_id: "1".into() };
+    let mallory = Caller {
+        user: "mallory".into(),
+        role: Role::Member,
+        token_id: "1".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     let candidate = {
         let mut registry = core.registry.lock();
         let target = registry.target(&mallory, "a").unwrap();

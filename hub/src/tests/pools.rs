@@ -225,6 +225,7 @@ async fn a_heartbeat_cannot_raise_the_registered_capacity() {
             user: "admin".into(),
             role: crate::model::Role::Admin,
             token_id: "t".into(),
+            models: crate::model::AllowedModels::default(),
         };
         ["said", "unsaid", "vast"].map(|name| registry.live_llm(&admin, name).unwrap().room.unwrap())
     };

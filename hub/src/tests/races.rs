@@ -103,7 +103,12 @@ async fn enqueue(hub: &TestHub) -> String {
 /// Cancels the task just before the store writes it.
 fn cancel_at_write(hub: &TestHub, store: &InterruptedStore, id: &str) {
     let (hub, id) = (Arc::clone(hub.core()), id.to_owned());
-    let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
+    let admin = Caller {
+        user: "admin".into(),
+        role: Role::Admin,
+        token_id: "test".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id).is_some())));
 }
 

@@ -153,7 +153,12 @@ impl TestHub {
     /// Whether a wake task of the row is under way.
     pub(crate) fn is_waking(&self, row: &str) -> bool {
         let core = self.handle.core();
-        let admin = Caller { user: "admin".into(), role: Role::Admin, token_id: "test".into() };
+        let admin = Caller {
+            user: "admin".into(),
+            role: Role::Admin,
+            token_id: "test".into(),
+            models: crate::model::AllowedModels::default(),
+        };
         let session = core.registry.lock().llm(&admin, row).and_then(|llm| llm.session.clone());
         core.wakes.lock().is_waking(row, session.as_deref())
     }

@@ -84,6 +84,10 @@ pub(super) fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Pool
     } else if has("usedBy") {
         GetKind::Name
+    } else if has("revokedAt") {
+        GetKind::Token
+    } else if has("tokens") && has("role") {
+        GetKind::User
     } else if has("target") {
         GetKind::Alias
     } else if has("llmName") {
@@ -102,7 +106,8 @@ pub(super) fn kind(object: &Map<String, Value>) -> Result<GetKind, String> {
         GetKind::Session | GetKind::Task => &["id"],
         GetKind::Hub => &["state"],
         GetKind::Alias => &["name", "target"],
-        GetKind::Pool | GetKind::Name => &["name"],
+        GetKind::Pool | GetKind::Name | GetKind::User => &["name"],
+        GetKind::Token => &["id", "user"],
     };
     // The hub hides the LLM of an agent from readers who may not know of it.
     let is_hidden = |key: &str| key == "llmName" && object.get(key).is_some_and(Value::is_null);

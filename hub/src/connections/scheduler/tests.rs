@@ -16,7 +16,12 @@ fn table() -> Rc<ConnectionTable> {
 
 /// Makes `user` the caller of the connection.
 fn set_user(permit: &ConnectionPermit, user: &str) {
-    let caller = Caller { user: user.to_owned(), role: Role::Member, token_id: "t".into() };
+    let caller = Caller {
+        user: user.to_owned(),
+        role: Role::Member,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     permit.connection.set_caller(Some(&caller)).unwrap();
 }
 

@@ -28,7 +28,12 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn caller(user: &str, is_admin: bool) -> Caller {
     let role = if is_admin { Role::Admin } else { Role::Member };
-    Caller { user: user.to_owned(), role, token_id: "t".into() }
+    Caller {
+        user: user.to_owned(),
+        role,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 fn table(limits: ConnectionLimits) -> Rc<ConnectionTable> {

@@ -214,7 +214,12 @@ pub(super) fn try_assign(
         // The removed waiter picks again, and gets the error.
         return Decision::Remove;
     }
-    let caller = Caller { user: class.user.clone(), role: class.role, token_id: String::new() };
+    let caller = Caller {
+        user: class.user.clone(),
+        role: class.role,
+        token_id: String::new(),
+        models: crate::model::AllowedModels::default(),
+    };
     let reach = registry.caller_class(&caller, target, class.endpoint);
     if !class.detached && reach.as_ref().is_some_and(|reach| exhausted.contains(reach)) {
         return Decision::Keep;

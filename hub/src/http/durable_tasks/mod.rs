@@ -163,6 +163,7 @@ async fn create(
     {
         return response;
     }
+    hub.tokens.limits().accept(&caller, hub.now())?;
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
     let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
     let now = clock::now();

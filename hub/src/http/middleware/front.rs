@@ -27,7 +27,9 @@ const PREFLIGHT_MAX_AGE: &str = "7200";
 /// percent-encoded in three bytes.
 pub(super) const LONGEST_PATH: usize = 4 << 10;
 /// Response headers that a page may read, besides the safelisted ones.
-const EXPOSED_HEADERS: &str = "x-request-id, x-virtual-llm-row, x-virtual-llm-estimate, server-timing, retry-after, www-authenticate, allow";
+const EXPOSED_HEADERS: &str = "x-request-id, x-virtual-llm-row, x-virtual-llm-estimate, server-timing, retry-after, www-authenticate, allow, \
+    x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
+    x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
 /// Request headers that a page may send if its browser does not name any.
 const DEFAULT_HEADERS: &str =
     "authorization, content-type, x-api-key, api-key, x-queue-timeout, last-event-id";

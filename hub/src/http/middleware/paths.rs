@@ -30,7 +30,7 @@ pub(super) static PATHS: LazyLock<Vec<(Cow<'static, str>, String)>> = LazyLock::
 
 /// Methods in the order of `Allow`.
 const METHODS: &[Method] =
-    &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS];
+    &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Paths of health checks, some of which ask with `OPTIONS`: that of `HAProxy` is `OPTIONS /` by default.
 const CHECKED: &[&str] = &["/", "/healthz", "/readyz"];
@@ -136,6 +136,7 @@ mod tests {
             ("/api/v1/llms/_provider-task/t/result", Some(POST)),
             ("/api/v1/llms/_provider-task/t/stream", None),
             ("/api/v1/tokens/1", Some("DELETE")),
+            ("/api/v1/tokens/1/limits", Some("PATCH")),
             ("/v2/models", None),
             ("", None),
         ] {

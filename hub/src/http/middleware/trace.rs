@@ -24,6 +24,8 @@ const ANTHROPIC_REQUEST_ID: &str = "request-id";
 /// The row that answered, if the caller may see it.
 const ROW: &str = "x-virtual-llm-row";
 const TIMING: &str = "server-timing";
+/// Whether the official SDKs of OpenAI and Anthropic try a failed call again.
+const SHOULD_RETRY: &str = "x-should-retry";
 
 /// Prefix of the routes for results. They are not logged: the caller's own call is.
 const RESULTS: &str = "/api/v1/llms/_provider-task/";
@@ -48,6 +50,7 @@ pub(crate) async fn trace(
                 let user = extensions.get::<Caller>().map(|caller| caller.user.as_str());
                 log_failure(&trace, user, || route(req), response.response());
             }
+            add_limits(dialect, &mut response);
             let whole = is_whole(response.response());
             add_headers(&trace, dialect, whole, response.headers_mut());
             Ok(response)
@@ -82,6 +85,23 @@ fn add_headers(trace: &Trace, dialect: Dialect, whole: bool, headers: &mut Heade
     let timing = trace.timing(whole);
     if !timing.is_empty() {
         insert(TIMING, &timing);
+    }
+}
+
+/// Adds what is left of the caller's limits.
+fn add_limits(dialect: Dialect, response: &mut ServiceResponse<BoxBody>) {
+    let Some(hub) = response.request().app_data::<HubData>().cloned() else { return };
+    if !hub.tokens.limits().is_any() {
+        return;
+    }
+    let Some(caller) = response.request().extensions().get::<Caller>().cloned() else { return };
+    let is_day_over = response.response().extensions().get::<Limit>() == Some(&Limit::TokensPerDay);
+    hub.tokens.limits().add_headers(&caller, dialect, hub.now(), response.headers_mut());
+    if is_day_over {
+        // The official SDKs would try again after some seconds.
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(SHOULD_RETRY), HeaderValue::from_static("false"));
     }
 }
 

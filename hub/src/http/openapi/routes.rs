@@ -76,6 +76,15 @@ impl<'a> Routes<'a> {
         self.add(Method::PUT, path.into(), handler, operation)
     }
 
+    pub(in crate::http) fn patch<Args>(
+        &mut self,
+        path: impl Into<Cow<'static, str>>,
+        handler: impl RouteHandler<Args>,
+        operation: Operation,
+    ) -> &mut Self {
+        self.add(Method::PATCH, path.into(), handler, operation)
+    }
+
     pub(in crate::http) fn delete<Args>(
         &mut self,
         path: impl Into<Cow<'static, str>>,

@@ -72,7 +72,7 @@ async fn rotate(
         })?;
     hub.tell_changed();
     wire::log_with!(info, [user = caller.user], "{} rotated token {id} of {}", caller.user, token.user);
-    Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&token, Some(secret.reveal()))))
+    Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&hub, &token, Some(secret.reveal()))))
 }
 
 /// Takes the code of a sign-in link from the header that has the token elsewhere: it is in no address and in no log.
@@ -95,5 +95,5 @@ async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiErro
     })?;
     hub.tell_changed();
     wire::log_with!(info, [user = token.user], "{} signed in by a link, with token {}", token.user, token.id);
-    Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&token, Some(secret.reveal()))))
+    Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&hub, &token, Some(secret.reveal()))))
 }

@@ -174,7 +174,9 @@ impl Registry {
     pub(super) fn visible_kind(&self, caller: &Caller, name: &str) -> Option<&'static str> {
         if self.llm(caller, name).is_some() {
             Some("LLM")
-        } else if self.pool_rows(name).any(|llm| caller.sees(llm.visibility, &llm.owner)) {
+        } else if caller.models.has(name)
+            && self.pool_rows(name).any(|llm| caller.sees(llm.visibility, &llm.owner))
+        {
             Some("pool")
         } else {
             self.agent(caller, name).map(|_| "agent")

@@ -196,7 +196,11 @@ impl Registry {
         key: &str,
         after: Option<&str>,
     ) -> impl Iterator<Item = &Llm> {
-        self.pool_members_after(key, after).filter(|llm| caller.sees(llm.visibility, &llm.owner))
+        // Who may use a pool sees its members.
+        let has_pool = caller.models.has(key);
+        self.pool_members_after(key, after).filter(move |llm| {
+            caller.sees(llm.visibility, &llm.owner) && (has_pool || caller.models.has(&llm.name))
+        })
     }
 
     /// The pool of `name`, a row's name or a pool's key, if `caller` sees a member.
@@ -274,7 +278,7 @@ impl Registry {
 
     /// The pool, if `caller` sees something of it.
     pub fn pool_view(&self, caller: &Caller, pool: &str) -> Option<PoolView> {
-        let rows = self.pools.get(pool)?;
+        let rows = self.pools.get(pool).filter(|_| caller.models.has(pool))?;
         let owner = self.names.owner(pool);
         let manages = caller.role == Role::Admin || owner == Some(&caller.user);
         let members: Vec<String> = self

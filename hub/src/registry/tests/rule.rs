@@ -30,7 +30,12 @@ fn visibility(public: bool) -> Visibility {
 
 fn caller(user: usize) -> Caller {
     let role = if user == USERS.len() - 1 { Role::Admin } else { Role::Member };
-    Caller { user: USERS[user].into(), role, token_id: "t".into() }
+    Caller {
+        user: USERS[user].into(),
+        role,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 fn sequences() -> u32 {

@@ -207,6 +207,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
         FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('user', 'name');
     CREATE TRIGGER tokens_noted AFTER INSERT OR UPDATE OR DELETE ON tokens
         FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('id');
+", "
+    -- What admins allow a user or a token; NULL is no limit. Patterns of models are separated by commas.
+    CREATE TABLE call_limits (
+        kind text NOT NULL, id text NOT NULL, models text, tokens_per_day bigint, requests_per_minute bigint,
+        max_concurrent bigint, PRIMARY KEY (kind, id)
+    );
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.

@@ -157,8 +157,18 @@ impl PostgresStore {
 
     /// Whether no hub has written a record yet.
     pub(in crate::store) async fn is_empty(&self) -> Result<bool, StoreError> {
-        let tables =
-            ["llms", "agents", "sessions", "names", "aliases", "tokens", "tasks", "audit", "usage_sums"];
+        let tables = [
+            "llms",
+            "agents",
+            "sessions",
+            "names",
+            "aliases",
+            "tokens",
+            "call_limits",
+            "tasks",
+            "audit",
+            "usage_sums",
+        ];
         let conditions = tables.map(|table| format!("NOT EXISTS (SELECT FROM {table})"));
         let sql = format!("SELECT {} AS empty", conditions.join(" AND "));
         let found = self.select(sql, Vec::new(), |row| row.field::<bool>("empty")).await?;
@@ -269,8 +279,10 @@ impl Store for PostgresStore {
                 aliases: all(session, "SELECT * FROM aliases ORDER BY \"user\", name", &[], rows::alias)
                     .await?,
                 tokens: all(session, "SELECT * FROM tokens ORDER BY id", &[], rows::token).await?,
+                limits: all(session, "SELECT * FROM call_limits ORDER BY kind, id", &[], rows::limits)
+                    .await?,
                 tasks: all(session, tasks::OPEN, &[StoredValue::Text(hub)], task_rows::task).await?,
-                usage: all(session, usage::NEWEST, &[], usage::key).await?,
+                usage: all(session, usage::NEWEST, &[], usage::sum).await?,
             })
         })
     }

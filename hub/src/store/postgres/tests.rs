@@ -305,6 +305,7 @@ async fn empty(database: &Database) {
         "names",
         "aliases",
         "tokens",
+        "call_limits",
         "tasks",
         "parts",
         "stored",

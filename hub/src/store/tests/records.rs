@@ -15,6 +15,9 @@ async fn every_record_survives_a_restart() {
         Change::PutAlias(alias(AliasScope::User("alice".into()), "gpt-*")),
         Change::PutAlias(alias(AliasScope::User("bob".into()), "gpt-*")),
         Change::PutToken(token("t")),
+        Change::PutLimits(limits(LimitOwner::Token("t".into()))),
+        Change::PutLimits(limits(LimitOwner::User("alice".into()))),
+        Change::PutLimits(limits(LimitOwner::User("bob".into()))),
         put_task(task("late", TaskStatus::Pending)),
         put_task(task("early", TaskStatus::Running)),
         put_task(task("done", TaskStatus::Completed)),
@@ -23,6 +26,7 @@ async fn every_record_survives_a_restart() {
     store.write(changes).await.unwrap();
     let scope = AliasScope::User("bob".into());
     store.write(vec![Change::DeleteAlias { scope, name: "gpt-*".into() }]).await.unwrap();
+    store.write(vec![Change::DeleteLimits(LimitOwner::User("bob".into()))]).await.unwrap();
     // An update does not change the order of tasks.
     store.write(vec![put_task(task("late", TaskStatus::Claimed))]).await.unwrap();
     drop(store);
@@ -36,6 +40,8 @@ async fn every_record_survives_a_restart() {
     let scopes = [AliasScope::All, AliasScope::User("alice".into())];
     assert_eq!(found.aliases, scopes.map(|scope| alias(scope, "gpt-*")));
     assert_eq!(found.tokens, [token("t")]);
+    let owners = [LimitOwner::Token("t".into()), LimitOwner::User("alice".into())];
+    assert_eq!(found.limits, owners.map(limits));
     let tasks: Vec<_> = found.tasks.iter().map(|task| (task.id.as_str(), task.state)).collect();
     assert_eq!(tasks, [("late", TaskStatus::Claimed), ("early", TaskStatus::Running)]);
     let done = store.task("done").await.unwrap().unwrap();

@@ -10,7 +10,12 @@ async fn a_runner_that_panics_ends_its_task() {
     let core = hub.core().clone();
     let permit = core.tasks.restored_permit("alice");
     core.enqueue(pending_task("t"), permit);
-    let caller = Caller { user: "alice".into(), role: Role::Member, token_id: "1".into() };
+    let caller = Caller {
+        user: "alice".into(),
+        role: Role::Member,
+        token_id: "1".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     let number = core.tasks.number(&caller, "t").unwrap();
     let attempt = core.tasks.step(number, Event::Claim, |_, effect| match effect {
         Effect::Send(attempt) => attempt,

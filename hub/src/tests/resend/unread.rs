@@ -4,7 +4,12 @@ use super::*;
 
 /// A channel of `user`'s session that nobody reads.
 fn unread_channel(hub: &TestHub, user: &str, session: &str) -> Receiver {
-    let owner = Caller { user: user.into(), role: Role::Member, token_id: "test".into() };
+    let owner = Caller {
+        user: user.into(),
+        role: Role::Member,
+        token_id: "test".into(),
+        models: crate::model::AllowedModels::default(),
+    };
     let core = hub.core();
     core.registry.lock().open(&owner, session, "stalled".into(), Features::ALL, core.now()).unwrap();
     core.channels.open(session, "stalled", true, user, 1 << 20)
@@ -44,7 +49,12 @@ async fn a_task_is_not_sent_if_its_name_is_claimed_before_it_is_registered() {
     let mut world = World::new(provider("b")).await;
     let hub = world.hub.core().clone();
     let give = move || {
-        let admin = Caller { user: "root".into(), role: Role::Admin, token_id: "test".into() };
+        let admin = Caller {
+            user: "root".into(),
+            role: Role::Admin,
+            token_id: "test".into(),
+            models: crate::model::AllowedModels::default(),
+        };
         drop(
             hub.try_change(&TableTurn::Alone, |registry| registry.give_name(&admin, "b", "dave", hub.now()))
                 .unwrap(),

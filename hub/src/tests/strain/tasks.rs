@@ -29,7 +29,12 @@ async fn parallel_tasks_do_not_exceed_the_limit_of_a_user() {
 }
 
 fn admin() -> crate::model::Caller {
-    crate::model::Caller { user: "admin".into(), role: crate::model::Role::Admin, token_id: "test".into() }
+    crate::model::Caller {
+        user: "admin".into(),
+        role: crate::model::Role::Admin,
+        token_id: "test".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 /// If a user's tasks take too many bytes, the oldest results are deleted, but not the newest one; open tasks are kept,

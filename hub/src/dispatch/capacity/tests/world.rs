@@ -65,7 +65,12 @@ pub(super) struct World {
 }
 
 pub(super) fn user(name: &str) -> Caller {
-    Caller { user: name.into(), role: Role::Member, token_id: "t".into() }
+    Caller {
+        user: name.into(),
+        role: Role::Member,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+    }
 }
 
 pub(super) fn request(caller: Caller, target: Target) -> InferenceRequest {

@@ -5,8 +5,10 @@ use proptest::test_runner::{Config, TestRunner};
 use wire::row::Timestamp;
 
 use super::*;
-use crate::model::{AliasScope, AuditRecord, MAX_COUNT, TokenCounts, UsageCounts, UsageKey, UsageSum};
-use crate::store::tests::{agent, alias, name, session};
+use crate::model::{
+    AliasScope, AuditRecord, LimitOwner, MAX_COUNT, TokenCounts, UsageCounts, UsageKey, UsageSum,
+};
+use crate::store::tests::{agent, alias, limits, name, session};
 use crate::store::{SqliteStore, UsageBy, UsageQuery};
 
 const STATES: [TaskStatus; 6] = [
@@ -35,6 +37,10 @@ fn any_task() -> impl Strategy<Value = DurableTask> {
     )
 }
 
+fn limit_owner(scope: &AliasScope, id: String) -> LimitOwner {
+    if *scope == AliasScope::All { LimitOwner::Token(id) } else { LimitOwner::User(id) }
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
     let id = || (0..5_u8).prop_map(|id| id.to_string());
     let scope = || prop_oneof![Just(AliasScope::All), Just(AliasScope::User("alice".into()))];
@@ -50,6 +56,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (scope(), id()).prop_map(|(scope, id)| Change::PutAlias(alias(scope, &id))),
         1 => (scope(), id()).prop_map(|(scope, name)| Change::DeleteAlias { scope, name }),
         1 => (1..5_usize).prop_map(|n| Change::PutToken(token(&"t".repeat(n)))),
+        1 => (scope(), id()).prop_map(|(scope, id)| Change::PutLimits(limits(limit_owner(&scope, id)))),
+        1 => (scope(), id()).prop_map(|(scope, id)| Change::DeleteLimits(limit_owner(&scope, id))),
         5 => any_task().prop_map(put_task),
         2 => any_task().prop_map(|task| Change::NewTask { task: Box::new(task), max_bytes: u64::MAX >> 1 }),
         2 => (0..6_u8, prop::option::of("[a-c]"), prop::option::of("[a-c]"))
