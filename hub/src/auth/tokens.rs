@@ -16,7 +16,6 @@ use wire::row::Timestamp;
 use super::attempts::Attempts;
 use super::bootstrap::ADMIN;
 use super::table::TokenTable;
-use super::table::TokenTable;
 use super::table::{TokenSecret, hash};
 use crate::limits::CallerLimits;
 use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, Token};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use wire::openai::Usage;
 
+use super::capacity::TurnCharge;
 use super::request::InferenceRequest;
 use super::tally::Tally;
 use crate::error::ApiError;
@@ -21,6 +22,8 @@ pub(crate) struct ActiveCall {
     running: Mutex<Option<Running>>,
     /// The caller and the trace of the HTTP request; `None` for a durable task.
     traced: Option<(Caller, Arc<Trace>)>,
+    /// What it was charged if it waited in a line.
+    charge: Mutex<Option<TurnCharge>>,
     /// `None` for a durable task, which counts in the queue's own quota.
     _permit: Option<QuotaPermit>,
 }
@@ -51,13 +54,13 @@ impl ActiveCall {
         }
         let traced = trace.map(|trace| (request.caller.clone(), trace));
         let running = Mutex::new(Some(Running { inference, _slot: slot }));
-        Ok(Arc::new(Self { running, traced, _permit: Some(permit) }))
+        Ok(Arc::new(Self { running, traced, charge: Mutex::default(), _permit: Some(permit) }))
     }
 
     /// The call of a durable task.
     pub(crate) fn durable(inference: Inference) -> Arc<Self> {
         let running = Mutex::new(Some(Running { inference, _slot: Slot::default() }));
-        Arc::new(Self { running, traced: None, _permit: None })
+        Arc::new(Self { running, traced: None, charge: Mutex::default(), _permit: None })
     }
 
     fn update(&self, update: impl FnOnce(&mut Inference)) {
@@ -115,7 +118,20 @@ impl ActiveCall {
     /// Ends the call with the status that the caller gets. Returns its tokens; `None` if it had ended before.
     pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) -> Option<TokenCounts> {
         let Running { inference, _slot } = self.running.lock().take()?;
-        Some(inference.end(status, error.map(|error| (error.kind, error.message.as_ref()))))
+        let tokens = inference.end(status, error.map(|error| (error.kind, error.message.as_ref())));
+        self.settle(tokens);
+        Some(tokens)
+    }
+
+    /// Records what the call was charged in the line in which it waited.
+    pub(super) fn charged(&self, charge: TurnCharge) {
+        *self.charge.lock() = Some(charge);
+    }
+
+    fn settle(&self, tokens: TokenCounts) {
+        if let Some(charge) = self.charge.lock().take() {
+            charge.settle(tokens.input.unwrap_or_default().saturating_add(tokens.output.unwrap_or_default()));
+        }
     }
 
     /// Ends the call with an error that is an event of its stream, and counts the limit that refused it. A limit that is
@@ -130,5 +146,14 @@ impl ActiveCall {
     /// Ends the call with an error.
     pub(crate) fn fail(&self, error: &ApiError) {
         self.end(error.status().as_u16(), Some(error));
+    }
+}
+
+impl Drop for ActiveCall {
+    fn drop(&mut self) {
+        // Its caller has left.
+        if let Some(tokens) = self.tokens() {
+            self.settle(tokens);
+        }
     }
 }

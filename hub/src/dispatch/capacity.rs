@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use wire::task::Endpoint;
 
 use super::caller_queues::{CallerQueues, Class, Cursor};
-use super::request::InferenceRequest;
+use super::request::{InferenceRequest, Priority};
 use crate::affinity::Conversation;
 use crate::connections::PriorityGuard;
 use crate::hub::Hub;
@@ -52,11 +52,16 @@ struct WaiterClass {
     endpoint: Endpoint,
     /// Whether the callers wait for their agent alone, which does not lead to the target now.
     detached: bool,
+    priority: Priority,
 }
 
 impl Class for WaiterClass {
     fn user(&self) -> &str {
         &self.user
+    }
+
+    fn is_bulk(&self) -> bool {
+        self.priority == Priority::Bulk
     }
 }
 
@@ -182,7 +187,7 @@ pub(super) struct QueuedCaller {
 
 impl QueuedCaller {
     /// Resolves when capacity is assigned; with `None` when the caller has to pick again.
-    pub(super) async fn assigned(&mut self) -> Option<(Candidate, Reservation)> {
+    pub(super) async fn assigned(&mut self) -> Option<(Candidate, Reservation, TurnCharge)> {
         let candidate = match &mut self.agent {
             None => (&mut self.assigned).await.ok()?,
             Some(agent) => tokio::select! {
@@ -192,7 +197,7 @@ impl QueuedCaller {
             },
         };
         let reservation = Reservation::counted(&self.hub, &candidate);
-        Some((candidate, reservation))
+        Some((candidate, reservation, TurnCharge { hub: self.hub.clone(), place: self.place }))
     }
 }
 
@@ -201,8 +206,29 @@ impl Drop for QueuedCaller {
         self.hub.capacity.queues.lock().callers.leave(&self.name, &self.class, self.place);
         self.assigned.close();
         if let Ok(candidate) = self.assigned.try_recv() {
+            drop(TurnCharge { hub: self.hub.clone(), place: self.place });
             drop(Reservation::counted(&self.hub, &candidate));
         }
+    }
+}
+
+/// What a call that waited was charged in the line: corrected when it ends. Dropping it charges next to nothing.
+pub(super) struct TurnCharge {
+    hub: Arc<Hub>,
+    /// The place that the caller had.
+    place: u64,
+}
+
+impl TurnCharge {
+    /// The call took so many tokens.
+    pub(super) fn settle(&self, tokens: u64) {
+        self.hub.capacity.queues.lock().callers.settle(self.place, tokens);
+    }
+}
+
+impl Drop for TurnCharge {
+    fn drop(&mut self) {
+        self.settle(0);
     }
 }
 
@@ -219,7 +245,13 @@ fn class_of(request: &InferenceRequest, detached: bool) -> WaiterClass {
         opens: target.through.as_ref().and_then(|through| through.opens.clone()),
         endpoint: request.endpoint,
         detached,
+        priority: request.priority,
     }
+}
+
+/// The tokens of a prompt of so many bytes, about.
+fn tokens_of(bytes: usize) -> u64 {
+    u64::try_from(bytes / 4).unwrap_or(u64::MAX)
 }
 
 /// The name of the queue for callers whose agent no longer leads to their target.
@@ -253,8 +285,9 @@ impl Hub {
         let class = class_of(request, detached);
         let agent = target.through.as_ref().filter(|_| !detached);
         let agent = agent.map(|through| ClaimWait::new(self, registry, &through.agent));
+        let prompt = tokens_of(request.body.as_str().len());
         let waiter = Waiter { target, conversation: request.conversation.clone(), assign };
-        let place = self.capacity.queues.lock().callers.join(&name, class.clone(), waiter);
+        let place = self.capacity.queues.lock().callers.join(&name, class.clone(), prompt, waiter);
         let hub = self.clone();
         QueuedCaller { hub, name, class, place, assigned, agent, _priority: PriorityGuard::new() }
     }

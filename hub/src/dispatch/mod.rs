@@ -64,7 +64,7 @@ pub(crate) use handle::Dispatch;
 pub(crate) use pick::TriedMembers;
 pub(crate) use piece::{ResponsePiece, StartedResponse};
 pub(crate) use recheck::{refuses_now, wake_for};
-pub(crate) use request::InferenceRequest;
+pub(crate) use request::{InferenceRequest, Priority};
 pub(crate) use request_body::RequestBody;
 pub(crate) use respond::serve;
 pub(crate) use result::{PostedResult, ResultSender, accept_result, reject_result, unwanted};

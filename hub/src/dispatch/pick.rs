@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::capacity::{ArrivalWait, QueuedCaller, Reservation};
+use super::capacity::{ArrivalWait, QueuedCaller, Reservation, TurnCharge};
 use super::failure::absent;
-use super::request::InferenceRequest;
+use super::request::{InferenceRequest, Priority};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::Llm;
@@ -78,19 +78,21 @@ pub(super) async fn pick_member(
     request: &InferenceRequest,
     tried: &TriedMembers,
     deadline: Instant,
-) -> Result<(Candidate, Option<Reservation>), ApiError> {
+) -> Result<(Candidate, Option<Reservation>, Option<TurnCharge>), ApiError> {
     let start = Instant::now();
     let may_queue = tried.names.is_empty() && request.queue_timeout.is_some();
     loop {
-        let (candidate, reservation) =
+        let (candidate, reservation, charge) =
             match pick_or_queue(hub, request, tried, may_queue && Instant::now() < deadline)? {
-                PickOrQueue::Picked(candidate, reservation) => (candidate, reservation),
+                PickOrQueue::Picked(candidate, reservation) => (candidate, reservation, None),
                 PickOrQueue::Arriving(arriving) => {
                     let _ = timeout(ARRIVAL_POLL, arriving.opened()).await;
                     continue;
                 }
                 PickOrQueue::Queued(mut queued) => match timeout_at(deadline, queued.assigned()).await {
-                    Ok(Some((candidate, reservation))) => (candidate, Some(reservation)),
+                    Ok(Some((candidate, reservation, charge))) => {
+                        (candidate, Some(reservation), Some(charge))
+                    }
                     // The queue was left or the deadline has passed: another pick finds the reason.
                     Ok(None) | Err(_) => continue,
                 },
@@ -100,7 +102,7 @@ pub(super) async fn pick_member(
             let wait = start.elapsed();
             hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.waited(wait));
         }
-        return Ok((candidate, reservation));
+        return Ok((candidate, reservation, charge));
     }
 }
 
@@ -113,11 +115,16 @@ pub(super) fn pick_or_queue<'a>(
     waits: bool,
 ) -> Result<PickOrQueue<'a>, ApiError> {
     let may_queue = tried.names.is_empty() && request.queue_timeout.is_some();
+    let is_bulk = request.priority == Priority::Bulk;
     let mut registry = hub.registry.lock();
     let pick = tried.pick_another(&mut registry, request);
     let shortage = match pick {
-        PickResult::Chosen(candidate) if !may_queue => return Ok(PickOrQueue::Picked(*candidate, None)),
-        PickResult::Chosen(candidate) if !(candidate.full || waits && hub.must_queue(request)) => {
+        PickResult::Chosen(candidate) if !may_queue && (!is_bulk || !candidate.full) => {
+            return Ok(PickOrQueue::Picked(*candidate, None));
+        }
+        PickResult::Chosen(candidate)
+            if !(candidate.full || (waits || is_bulk) && hub.must_queue(request)) =>
+        {
             let reservation = Reservation::take(hub, &mut registry, &candidate);
             return Ok(PickOrQueue::Picked(*candidate, Some(reservation)));
         }

@@ -10,6 +10,14 @@ use crate::hub::Hub;
 use crate::model::Caller;
 use crate::registry::Target;
 
+/// Which calls are served first (`x-priority`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Priority {
+    Normal,
+    /// Behind all others that wait. Such a call never goes to a full member.
+    Bulk,
+}
+
 /// One inference request.
 pub(crate) struct InferenceRequest {
     pub(crate) caller: Caller,
@@ -29,6 +37,7 @@ pub(crate) struct InferenceRequest {
     pub(crate) is_chained: bool,
     /// The longest wait for a member with capacity (`x-queue-timeout`). Without it, a full target fails at once.
     pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) priority: Priority,
 }
 
 impl Hub {

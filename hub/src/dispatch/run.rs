@@ -61,10 +61,13 @@ async fn try_members(
     let mut last = None;
     let deadline = Instant::now() + request.queue_timeout.unwrap_or_default();
     loop {
-        let (candidate, reservation) = match pick_member(hub, request, &tried, deadline).await {
+        let (candidate, reservation, charge) = match pick_member(hub, request, &tried, deadline).await {
             Ok(picked) => picked,
             Err(error) => return last.unwrap_or(Err(error)),
         };
+        if let Some(charge) = charge {
+            call.charged(charge);
+        }
         is_waking.set(candidate.asleep);
         let refusal = request.body.refused_by(&request.caller.user, &candidate);
         let refused = refusal.is_some();

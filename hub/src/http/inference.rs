@@ -12,12 +12,12 @@ use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 use super::body;
 use super::elsewhere;
 use super::middleware::PathModel;
-use super::openapi::shapes::{any_object, seconds, token_count};
+use super::openapi::shapes::{any_object, priority, seconds, token_count};
 use super::openapi::{Operation, Routes, Shape, about};
 pub(super) use super::resolve::resolve_or_default;
 use crate::affinity::SESSION_HEADERS;
 use crate::agents;
-use crate::dispatch::{InferenceRequest, RequestBody, serve};
+use crate::dispatch::{InferenceRequest, Priority, RequestBody, serve};
 use crate::error::{ApiError, Dialect, ErrorKind};
 use crate::hub::HubData;
 use crate::model::{Agent, Caller};
@@ -29,6 +29,7 @@ pub(super) struct InferenceCall {
     endpoint: Endpoint,
     headers: Vec<(String, String)>,
     queue_timeout: Option<Duration>,
+    priority: Priority,
     dialect: Dialect,
 }
 
@@ -40,6 +41,7 @@ impl InferenceCall {
     ) -> Result<Self, ApiError> {
         // Before the body, which may be large.
         parse_queue_timeout(req)?;
+        parse_priority(req)?;
         let body = body::request(req, payload).await?;
         if endpoint == Endpoint::Messages && body.continues_thread() {
             return Err(ApiError::no_thread());
@@ -54,6 +56,7 @@ impl InferenceCall {
             endpoint,
             headers: caller_headers(req),
             queue_timeout: parse_queue_timeout(req)?,
+            priority: parse_priority(req)?,
             dialect: Dialect::of(req.path()),
         })
     }
@@ -68,7 +71,10 @@ impl InferenceCall {
         set_model: bool,
         resolve: impl FnOnce(&Registry, &Caller) -> Result<(Target, Option<Agent>), ApiError>,
     ) -> Result<HttpResponse, ApiError> {
-        let Self { body, endpoint, headers, queue_timeout, dialect } = self;
+        let Self { body, endpoint, headers, queue_timeout, priority, dialect } = self;
+        // A bulk call waits as long as one for its first content, unless it says how long.
+        let queue_timeout =
+            queue_timeout.or((priority == Priority::Bulk).then_some(hub.options.timings.wait_timeout));
         let streaming = body.streaming(endpoint)?;
         let (target, agent, has_choice) = {
             let registry = hub.registry.lock();
@@ -106,6 +112,7 @@ impl InferenceCall {
             conversation,
             is_chained,
             queue_timeout,
+            priority,
         };
         // Apart: the futures around it are moved several times, and this one is some 12 KB.
         Box::pin(serve(hub.into_inner(), request, dialect)).await
@@ -139,6 +146,17 @@ pub(super) fn parse_queue_timeout(req: &HttpRequest) -> Result<Option<Duration>,
     match seconds {
         Some(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
         _ => Err(ApiError::bad_request("x-queue-timeout is a number of seconds, at most 86400")),
+    }
+}
+
+/// `x-priority`: which calls are served first.
+pub(super) fn parse_priority(req: &HttpRequest) -> Result<Priority, ApiError> {
+    match req.headers().get("x-priority").map(HeaderValue::as_bytes) {
+        None | Some(b"normal") => Ok(Priority::Normal),
+        Some(b"bulk") => Ok(Priority::Bulk),
+        Some(_) => {
+            Err(ApiError::bad_request("x-priority is 'bulk', for a call behind all others, or 'normal'"))
+        }
     }
 }
 
@@ -192,6 +210,7 @@ fn of_endpoint(endpoint: Endpoint) -> Operation {
 pub(super) fn for_member(operation: Operation) -> Operation {
     operation
         .header("x-queue-timeout", "Longest wait for a free member, in seconds", seconds)
+        .header("x-priority", "`bulk` for a call that is served when no others wait", priority)
         .returns_header("x-virtual-llm-row", "The row that answered, if the caller may see it")
         .returns_header("server-timing", "Times in milliseconds: queue, first, total")
         .passes_errors()

@@ -222,7 +222,7 @@ impl HubHandle {
 
     /// Creates a token for `user`, and returns the code of a sign-in link for it.
     pub async fn mint_link(&self, user: &str, role: Role) -> Result<String, CreateError> {
-        let new = NewToken { user: user.to_owned(), role, expires_at: None };
+        let new = NewToken { user: user.to_owned(), role, expires_at: None, limits: CallLimits::default() };
         let (_, code) = self.hub.tokens.create_link(new).await?;
         Ok(code.reveal().to_owned())
     }

@@ -8,7 +8,7 @@ use super::attempt::{AttemptResult, run_attempt};
 use super::ending::{Ending, end};
 use super::state::{Attempt, Event};
 use crate::agents;
-use crate::dispatch::{ActiveCall, InferenceRequest, RequestBody, Reservation, refusal};
+use crate::dispatch::{ActiveCall, InferenceRequest, Priority, RequestBody, Reservation, refusal};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::{Caller, DurableTask};
@@ -88,6 +88,7 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
         conversation: None,
         is_chained: false,
         queue_timeout: None,
+        priority: Priority::Normal,
     };
     let (result, notifier) = run_attempt(&hub, number, attempt, &request, &call, member, slot).await;
     let (event, mut ending) = match result {

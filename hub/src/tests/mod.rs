@@ -53,6 +53,7 @@ pub(crate) mod support;
 mod takeover;
 mod through_agents;
 mod traces;
+mod turns;
 mod upstream;
 mod usage;
 mod view;

@@ -1,5 +1,7 @@
 //! `CallerQueues`: the order in which callers are served.
 
+mod shares;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -12,7 +14,7 @@ const KINDS: usize = 2;
 /// With an `at_once` above this, a scan is not interrupted.
 const MAX_PIECE: usize = 4;
 
-/// A user and one of its classes.
+/// A user and one of its classes; the last one is of bulk callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct TestClass(usize, usize);
 
@@ -20,20 +22,29 @@ impl Class for TestClass {
     fn user(&self) -> &str {
         USERS[self.0]
     }
+
+    fn is_bulk(&self) -> bool {
+        self.1 == KINDS
+    }
 }
+
+type ForClass = [[bool; KINDS + 1]; USERS.len()];
 
 #[derive(Debug, Clone)]
 enum Op {
     Join {
         name: usize,
         class: TestClass,
+        prompt: u64,
     },
     Leave(usize),
+    /// A call that was served took so many tokens.
+    Settle(usize, u64),
     /// `places` slots become free under `names`, for callers of the classes in `for_class`.
     Serve {
         names: Vec<usize>,
         places: usize,
-        for_class: [[bool; KINDS]; USERS.len()],
+        for_class: ForClass,
         dropped: usize,
         /// Number of callers that are checked before the scan is interrupted.
         at_once: usize,
@@ -43,62 +54,157 @@ enum Op {
 fn any_op() -> impl Strategy<Value = Op> {
     let names = prop::collection::btree_set(0..NAMES.len(), 1..3)
         .prop_map(|names: BTreeSet<usize>| names.into_iter().collect());
-    let class = (0..USERS.len(), 0..KINDS).prop_map(|(user, kind)| TestClass(user, kind));
+    let class = (0..USERS.len(), 0..=KINDS).prop_map(|(user, kind)| TestClass(user, kind));
     prop_oneof![
-        5 => (0..NAMES.len(), class).prop_map(|(name, class)| Op::Join { name, class }),
+        5 => (0..NAMES.len(), class, 0..300_u64)
+            .prop_map(|(name, class, prompt)| Op::Join { name, class, prompt }),
         2 => any::<usize>().prop_map(Op::Leave),
-        3 => (names, 0_usize..4, any::<[[bool; KINDS]; USERS.len()]>(), 0_usize..5, 1_usize..9)
+        3 => (any::<usize>(), 0..2000_u64).prop_map(|(call, tokens)| Op::Settle(call, tokens)),
+        3 => (names, 0_usize..4, any::<ForClass>(), 0_usize..5, 1_usize..9)
             .prop_map(|(names, places, for_class, dropped, at_once)| Op::Serve { names, places, for_class, dropped, at_once }),
     ]
 }
 
-/// A caller: its number, the index of its name, its class.
-type Waiting = (u64, usize, TestClass);
+/// A caller that waits.
+#[derive(Debug, Clone, Copy)]
+struct Caller {
+    place: u64,
+    name: usize,
+    class: TestClass,
+    prompt: u64,
+}
 
-/// A model of the queues: a plain list.
+/// A user, and whether these are its bulk callers.
+type ModelLane = (usize, bool);
+
+fn lane(class: TestClass) -> ModelLane {
+    (class.0, class.is_bulk())
+}
+
+/// A model of the queues: plain lists.
 #[derive(Default)]
 struct Model {
     /// The callers in the order of arrival.
-    list: Vec<Waiting>,
-    /// By queue and user: the time when the user was last served in the queue, or joined it.
-    turns: HashMap<(usize, usize), u64>,
+    list: Vec<Caller>,
+    queues: HashMap<usize, ModelQueue>,
+    /// By place.
+    charges: HashMap<u64, ModelCharge>,
     number: u64,
 }
 
+struct ModelCharge {
+    lane: ModelLane,
+    /// Names and ids.
+    queues: Vec<(usize, u64)>,
+    prompt: u64,
+    charged: i64,
+}
+
+#[derive(Default)]
+struct ModelQueue {
+    id: u64,
+    served: [i64; 2],
+    /// Tokens, the last answer, and the number among equal ones.
+    accounts: HashMap<ModelLane, (i64, u64, u64)>,
+}
+
+impl ModelQueue {
+    /// The account of a lane that does not wait: nothing is known of one that is not ahead.
+    fn begin(&mut self, lane: ModelLane, number: u64) -> &mut (i64, u64, u64) {
+        let served = self.served[usize::from(lane.1)];
+        let account = self.accounts.entry(lane).or_default();
+        if account.0 <= served {
+            *account = (served, 0, 0);
+        }
+        account.2 = number;
+        account
+    }
+}
+
 impl Model {
-    fn join(&mut self, place: u64, name: usize, class: TestClass) {
-        self.number = place;
-        self.list.push((place, name, class));
-        self.turns.entry((name, class.0)).or_insert(place);
+    fn waits(&self, name: usize, lane_: ModelLane) -> bool {
+        self.list.iter().any(|caller| caller.name == name && lane(caller.class) == lane_)
+    }
+
+    fn join(&mut self, caller: Caller) {
+        self.number = caller.place;
+        let waits = self.waits(caller.name, lane(caller.class));
+        let queue = self
+            .queues
+            .entry(caller.name)
+            .or_insert(ModelQueue { id: caller.place, ..ModelQueue::default() });
+        if !waits {
+            queue.begin(lane(caller.class), caller.place);
+        }
+        self.list.push(caller);
     }
 
     fn tidy(&mut self) {
-        self.turns.retain(|key, _| self.list.iter().any(|(_, name, class)| *key == (*name, class.0)));
+        let list = &self.list;
+        self.queues.retain(|name, _| list.iter().any(|caller| caller.name == *name));
     }
 
-    /// Removes and returns the caller that gets the next slot under `names`: the first caller of the user with the earliest
-    /// turn.
-    fn serve(&mut self, names: &[usize], can: impl Fn(&Waiting) -> bool) -> Option<u64> {
-        let turn = |user| names.iter().filter_map(|name| self.turns.get(&(*name, user))).min();
-        let able = self.list.iter().filter(|waiting| names.contains(&waiting.1) && can(waiting));
-        let (_, place, user) = able.map(|(place, _, class)| (turn(class.0), *place, class.0)).min()?;
-        self.list.retain(|(other, ..)| *other != place);
+    /// The order of a lane in these queues, where it waits.
+    fn order(&self, names: &[usize], lane: ModelLane) -> (bool, i64, u64) {
+        let of = |name: &usize| {
+            let queue = self.queues.get(name).filter(|_| self.waits(*name, lane))?;
+            let (tokens, _, number) = queue.accounts[&lane];
+            Some((lane.1, tokens - queue.served[usize::from(lane.1)], number))
+        };
+        names.iter().filter_map(of).min().unwrap()
+    }
+
+    /// Removes and returns the caller that gets the next slot under `names`: the first caller of the lane that comes next.
+    fn serve(&mut self, names: &[usize], can: impl Fn(&Caller) -> bool) -> Option<u64> {
+        let able = self.list.iter().filter(|caller| names.contains(&caller.name) && can(caller));
+        let next =
+            able.min_by_key(|caller| (self.order(names, lane(caller.class)), caller.place)).copied()?;
+        let of = lane(next.class);
+        let ahead = self.order(names, of).1.max(0);
+        let answers =
+            names.iter().filter(|name| self.waits(**name, of)).map(|name| self.queues[name].accounts[&of].1);
+        let charged = i64::try_from((next.prompt + answers.max().unwrap()).max(LEAST)).unwrap();
         self.number += 1;
+        let mut queues = Vec::new();
         for name in names {
-            if let Some(turn) = self.turns.get_mut(&(*name, user)) {
-                *turn = self.number;
+            let waits = self.waits(*name, of);
+            let Some(queue) = self.queues.get_mut(name) else { continue };
+            queue.served[usize::from(of.1)] += ahead;
+            if !waits {
+                queue.begin(of, 0);
             }
+            let account = queue.accounts.get_mut(&of).unwrap();
+            account.0 += charged;
+            account.2 = self.number;
+            queues.push((*name, queue.id));
         }
+        self.charges.insert(next.place, ModelCharge { lane: of, queues, prompt: next.prompt, charged });
+        self.list.retain(|caller| caller.place != next.place);
         self.tidy();
-        Some(place)
+        Some(next.place)
+    }
+
+    fn settle(&mut self, place: u64, tokens: u64) {
+        let ModelCharge { lane: of, queues, prompt, charged } = self.charges.remove(&place).unwrap();
+        let tokens = tokens.max(LEAST);
+        for (name, id) in queues {
+            let waits = self.waits(name, of);
+            let Some(queue) = self.queues.get_mut(&name).filter(|queue| queue.id == id) else { continue };
+            if !waits {
+                queue.begin(of, 0);
+            }
+            let account = queue.accounts.get_mut(&of).unwrap();
+            account.0 += i64::try_from(tokens).unwrap() - charged;
+            account.1 = tokens.saturating_sub(prompt);
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
-    /// In any order of events callers are served as in the model: users take turns, and each user's callers are in order.
-    /// Callers that left are skipped and cost their user no turn.
+    /// In any order of events callers are served as in the model: the users with the least tokens first, and each user's callers
+    /// in order. Callers that left are skipped and cost their user nothing.
     #[test]
     fn callers_are_served_in_the_order_of_the_model(
         ops in prop::collection::vec(any_op(), 0..60)
@@ -107,22 +213,31 @@ proptest! {
         let mut model = Model::default();
         for op in ops {
             match op {
-                Op::Join { name, class } => {
-                    let number = queues.numbers + 1;
-                    prop_assert_eq!(queues.join(NAMES[name], class, number), number);
-                    model.join(number, name, class);
+                Op::Join { name, class, prompt } => {
+                    let place = queues.numbers + 1;
+                    prop_assert_eq!(queues.join(NAMES[name], class, prompt, place), place);
+                    model.join(Caller { place, name, class, prompt });
                 }
                 Op::Leave(at) if !model.list.is_empty() => {
-                    let (place, name, class) = model.list.remove(at % model.list.len());
+                    let Caller { place, name, class, .. } = model.list.remove(at % model.list.len());
                     model.tidy();
                     queues.leave(NAMES[name], &class, place);
                     // A second `leave` changes nothing.
                     queues.leave(NAMES[name], &class, place);
                 }
-                Op::Leave(_) => (),
+                Op::Settle(call, tokens) if !model.charges.is_empty() => {
+                    let mut places: Vec<u64> = model.charges.keys().copied().collect();
+                    places.sort_unstable();
+                    let place = places[call % places.len()];
+                    model.settle(place, tokens);
+                    queues.settle(place, tokens);
+                    // A second one changes nothing.
+                    queues.settle(place, tokens + 1);
+                }
+                Op::Leave(_) | Op::Settle(..) => (),
                 Op::Serve { names, places, for_class, dropped, at_once } => {
                     // One caller is dropped without `leave`.
-                    let dropped = model.list.get(dropped).map(|(place, ..)| *place).filter(|_| at_once > MAX_PIECE);
+                    let dropped = model.list.get(dropped).map(|caller| caller.place).filter(|_| at_once > MAX_PIECE);
                     // An interrupted scan shows that a user's turn ends with its last caller.
                     let at_once = if at_once > MAX_PIECE { usize::MAX } else { at_once };
                     let (mut left, mut served) = (places, Vec::new());
@@ -137,45 +252,48 @@ proptest! {
                         prop_assert!(pieces < 100, "a scan makes no progress");
                         let mut checks = 0;
                         round = queues.scan(&asked, &mut cursor, |class, waiter| {
-                        if left == 0 {
-                            return Decision::Stop;
-                        }
-                        if checks == at_once {
-                            return Decision::Interrupt;
-                        }
-                        checks += 1;
-                        if *waiter == dropped {
-                            return Decision::Remove;
-                        }
-                        if !for_class[class.0][class.1] {
-                            return Decision::Keep;
-                        }
-                        left -= 1;
-                        served.extend(waiter.take());
-                        Decision::Remove
-                    });
+                            if left == 0 {
+                                return Decision::Stop;
+                            }
+                            if checks == at_once {
+                                return Decision::Interrupt;
+                            }
+                            checks += 1;
+                            if *waiter == dropped {
+                                return Decision::Remove;
+                            }
+                            if !for_class[class.0][class.1] {
+                                return Decision::Keep;
+                            }
+                            left -= 1;
+                            served.extend(waiter.take());
+                            Decision::Remove
+                        });
                     }
                     let has_news = asked.iter().any(|name| queues.has_news(name));
                     prop_assert!(!has_news || round == ScanResult::Stopped, "a scan stopped although callers were left to check");
-                    let can = |(place, _, class): &Waiting| for_class[class.0][class.1] && Some(*place) != dropped;
+                    let can = |caller: &Caller| for_class[caller.class.0][caller.class.1] && Some(caller.place) != dropped;
                     let expected: Vec<u64> =
                         (0..places).map_while(|_| model.serve(&names, can)).collect();
                     prop_assert_eq!(&served, &expected);
-                    let lines = |place: u64| queues.queues.values().flat_map(|queue| queue.users.values()).any(|of_user| {
-                        of_user.classes.values().flatten().any(|(other, _)| *other == place)
+                    let lines = |place: u64| queues.queues.values().flat_map(|queue| queue.lanes.values()).any(|callers| {
+                        callers.classes.values().flatten().any(|waiting| waiting.place == place)
                     });
-                    model.list.retain(|(place, ..)| lines(*place));
+                    model.list.retain(|caller| lines(caller.place));
                     model.tidy();
                 }
             }
-            let users = || queues.queues.values().flat_map(|queue| queue.users.values());
-            let waiting: usize = users().flat_map(|of_user| of_user.classes.values()).map(VecDeque::len).sum();
+            let lanes = || queues.queues.values().flat_map(|queue| queue.lanes.values());
+            let waiting: usize = lanes().flat_map(|callers| callers.classes.values()).map(VecDeque::len).sum();
             prop_assert_eq!(waiting, model.list.len());
-            prop_assert_eq!(users().count(), model.turns.len());
-            prop_assert_eq!(queues.queues.values().map(|queue| queue.turns.len()).sum::<usize>(), model.turns.len());
+            let known: BTreeSet<_> = model.list.iter().map(|caller| (caller.name, lane(caller.class))).collect();
+            prop_assert_eq!(lanes().count(), known.len());
+            prop_assert_eq!(queues.queues.values().map(|queue| queue.turns.len()).sum::<usize>(), known.len());
+            prop_assert_eq!(queues.queues.len(), model.queues.len());
+            prop_assert_eq!(queues.charges.len(), model.charges.len());
             for (name, text) in NAMES.iter().enumerate() {
-                for class in (0..USERS.len()).flat_map(|user| (0..KINDS).map(move |kind| TestClass(user, kind))) {
-                    let expected = model.list.iter().any(|(_, of, other)| *of == name && *other == class);
+                for class in (0..USERS.len()).flat_map(|user| (0..=KINDS).map(move |kind| TestClass(user, kind))) {
+                    let expected = model.list.iter().any(|caller| caller.name == name && caller.class == class);
                     prop_assert_eq!(queues.has(text, &class), expected);
                 }
             }
@@ -183,37 +301,54 @@ proptest! {
     }
 }
 
-/// A27: a caller waits for one call of another user, although a thousand of them wait.
+/// Serves the next caller under `names`, and returns it.
+fn serve(queues: &mut CallerQueues<TestClass, usize>, names: &[&str]) -> Option<usize> {
+    let mut served = None;
+    queues.scan(names, &mut Cursor::default(), |_, waiter| match served {
+        None => {
+            served = waiter.take();
+            Decision::Remove
+        }
+        Some(_) => Decision::Stop,
+    });
+    served
+}
+
+/// A27: a user that comes waits for no further call of another one, although a thousand of them wait.
 #[test]
-fn a_caller_waits_for_one_of_another_users_thousand_calls() {
+fn a_caller_that_comes_is_before_another_users_thousand_calls() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..1000 {
-        queues.join("pool", TestClass(0, number % KINDS), number);
+        queues.join("pool", TestClass(0, number % KINDS), 0, number);
     }
-    let serve = |queues: &mut CallerQueues<TestClass, usize>| {
-        let mut served = None;
-        queues.scan(&["row", "pool"], &mut Cursor::default(), |_, waiter| match served {
-            None => {
-                served = waiter.take();
-                Decision::Remove
-            }
-            Some(_) => Decision::Stop,
-        });
-        served.unwrap()
-    };
-    assert_eq!([serve(&mut queues), serve(&mut queues)], [0, 1]);
+    let next = |queues: &mut _| serve(queues, &["row", "pool"]).unwrap();
+    assert_eq!([next(&mut queues), next(&mut queues)], [0, 1]);
     for (user, number) in [(1, 1001), (2, 2001), (1, 1002)] {
-        queues.join(if user == 1 { "row" } else { "pool" }, TestClass(user, 0), number);
+        queues.join(if user == 1 { "row" } else { "pool" }, TestClass(user, 0), 0, number);
     }
-    let order: Vec<usize> = (0..6).map(|_| serve(&mut queues)).collect();
-    assert_eq!(order, [2, 1001, 2001, 3, 1002, 4]);
+    let order: Vec<usize> = (0..6).map(|_| next(&mut queues)).collect();
+    assert_eq!(order, [1001, 2001, 2, 1002, 3, 4]);
+}
+
+/// Bulk callers are served when no others can use what is free, and share it by tokens among themselves.
+#[test]
+fn bulk_callers_are_behind_all_others() {
+    let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
+    for number in 0..4 {
+        queues.join("row", TestClass(0, KINDS), 1000, number);
+        queues.join("row", TestClass(1, KINDS), 500, 10 + number);
+    }
+    queues.join("row", TestClass(2, 0), 9000, 20);
+    queues.join("row", TestClass(0, 0), 9000, 21);
+    let order: Vec<usize> = std::iter::from_fn(|| serve(&mut queues, &["row"])).collect();
+    assert_eq!(order, [20, 21, 0, 10, 11, 1, 12, 13, 2, 3]);
 }
 
 #[test]
 fn a_freed_slot_costs_two_checks_however_many_callers_wait() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..3000 {
-        queues.join("row", TestClass(number % USERS.len(), 0), number);
+        queues.join("row", TestClass(number % USERS.len(), 0), 1 << 30, number);
     }
     let mut checks = 0;
     let mut free = true;
@@ -235,7 +370,7 @@ fn news_during_a_scan_cause_another_scan() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     assert!(!queues.note_news("row") && !queues.has_news("row"), "news are noted although no caller waits");
     for user in 0..USERS.len() {
-        queues.join("row", TestClass(user, 0), user);
+        queues.join("row", TestClass(user, 0), 0, user);
     }
     assert!(!queues.has_news("row") && queues.note_news("row") && queues.has_news("row"));
     let mut cursor = Cursor::default();
@@ -258,4 +393,25 @@ fn news_during_a_scan_cause_another_scan() {
     assert!(queues.has_news("row"));
     assert_eq!(serve(&mut queues, &mut Cursor::default(), 9), (ScanResult::Finished, vec![0, 1, 2, 0, 1, 2]));
     assert!(!queues.has_news("row"));
+}
+
+/// A27: a lane whose tokens are corrected while a scan is interrupted is checked, although its turn is earlier now.
+#[test]
+fn a_correction_during_a_scan_leaves_no_caller_out() {
+    let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
+    for user in [0, 0, 1, 2] {
+        queues.join("row", TestClass(user, 0), 1000, user);
+    }
+    // The first user is charged 1,000 tokens.
+    assert_eq!(serve(&mut queues, &["row"]), Some(0));
+    queues.note_news("row");
+    let (mut cursor, mut checked) = (Cursor::default(), 0);
+    let round = queues.scan(&["row"], &mut cursor, |_, _| {
+        checked += 1;
+        if checked == 2 { Decision::Interrupt } else { Decision::Keep }
+    });
+    assert_eq!(round, ScanResult::Interrupted);
+    queues.settle(1, 0);
+    assert_eq!(queues.scan(&["row"], &mut cursor, |_, _| Decision::Keep), ScanResult::Finished);
+    assert!(queues.has_news("row"), "the first user's turn is passed over");
 }

@@ -18,6 +18,7 @@ use self::result::{STORE_READS, load_ended};
 use self::stream::stream;
 use super::body;
 use super::elsewhere;
+use super::inference::parse_priority;
 use super::list::limit;
 use crate::connections::turn;
 use crate::dispatch::RequestBody;
@@ -149,6 +150,8 @@ async fn create(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    // A task comes behind all callers that wait, whatever its priority.
+    parse_priority(&req)?;
     let (text, body) = body::read(&req, payload, body::INFERENCE).await?;
     let whole = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
     let new = offload(&caller.user, text.len(), move || TaskRequest::parse(text)).await?;

@@ -32,7 +32,7 @@ const EXPOSED_HEADERS: &str = "x-request-id, x-virtual-llm-row, x-virtual-llm-es
     x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
 /// Request headers that a page may send if its browser does not name any.
 const DEFAULT_HEADERS: &str =
-    "authorization, content-type, x-api-key, api-key, x-queue-timeout, last-event-id";
+    "authorization, content-type, x-api-key, api-key, x-queue-timeout, x-priority, last-event-id";
 const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 

@@ -83,6 +83,11 @@ pub(in crate::http) fn token_count(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The priority of a call.
+pub(in crate::http) fn priority(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["normal", "bulk"] })
+}
+
 /// A number of seconds, at most a day.
 pub(in crate::http) fn seconds(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "number", "minimum": 0, "maximum": 86_400 })

@@ -85,6 +85,7 @@ pub(super) fn request(caller: Caller, target: Target) -> InferenceRequest {
         conversation: None,
         is_chained: false,
         queue_timeout: Some(std::time::Duration::from_hours(1)),
+        priority: Priority::Normal,
     }
 }
 
