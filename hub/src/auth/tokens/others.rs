@@ -6,7 +6,7 @@ use std::time::Duration;
 use wire::row::Timestamp;
 
 use super::{TokenCheck, Tokens};
-use crate::auth::table::{caller_of, hash};
+use crate::auth::table::hash;
 use crate::model::{Caller, Token};
 
 /// Most tokens that are looked up in a second.
@@ -58,6 +58,6 @@ impl Tokens {
         let table = self.table.read();
         let token = table.by_id(id, now)?;
         let revocations = self.revocations.load(Ordering::Acquire);
-        Some((caller_of(token), TokenCheck { revocations, expires: token.expires_at.is_some() }))
+        Some((self.caller_of(token), TokenCheck { revocations, expires: token.expires_at.is_some() }))
     }
 }
