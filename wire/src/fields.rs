@@ -61,7 +61,7 @@ macro_rules! level {
 #[macro_export]
 macro_rules! log_with {
     ($level:ident, target: $target:expr, [$($name:ident = $value:expr),+ $(,)?], $($line:tt)+) => {
-        if ::log::log_enabled!(target: $target, $crate::level!($level)) {
+        if $crate::level!($level) <= ::log::max_level() {
             $crate::fields::with(
                 &[$((stringify!($name), &$value as &dyn ::std::fmt::Display)),+],
                 || ::log::$level!(target: $target, $($line)+),
