@@ -45,7 +45,7 @@ pub(crate) struct HubArgs {
     #[arg(long, value_name = "FILE", requires = "cluster", conflicts_with = "in_memory")]
     pub(crate) database_url_file: Option<PathBuf>,
     /// The NATS server between the hubs of the cluster, if it has more than one (several with commas)
-    #[arg(long, value_name = "URL", requires = "cluster", value_parser = nats_url)]
+    #[arg(long, value_name = "URL", requires = "cluster", env = "VIRTUAL_LLM_NATS_URL", hide_env_values = true, value_parser = nats_url)]
     pub(crate) nats_url: Option<String>,
     /// Serve https with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
