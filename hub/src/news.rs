@@ -58,7 +58,7 @@ mod tests {
         "news.rs",
         "http/llms.rs",
         "http/naming.rs",
-        "http/tokens",
+        "http/tokens.rs",
         "http/users.rs",
         "server/",
         "store/",

@@ -14,6 +14,7 @@ use crate::http::body;
 use crate::http::openapi::{Routes, about, shape};
 use crate::hub::HubData;
 use crate::model::Caller;
+use crate::news::news;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     routes
@@ -71,7 +72,15 @@ async fn rotate(
             ChangeError::Store(error) => error.into(),
         })?;
     hub.tell_changed();
-    wire::log_with!(info, [user = caller.user], "{} rotated token {id} of {}", caller.user, token.user);
+    news!(
+        info,
+        "rotated tokens",
+        &caller.user,
+        [user = caller.user],
+        "{} rotated token {id} of {}",
+        caller.user,
+        token.user
+    );
     Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&hub, &token, Some(secret.reveal()))))
 }
 
@@ -94,6 +103,14 @@ async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiErro
         }
     })?;
     hub.tell_changed();
-    wire::log_with!(info, [user = token.user], "{} signed in by a link, with token {}", token.user, token.id);
+    news!(
+        info,
+        "sign-ins by a link",
+        &token.user,
+        [user = token.user],
+        "{} signed in by a link, with token {}",
+        token.user,
+        token.id
+    );
     Ok(shown_once(HttpResponse::Ok(), &hub, TokenView::of(&hub, &token, Some(secret.reveal()))))
 }
