@@ -223,8 +223,10 @@ async fn a_request_without_input_is_answered_by_the_hub() {
         assert_eq!((status, &answer["done_reason"]), (200, &json!(reason)), "{answer}");
         let unknown = post(&hub, path, &json!({ "model": "none" })).json().await;
         assert_eq!(unknown, (404, json!({ "error": "model 'none' not found", "code": "model_not_found" })));
-        let odd = post(&hub, path, &body).header("x-queue-timeout", "86401").json().await;
-        assert_eq!(odd.0, 400, "the header is read as for other calls");
+        for (header, odd) in [("x-queue-timeout", "86401"), ("x-priority", "high")] {
+            let odd = post(&hub, path, &body).header(header, odd).json().await;
+            assert_eq!(odd.0, 400, "{header} is read as for other calls");
+        }
     }
     // The first task of the channel is that of the call which has input.
     let task = publisher.serves(&hub, &chat(&hub, "a", false), "x").await;

@@ -16,7 +16,9 @@ use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body::{INFERENCE, read};
 use crate::http::elsewhere;
-use crate::http::inference::{InferenceCall, for_member, parse_queue_timeout, resolve_or_default};
+use crate::http::inference::{
+    InferenceCall, for_member, parse_priority, parse_queue_timeout, resolve_or_default,
+};
 use crate::http::openapi::shapes::any_object;
 use crate::http::openapi::{Routes, Shape, about};
 use crate::hub::HubData;
@@ -77,6 +79,7 @@ async fn infer(
     let start = Instant::now();
     // Before the body, and also for a request that no member answers.
     parse_queue_timeout(&req)?;
+    parse_priority(&req)?;
     let (text, permit) = read(&req, payload, INFERENCE).await?;
     let size = text.len();
     let original = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
