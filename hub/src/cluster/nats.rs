@@ -13,9 +13,11 @@
 //! 5 s. That a connection is open says little: health is a
 //! process's own beat that comes back ([`has_echo`](super::members::Members::has_echo)).
 
+mod question;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -25,12 +27,13 @@ use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, unconstrained};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Process;
 use super::bus::{Bus, Inbox, Incoming, Lane, Numbers, Pending, Reply, To, Unanswered, Unsent};
-use super::frame::{Frame, Unencodable};
+use super::frame::Frame;
 use crate::random;
+use question::Question;
 
 /// Version of the protocol between hubs.
 const PROTOCOL: u16 = 1;
@@ -251,51 +254,6 @@ async fn receive_answers(mut messages: Subscriber, questions: Arc<Questions>) {
             }
         };
         let _ = asked.send(answer);
-    }
-}
-
-/// A question to be asked.
-struct Question {
-    client: Client,
-    subject: String,
-    answers: String,
-    bytes: Result<Bytes, Unencodable>,
-    asked: Arc<AtomicU64>,
-    questions: Arc<Questions>,
-}
-
-impl Question {
-    /// Asks, and asks once more if nobody is there.
-    async fn ask(self) -> Result<Frame, Unanswered> {
-        let bytes = self.bytes.clone().map_err(|_| Unsent::TooLong)?;
-        match self.ask_once(bytes.clone()).await {
-            Err(Unanswered::Nobody) => {
-                sleep(ASK_AGAIN).await;
-                self.ask_once(bytes).await
-            }
-            answer => answer,
-        }
-    }
-
-    async fn ask_once(&self, bytes: Bytes) -> Result<Frame, Unanswered> {
-        let (sender, answer) = oneshot::channel();
-        let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        self.questions.lock().insert(number, sender);
-        let _waiting = Waiting { number, questions: &self.questions };
-        publish(&self.client, self.subject.clone(), Some(format!("{}{number}", self.answers)), bytes)?;
-        answer.await.unwrap_or(Err(Unanswered::Late))
-    }
-}
-
-/// Forgets a question when nobody waits for its answer.
-struct Waiting<'a> {
-    number: u64,
-    questions: &'a Questions,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.questions.lock().remove(&self.number);
     }
 }
 
