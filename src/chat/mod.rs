@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use wire::{ids::encode_uri_component, sse::Decoder};
 
-use crate::{client::HubClient, exit::Failure};
+use crate::{
+    client::HubClient,
+    exit::{Failure, Outcome},
+    output,
+};
 use answer::{Chunk, ToolCall};
 
 /// Time-out of the head of an answer. The hub has its own (`--wait-timeout`), and the user has Ctrl-C.
@@ -102,6 +106,18 @@ impl Answer {
     /// Whether the answer has a text, a refusal or a tool call.
     pub(crate) fn has_content(&self) -> bool {
         !self.text.trim().is_empty() || !self.refusal.is_empty() || !self.calls.is_empty()
+    }
+
+    /// Ends a command that has shown the answer: an empty one is a failure, and of one that is cut off it says so.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self.shortfall() {
+            Some(why) if !self.has_content() => Err(Failure::failed(why)),
+            Some(why) => {
+                output::note(why);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reason why the answer is empty or cut off; `None` if it is complete.

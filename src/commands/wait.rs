@@ -57,14 +57,7 @@ fn answer(task: &Value) -> Outcome {
     if !said.is_empty() {
         output::line(output::printable_answer(said.trim_end_matches('\n')))?;
     }
-    match answer.shortfall() {
-        Some(why) if !answer.has_content() => Err(Failure::failed(why)),
-        Some(why) => {
-            output::note(why);
-            Ok(())
-        }
-        None => Ok(()),
-    }
+    answer.outcome()
 }
 
 /// The task, once it has ended.

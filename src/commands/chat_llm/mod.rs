@@ -88,14 +88,7 @@ async fn one_shot(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outco
     // Ends the line after a failure too: the shell's prompt would follow on it.
     screen.end(outcome.as_ref().ok())?;
     let answer = outcome?;
-    match answer.shortfall() {
-        Some(why) if !answer.has_content() => Err(Failure::failed(why)),
-        Some(why) => {
-            output::note(why);
-            Ok(())
-        }
-        None => Ok(()),
-    }
+    answer.outcome()
 }
 
 async fn enqueue(hub: &HubClient, args: &ChatArgs, messages: &[Value]) -> Outcome {
