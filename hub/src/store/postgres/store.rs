@@ -30,6 +30,20 @@ use crate::store::{
     UsageQuery, UsageTable, limit_of, rows, search, tasks as task_rows, usage,
 };
 
+/// The tables whose rows are records.
+pub(super) const RECORDS: [&str; 10] = [
+    "llms",
+    "agents",
+    "sessions",
+    "names",
+    "aliases",
+    "tokens",
+    "call_limits",
+    "tasks",
+    "audit",
+    "usage_sums",
+];
+
 /// The store in a database, which this hub alone writes while it has the lease.
 pub struct PostgresStore {
     /// The process that has the lease.
@@ -157,19 +171,7 @@ impl PostgresStore {
 
     /// Whether no hub has written a record yet.
     pub(in crate::store) async fn is_empty(&self) -> Result<bool, StoreError> {
-        let tables = [
-            "llms",
-            "agents",
-            "sessions",
-            "names",
-            "aliases",
-            "tokens",
-            "call_limits",
-            "tasks",
-            "audit",
-            "usage_sums",
-        ];
-        let conditions = tables.map(|table| format!("NOT EXISTS (SELECT FROM {table})"));
+        let conditions = RECORDS.map(|table| format!("NOT EXISTS (SELECT FROM {table})"));
         let sql = format!("SELECT {} AS empty", conditions.join(" AND "));
         let found = self.select(sql, Vec::new(), |row| row.field::<bool>("empty")).await?;
         Ok(found == [true])
