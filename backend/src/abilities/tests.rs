@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use testkit::peer::Peer;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval};
 use wire::Capabilities;
 
 use super::*;
@@ -134,9 +134,9 @@ async fn an_answer_that_trickles_is_given_up() {
     let peer = Peer::start(async |mut connection| {
         connection.request().await?;
         connection.write("HTTP/1.1 200 OK\r\ncontent-length: 4000000\r\n\r\n").await?;
+        let mut pace = interval(Duration::from_millis(50));
         loop {
-            // The pace of the answer, which is what this test is about.
-            sleep(Duration::from_millis(50)).await;
+            pace.tick().await;
             connection.write(" ").await?;
         }
     });

@@ -223,5 +223,10 @@ impl Bus for MemoryPort {
     }
 }
 
+/// Lets the paused clock run.
+pub async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
 #[cfg(test)]
 mod tests;

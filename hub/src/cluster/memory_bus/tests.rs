@@ -20,11 +20,6 @@ fn frame(from: Process, data: &Value) -> Frame {
     Frame::new(from, "test", data).unwrap()
 }
 
-/// Lets the paused clock run.
-async fn pass(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-}
-
 /// What has arrived, as JSON.
 fn told(inbox: &mut Inbox) -> Vec<Value> {
     let mut all = Vec::new();

@@ -17,7 +17,7 @@ use super::*;
 use crate::cluster::bus::{Inbox, Incoming};
 use crate::cluster::calls::{About, CallError, CallHead, TAKEN, UNKNOWN};
 use crate::cluster::members::{Beat, Event};
-use crate::cluster::memory_bus::MemoryBus;
+use crate::cluster::memory_bus::{MemoryBus, pass};
 use crate::cluster::network::Weather;
 use crate::cluster::pulse::{self, Learned};
 use crate::cluster::served::{Forwarded, Handler, asked};
@@ -141,7 +141,7 @@ async fn with_two(seed: u64, pause: Duration, test: impl AsyncFnOnce(&MemoryBus,
         .run_until(async move {
             let bus = MemoryBus::new(seed);
             let hubs = ["a.aaaaaa", "b.bbbbbb"].map(|process| Hub::start(&bus, process, pause));
-            sleep(Duration::from_secs(2)).await;
+            pass(2).await;
             test(&bus, hubs).await;
         })
         .await;
@@ -194,7 +194,7 @@ async fn a_caller_that_leaves_ends_the_call() {
             bus.change(|network, _| network.weather.loss = if is_lost { 100 } else { 0 });
             drop(call);
             bus.change(|network, _| network.weather.loss = 0);
-            sleep(Duration::from_secs(3)).await;
+            pass(3).await;
             assert_eq!((b.done.begun.get(), b.done.cut.get()), (1, 1), "{is_lost}");
             assert_eq!(b.peers.served.len(), 0);
         })
@@ -209,7 +209,7 @@ async fn calls_to_a_hub_that_is_gone_end() {
         with_two(1, Duration::from_secs(1), async |bus, [a, b]| {
             let call = a.call(&b, 100);
             let end = async {
-                sleep(Duration::from_secs(3)).await;
+                pass(3).await;
                 if is_killed {
                     bus.kill(b.peers.process);
                 } else {
