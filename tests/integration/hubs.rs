@@ -1,136 +1,22 @@
 //! Several hubs of one cluster, with real servers of PostgreSQL and NATS.
 
-use std::cell::Cell;
-use std::rc::Rc;
+mod rig;
+
 use std::time::Duration;
 
 use awc::http::Method;
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::client::ask;
 use testkit::free_port;
-use testkit::http::Http;
 use testkit::nats::{self, NatsServer};
-use testkit::postgres::Database;
-use testkit::process::{Home, Process};
-use testkit::team::{ADMIN, connected_registrar, start_hub_with, start_registrar_with};
+use testkit::process::Home;
+use testkit::team::{ADMIN, connected_registrar, start_registrar_with};
 use testkit::wait::{eventually, wait_for};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-/// A hub of a cluster.
-struct Hub {
-    home: Home,
-    port: u16,
-    options: Vec<String>,
-    process: Process,
-}
-
-impl Hub {
-    async fn start(database: &str, nats: &str, cluster: &str, id: &str) -> Self {
-        let (home, port) = (Home::new(), free_port());
-        let file = home.write("database", database).display().to_string();
-        let nats = format!("nats://{nats}");
-        let options = [
-            ["--cluster", cluster],
-            ["--hub-id", id],
-            ["--database-url-file", &file],
-            ["--nats-url", &nats],
-            ["--sweep-interval", "1s"],
-            ["--reattach-grace", "10s"],
-        ];
-        let options: Vec<String> = options.concat().into_iter().map(str::to_owned).collect();
-        let process = Self::run(&home, port, &options).await;
-        Self { home, port, options, process }
-    }
-
-    async fn run(home: &Home, port: u16, options: &[String]) -> Process {
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let hub = start_hub_with(home, port, &options);
-        hub.logs("listens on").await;
-        hub
-    }
-
-    async fn start_again(&mut self) {
-        self.process = Self::run(&self.home, self.port, &self.options).await;
-    }
-
-    fn http(&self, token: &str) -> Http {
-        Http::new(&format!("http://127.0.0.1:{}", self.port), token)
-    }
-
-    fn admin(&self) -> Http {
-        self.http(ADMIN)
-    }
-
-    /// The status of the row `name`, as this hub tells it.
-    async fn status(&self, name: &str) -> Value {
-        let row = self.admin().get(&format!("/api/v1/llms/{name}")).await;
-        if row.status == 200 { row.json()["status"].clone() } else { Value::Null }
-    }
-}
-
-/// Hubs on a new database. `None` without servers.
-async fn hubs(nats: &str, ids: &[&str]) -> Option<(Database, Vec<Hub>)> {
-    let database = Database::create().await?;
-    // Other tests use the same NATS server.
-    let cluster = format!("t{}", database.url().rsplit_once("vl_").unwrap().1.replace('_', "-"));
-    let mut hubs = Vec::new();
-    for id in ids {
-        hubs.push(Hub::start(&database.url(), nats, &cluster, id).await);
-    }
-    for hub in &hubs {
-        for id in ids.iter().filter(|id| !hub.options.contains(&(**id).to_owned())) {
-            hub.process.logs(&format!("hub {id}.")).await;
-        }
-    }
-    Some((database, hubs))
-}
-
-/// A registrar's home with a mock of `tokens` words, ten a second.
-fn publisher(port: u16, name: &str, tokens: u32) -> Home {
-    let home = Home::new();
-    home.credentials(&format!("http://127.0.0.1:{port}"), ADMIN);
-    // A long answer is a slow one, of an LLM for all.
-    let (speed, visibility) = if tokens > 5 { (10, "public") } else { (1000, "private") };
-    home.providers(&json!([
-        {
-            "name": name, "type": "mock", "publish": true, "visibility": visibility, "tokens": tokens,
-            "tokensPerSecond": speed,
-        }
-    ]));
-    home
-}
-
-fn chat(model: &str, stream: bool) -> Value {
-    json!({ "model": model, "stream": stream, "messages": [{ "role": "user", "content": "hi" }] })
-}
-
-/// Passes each connection on to the next of `ports` that answers, as a load balancer does; with `is_first` to the first.
-async fn front(ports: Vec<u16>, is_first: bool) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let next = Rc::new(Cell::new(0));
-    spawn_local(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            let (ports, next) = (ports.clone(), next.clone());
-            spawn_local(async move {
-                for tried in 0..ports.len() {
-                    next.set(if is_first && tried == 0 { 0 } else { next.get() + 1 });
-                    if let Ok(mut to) =
-                        TcpStream::connect(("127.0.0.1", ports[next.get() % ports.len()])).await
-                    {
-                        drop(copy_bidirectional(&mut from, &mut to).await);
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    port
-}
+use rig::{Hub, chat, front, hubs, publisher};
 
 #[actix_rt::test]
 async fn three_hubs_are_one_to_callers_and_publishers() {
