@@ -1,5 +1,6 @@
 //! The command line: commands, options and help texts.
 
+mod create;
 mod duration;
 mod global;
 mod hub;
@@ -18,6 +19,7 @@ mod use_llm;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use create::{CreateAgent, CreateCommand, CreateLlm};
 pub(crate) use global::{Global, LogFormat};
 pub(crate) use hub::{HubArgs, HubCommand, PoolsPolicy, Role, TokenCommand, TokenFormat, public_url};
 pub(crate) use launch::{CodingAgent, LaunchArgs};
@@ -25,9 +27,8 @@ pub(crate) use limits::LimitArgs;
 pub(crate) use llm_state::LlmState;
 pub(crate) use local::LocalArgs;
 pub(crate) use manage::{
-    AliasCommand, AliasOf, ApplyArgs, CreateAgent, CreateCommand, CreateLlm, DeleteArgs, DescribeArgs,
-    DescribeKind, GetArgs, GetKind, NameCommand, ObjectKind, OutputFormat, PoolCommand, PoolMember,
-    UserCommand,
+    AliasCommand, AliasOf, ApplyArgs, DeleteArgs, DescribeArgs, DescribeKind, GetArgs, GetKind, NameCommand,
+    ObjectKind, OutputFormat, PoolCommand, PoolMember, UserCommand,
 };
 pub(crate) use registrar::{
     AddArgs, LoginArgs, LogoutArgs, PauseArgs, ProviderAction, ProviderArgs, PublishArgs, RegistrarTimings,
