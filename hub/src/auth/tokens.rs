@@ -1,5 +1,6 @@
 //! The tokens of the hub, in memory and in the store.
 
+mod errors;
 mod others;
 mod secrets;
 
@@ -20,9 +21,11 @@ use super::table::{TokenSecret, hash};
 use crate::limits::CallerLimits;
 use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, Token};
 use crate::quota::Verdict;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Store};
 use crate::{clock, random};
 
+pub use errors::CreateError;
+pub(crate) use errors::RevokeError;
 pub(crate) use secrets::ChangeError;
 
 /// Open streams check their token at least this often: tokens expire by the wall clock, which may be set.
@@ -43,40 +46,6 @@ pub(crate) struct NewToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user name is 1 to {MAX_USER} characters of A-Z a-z 0-9 . _ @ + -, the first a letter or digit")]
 pub(crate) struct InvalidUser;
-
-/// The reason why a token was not created.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CreateError {
-    /// The member would own everything of the admin of the same name.
-    #[error(
-        "'{0}' is an admin's name, and everything of that user would be this member's too: give the member another \
-         name, or make the token with role 'admin'"
-    )]
-    AdminsName(String),
-    /// The store cannot write it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The reason why a token was not revoked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum RevokeError {
-    /// There is no token with the id.
-    #[error("no such token")]
-    Unknown,
-    /// The token comes from the hub's environment.
-    #[error("this token is set by VIRTUAL_LLM_ADMIN_TOKEN: unset it and start the hub again")]
-    Environment,
-    /// The token is the last valid one of an admin.
-    #[error(
-        "this is the last valid admin token: make another with `virtual-llm token create --role admin` first, \
-         or start the hub with VIRTUAL_LLM_ADMIN_TOKEN set"
-    )]
-    LastAdmin,
-    /// The token is revoked in memory, and the store cannot write that.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Checks a user name: it appears in logs, lists and tables.
 pub(crate) fn check_user(name: &str) -> Result<(), InvalidUser> {

@@ -1,6 +1,4 @@
-//! `/api/v1/tokens`, for admins, and `GET /api/v1/whoami` (SPEC.md section 5).
-
-use std::time::Duration;
+//! `/api/v1/tokens`, for admins (SPEC.md section 5).
 
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -18,7 +16,12 @@ use crate::hub::{Hub, HubData};
 use crate::limits::LimitsPatch;
 use crate::model::{CallLimits, Caller, LimitOwner, Role, Token};
 
+mod expiry;
 mod secrets;
+mod whoami;
+
+pub(super) use expiry::duration;
+use expiry::expiry;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let admin = |summary| about(summary).refuses(&[ErrorKind::Forbidden]);
@@ -52,13 +55,8 @@ pub(super) fn register(routes: &mut Routes<'_>) {
                 ErrorKind::Conflict,
                 ErrorKind::StoreUnavailable,
             ]),
-        )
-        .get(
-            "/api/v1/whoami",
-            whoami,
-            about("The caller, its token, and the hub's address and version")
-                .returns(200, shape::<Whoami<'_>>),
         );
+    whoami::register(routes);
     secrets::register(routes);
 }
 
@@ -210,37 +208,6 @@ fn own_or_admin(caller: &Caller, id: &str) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorKind::Forbidden, "another token than your own is for admins only"))
 }
 
-#[derive(Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-struct Whoami<'a> {
-    user: &'a str,
-    role: &'static str,
-    token_id: &'a str,
-    expires_at: Option<Timestamp>,
-    hub_url: Option<&'a str>,
-    version: &'static str,
-    /// What an admin allows the caller's user, if that is limited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_limits: Option<LimitsView>,
-    /// What an admin allows the token, if that is limited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_limits: Option<LimitsView>,
-}
-
-/// The caller's user, role and token, and the address (`hub --public-url`) and version of the hub.
-async fn whoami(hub: HubData, caller: Caller) -> HttpResponse {
-    HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(Whoami {
-        user: &caller.user,
-        role: caller.role.as_str(),
-        token_id: &caller.token_id,
-        expires_at: hub.tokens.expiry(&caller.token_id),
-        hub_url: hub.options.public_url.as_deref(),
-        version: env!("CARGO_PKG_VERSION"),
-        user_limits: LimitsView::some(&hub, &LimitOwner::User(caller.user.clone())),
-        token_limits: LimitsView::some(&hub, &LimitOwner::Token(caller.token_id.clone())),
-    })
-}
-
 fn check(request: TokenRequest, now: Timestamp) -> Result<NewToken, ApiError> {
     check_user(&request.user).map_err(|error| ApiError::bad_request(format!("user: {error}")))?;
     let role = match request.role.as_deref() {
@@ -250,67 +217,4 @@ fn check(request: TokenRequest, now: Timestamp) -> Result<NewToken, ApiError> {
     let expires_at = request.expires.or(request.expires_at).map(|text| expiry(&text, now)).transpose()?;
     let limits = request.limits.apply(&CallLimits::default())?;
     Ok(NewToken { user: request.user, role, expires_at, limits })
-}
-
-/// Parses a moment in the future: RFC 3339, or a time from now.
-fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
-    let from_now = duration(text)
-        .and_then(|duration| i64::try_from(duration.as_millis()).ok())
-        .map(|millis| now.plus_millis(millis));
-    let moment = || Some(Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()));
-    // RFC 3339 cannot express a later moment.
-    let last = Timestamp(jiff::Timestamp::MAX.as_millisecond());
-    from_now.or_else(moment).filter(|expiry| *expiry > now && *expiry <= last).ok_or_else(|| {
-        ApiError::bad_request(
-            "expires: a time from now such as 30d or 12h, or a moment to come such as 2030-01-01T00:00:00Z, \
-             not after the year 9999",
-        )
-    })
-}
-
-/// Parses digits and one unit: `ms`, `s`, `m`, `h`, `d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let seconds = match unit {
-        "ms" => return Some(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.checked_mul(seconds).map(Duration::from_secs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_is_a_duration_from_now_or_a_future_time() {
-        let now = Timestamp(1_000_000);
-        assert_eq!(expiry("30d", now).unwrap(), now.plus_millis(30 * 86_400_000));
-        assert_eq!(expiry("500ms", now).unwrap(), now.plus_millis(500));
-        assert_eq!(expiry("2932890d", now).unwrap().to_string(), "9999-12-25T00:16:40.000Z");
-        assert_eq!(expiry("1970-01-01T01:00:00Z", now).unwrap(), Timestamp(3_600_000));
-        for bad in [
-            "",
-            "0s",
-            "d",
-            "5",
-            "5w",
-            "-1d",
-            "1970-01-01T00:00:01Z",
-            "99999999999999999999d",
-            "18446744073709551615d",
-            "2932897d",
-            "70400000h",
-            "9223372036854775807ms",
-            "+010000-01-01T00:00:00Z",
-        ] {
-            assert!(expiry(bad, now).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,18 +1,22 @@
 //! Records to and from table rows, in either database, except durable tasks and audit records.
 
+mod tokens;
+
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use serde_json::value::RawValue;
 use wire::abilities::{Abilities, Capabilities};
-use wire::row::{Kind, Status, Tier, Timestamp, Visibility};
+use wire::row::{Kind, Status, Tier, Visibility};
 
 use super::columns::{Column, StoredRow, Value, columns, insert_sql, upsert_sql, values};
 use super::{Change, search, usage};
 use crate::model::{
-    Agent, Alias, AliasScope, AuditRecord, CallLimits, EndingHash, LimitOwner, LimitRecord, Llm,
-    ModelPatterns, NameRecord, OwnedName, PoolAdmission, Role, SessionRecord, Token, Upstream,
+    Agent, Alias, AliasScope, AuditRecord, Llm, NameRecord, OwnedName, PoolAdmission, SessionRecord, Upstream,
 };
+
+use tokens::{limit_columns, token_columns};
+pub(super) use tokens::{limits, token};
 
 /// A statement, for a database whose numbered parameters begin with a `mark`.
 pub(super) struct Statement<'a> {
@@ -273,66 +277,5 @@ pub(super) fn alias<R: StoredRow>(row: &R) -> Result<Alias, R::Error> {
         target: OwnedName { name: row.field("target")?, owner: row.field("target_owner")? },
         created_at: row.field("created_at")?,
         updated_at: row.field("updated_at")?,
-    })
-}
-
-fn token_columns(token: &Token) -> Vec<Column<'_>> {
-    columns![
-        "id" => &token.id,
-        "hash" => &token.hash[..],
-        "user" => &token.user,
-        "role" => token.role.as_str(),
-        "created_at" => token.created_at,
-        "expires_at" => token.expires_at,
-        "revoked_at" => token.revoked_at,
-        "old_hash" => token.old.as_ref().map(|old| &old.hash[..]),
-        "old_until" => token.old.map(|old| old.until),
-        "link_hash" => token.link.as_ref().map(|link| &link.hash[..]),
-        "link_until" => token.link.map(|link| link.until),
-    ]
-}
-
-pub(super) fn token<R: StoredRow>(row: &R) -> Result<Token, R::Error> {
-    Ok(Token {
-        id: row.field("id")?,
-        hash: row.field("hash")?,
-        user: row.field("user")?,
-        role: row.parsed("role", Role::parse)?,
-        created_at: row.field("created_at")?,
-        expires_at: row.field("expires_at")?,
-        revoked_at: row.field("revoked_at")?,
-        old: ending_hash(row, "old_hash", "old_until")?,
-        link: ending_hash(row, "link_hash", "link_until")?,
-    })
-}
-
-fn ending_hash<R: StoredRow>(row: &R, hash: &str, until: &str) -> Result<Option<EndingHash>, R::Error> {
-    let (hash, until): (Option<[u8; 32]>, Option<Timestamp>) = (row.field(hash)?, row.field(until)?);
-    Ok(hash.zip(until).map(|(hash, until)| EndingHash { hash, until }))
-}
-
-fn limit_columns(record: &LimitRecord) -> Vec<Column<'_>> {
-    let LimitRecord { owner, limits } = record;
-    let (kind, id) = owner.parts();
-    columns![
-        "kind" => kind,
-        "id" => id,
-        "models" => limits.models.as_ref().map(ModelPatterns::to_text),
-        "tokens_per_day" => limits.tokens_per_day,
-        "requests_per_minute" => limits.requests_per_minute,
-        "max_concurrent" => limits.max_concurrent,
-    ]
-}
-
-pub(super) fn limits<R: StoredRow>(row: &R) -> Result<LimitRecord, R::Error> {
-    let (kind, id): (String, String) = (row.field("kind")?, row.field("id")?);
-    Ok(LimitRecord {
-        owner: LimitOwner::of_parts(&kind, id).ok_or_else(|| row.unreadable("kind"))?,
-        limits: CallLimits {
-            models: row.maybe_parsed("models", ModelPatterns::of_text)?,
-            tokens_per_day: row.field("tokens_per_day")?,
-            requests_per_minute: row.field("requests_per_minute")?,
-            max_concurrent: row.field("max_concurrent")?,
-        },
     })
 }

@@ -5,8 +5,8 @@
 //! if the caller had called it.
 
 mod order;
+mod table;
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use schemars::JsonSchema;
@@ -14,6 +14,8 @@ use serde::Serialize;
 use wire::row::{Status, Timestamp};
 
 pub use order::KnownTargets;
+pub(super) use table::AliasTable;
+use table::Aliases;
 
 use super::{ManageError, Registry};
 use crate::clock::Now;
@@ -26,40 +28,6 @@ const MAX_OWN: usize = 100;
 const MAX_SHARED: usize = 1000;
 /// Maximum length of an alias, in bytes: that of other names.
 const MAX_NAME: usize = 100;
-
-/// Aliases by name.
-type Aliases = BTreeMap<String, Alias>;
-
-/// The aliases of each scope.
-#[derive(Default)]
-pub(super) struct AliasTable(BTreeMap<AliasScope, Aliases>);
-
-impl AliasTable {
-    pub(super) fn insert(&mut self, alias: Alias) {
-        self.0.entry(alias.scope.clone()).or_default().insert(alias.name.clone(), alias);
-    }
-
-    pub(super) fn remove(&mut self, scope: &AliasScope, name: &str) -> Option<Alias> {
-        let aliases = self.0.get_mut(scope)?;
-        let removed = aliases.remove(name);
-        if aliases.is_empty() {
-            self.0.remove(scope);
-        }
-        removed
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = &Alias> {
-        self.0.values().flat_map(Aliases::values)
-    }
-
-    fn get(&self, scope: &AliasScope, name: &str) -> Option<&Alias> {
-        self.0.get(scope)?.get(name)
-    }
-
-    fn count(&self, scope: &AliasScope) -> usize {
-        self.0.get(scope).map_or(0, Aliases::len)
-    }
-}
 
 /// An alias, as its user and admins read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use wire::row::{Kind, Status};
 
-use super::{AliasTable, Aliases, MAX_NAME, is_name_byte};
+use super::table::{AliasTable, Aliases};
+use super::{MAX_NAME, is_name_byte};
 use crate::model::{Alias, AliasScope, Caller, OwnedName};
 use crate::registry::Registry;
 

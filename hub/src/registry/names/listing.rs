@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use wire::row::Timestamp;
 
-use super::NameEntry;
+use super::table::NameEntry;
 use crate::clock::Now;
 use crate::model::{Caller, Role, UserId};
 use crate::registry::register::text;

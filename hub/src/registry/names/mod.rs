@@ -5,9 +5,9 @@
 
 mod listing;
 mod merge;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wire::row::Status;
@@ -17,113 +17,12 @@ use super::entry::ExpiryKey;
 use super::listing::remove_of;
 use super::{Registry, Target};
 use crate::clock::Now;
-use crate::model::{Caller, NameRecord, OwnedName, Role, UserId};
+use crate::model::{Caller, OwnedName, Role, UserId};
 use crate::options::PoolPolicy;
 use crate::store::Change;
 
 pub use listing::NameView;
-
-/// All names that have an owner.
-#[derive(Default)]
-pub(super) struct NameTable {
-    entries: BTreeMap<String, NameEntry>,
-    by_owner: HashMap<UserId, BTreeSet<String>>,
-    /// Unused names per owner, by the time at which they become free.
-    unused: HashMap<UserId, BTreeSet<(Duration, String)>>,
-    /// Changes that were not handed to the store yet.
-    changes: Vec<Change>,
-    /// Whether records are taken over that another hub has stored: nothing follows from them here.
-    is_merging: bool,
-    /// Names claimed since [`Registry::take_claimed_names`].
-    claimed: Vec<String>,
-}
-
-struct NameEntry {
-    record: NameRecord,
-    /// Monotonic time at which the name becomes free; `None` while something has it.
-    free_at: Option<Duration>,
-    /// Next check by [`ExpiryIndex`](super::entry::ExpiryIndex).
-    due: Option<Duration>,
-}
-
-impl NameTable {
-    pub(super) fn load(&mut self, record: NameRecord) {
-        let name = record.name.clone();
-        self.by_owner.entry(record.owner.clone()).or_default().insert(name.clone());
-        self.entries.insert(name, NameEntry { record, free_at: None, due: None });
-    }
-
-    /// Reduces the changes that loading made to those that differ from what is stored.
-    pub(super) fn finish_load(&mut self, stored: &[NameRecord]) {
-        let stored: HashMap<&str, &NameRecord> =
-            stored.iter().map(|record| (record.name.as_str(), record)).collect();
-        self.changes.retain(|change| matches!(change, Change::DeleteName(_)));
-        let records = self.entries.values().map(|entry| &entry.record);
-        let others = records.filter(|record| stored.get(record.name.as_str()) != Some(record));
-        self.changes.extend(others.cloned().map(Change::PutName));
-    }
-
-    pub(super) fn owner(&self, name: &str) -> Option<&UserId> {
-        self.record(name).map(|record| &record.owner)
-    }
-
-    /// The names that begin with `stem`, in order.
-    pub(super) fn beginning_with<'a, 'b>(
-        &'a self,
-        stem: &'b str,
-    ) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
-        let from = (Bound::Included(stem), Bound::Unbounded);
-        let names = self.entries.range::<str, _>(from).map(|(name, _)| name.as_str());
-        names.take_while(move |name| name.starts_with(stem))
-    }
-
-    pub(super) fn record(&self, name: &str) -> Option<&NameRecord> {
-        self.entries.get(name).map(|entry| &entry.record)
-    }
-
-    /// Gives a free name to `owner`. Returns whether it was free.
-    fn claim(&mut self, name: &str, owner: &UserId) -> bool {
-        if self.is_merging || self.entries.contains_key(name) {
-            return false;
-        }
-        let record = NameRecord {
-            name: name.to_owned(),
-            owner: owner.clone(),
-            pool: false,
-            shared: false,
-            left_at: None,
-            admitted: None,
-            pinned: None,
-        };
-        self.changes.push(Change::PutName(record.clone()));
-        self.claimed.push(record.name.clone());
-        self.load(record);
-        true
-    }
-
-    /// Changes a name's record, and stores it if it differs.
-    pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut NameRecord)) {
-        if self.is_merging {
-            return;
-        }
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let before = entry.record.clone();
-        change(&mut entry.record);
-        if entry.record != before {
-            self.changes.push(Change::PutName(entry.record.clone()));
-        }
-    }
-
-    /// Takes the changes to store.
-    pub(super) fn drain_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
-    }
-
-    /// Removes a name from its owner's unused ones.
-    fn remove_unused(&mut self, owner: &str, free_at: Duration, name: &str) {
-        remove_of(&mut self.unused, owner, &(free_at, name.to_owned()));
-    }
-}
+pub(super) use table::NameTable;
 
 impl Registry {
     /// Checks whether `name` is free or `caller`'s. The text of a refusal tells no more than the caller sees.

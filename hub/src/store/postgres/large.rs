@@ -1,8 +1,10 @@
 //! Lists with large texts. Their texts are stored in parts before the list is committed, on a connection of their own and a
-//! part of each owner in turn: so a large value delays its own write and those of its task, and no others. Slightly over 300 lines: the queues are one mechanism.
+//! part of each owner in turn: so a large value delays its own write and those of its task, and no others.
+
+mod entry;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,54 +15,24 @@ use tokio::time::sleep;
 
 use super::connection::Failure;
 use super::lease::Lease;
-use super::parts::{self, PART, StoredText, TaskTexts, Upload};
+use super::parts::{self, PART, StoredText, Upload};
 use super::tasks;
 use super::writer::SharedConnection;
 use crate::model::{DurableTask, UserId};
 use crate::news::news;
-use crate::store::job::{Reply, Write};
 use crate::store::tasks::size;
 use crate::store::writer::RETRY_EVERY;
 use crate::store::{Change, StoreError};
+
+pub(super) use entry::{Entry, Texts};
 
 /// Texts above this size wait in their owner's queue after a failed write. Smaller ones wait with the small changes, which block
 /// later writes.
 const HEAVY: usize = 16 << 10;
 
-/// The texts of a list's tasks that are in parts, by the position of their change.
-pub(super) type Texts = BTreeMap<usize, TaskTexts>;
-
 /// Ids of tasks whose record could not be written yet, although its writer was told that it will be. A claim is not a record:
 /// an end that is pending is not written when a claim before it is.
 pub(super) type Unwritten = Arc<Mutex<HashSet<String>>>;
-
-/// A list to commit.
-pub(super) struct Entry {
-    pub(super) changes: Vec<Change>,
-    pub(super) texts: Texts,
-    /// `None` once it is used: the first error is told, the change is tried again.
-    pub(super) reply: Option<Reply<()>>,
-    pub(super) is_write_behind: bool,
-    pub(super) turn: Option<i64>,
-    /// Where the list goes after an attempt, with its outcome. `None` for one without large texts.
-    pub(super) queue: Option<oneshot::Sender<(Entry, Result<(), Failure>)>>,
-}
-
-impl From<Write> for Entry {
-    fn from(write: Write) -> Self {
-        let Write { changes, reply, is_write_behind, turn } = write;
-        Self { changes, texts: Texts::new(), reply: Some(reply), is_write_behind, turn, queue: None }
-    }
-}
-
-impl Entry {
-    /// Answers the caller, who may have left.
-    pub(super) fn answer(&mut self, result: Result<(), StoreError>) {
-        if let Some(reply) = self.reply.take() {
-            drop(reply.send(result));
-        }
-    }
-}
 
 /// The lists with large texts: a queue for each owner, in which they wait in order.
 pub(super) struct Large {
