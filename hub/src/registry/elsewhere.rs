@@ -62,8 +62,7 @@ impl Registry {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.told = None;
                 // Another session may have its rows when its publisher had the time to return.
-                (session.channel, session.last_heartbeat) = (ControlChannel::None, now.mono);
-                session.moved_at = Some(now.mono);
+                (session.last_heartbeat, session.moved_at) = (now.mono, Some(now.mono));
             }
             self.deactivate_session(&id, now);
         }

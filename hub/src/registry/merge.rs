@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use wire::row::{Kind, Status};
 
 use super::Registry;
-use super::session::{ControlChannel, Session};
+use super::entry::ExpiryKey;
+use super::session::{ControlChannel, MOMENT, Session};
 use crate::clock::Now;
 use crate::model::{Agent, Llm, SessionRecord};
+use crate::registry::told::ToldSession;
 use crate::store::Merge;
 
 /// Keys of one kind of records.
@@ -101,20 +103,25 @@ impl Registry {
         let had_channel = known.is_open();
         known.record.hub = record.hub;
         (known.told, known.last_heartbeat, known.moved_at) = (None, now.mono, Some(now.mono));
-        known.channel =
-            if had_channel { ControlChannel::Closed { at: now.mono } } else { ControlChannel::None };
+        if had_channel {
+            known.channel = ControlChannel::Closed { at: now.mono };
+        }
         self.mark_session_changed(&id);
         // Its new hub tells which of its rows are live.
         self.deactivate_session(&id, now);
+        // It may be this hub's now, which expires it.
+        self.check_session_at(&id, now.mono + self.heartbeat_timeout + MOMENT);
         had_channel.then_some(id)
     }
 
     fn merge_llm(&mut self, mut llm: Llm, now: Now) {
         let name = llm.name.clone();
         let old = self.llms.get(&name).map(|entry| &entry.llm);
+        let known = old.filter(|old| (&old.session, old.registered) == (&llm.session, llm.registered));
+        let is_new = known.is_none();
         let is_live = |session: &Session| session.told.is_some() || session.takes_tasks();
         if llm.kind == Kind::Virtual {
-            match old.filter(|old| (&old.session, old.registered) == (&llm.session, llm.registered)) {
+            match known {
                 // What changes all the time is known here, or told by the row's hub.
                 Some(old) => {
                     (llm.status, llm.declared, llm.inactive_since) =
@@ -134,6 +141,10 @@ impl Registry {
         }
         let (session, registered) = (llm.session.clone(), llm.registered);
         self.insert_llm(llm, now);
+        if let Some(entry) = self.llms.get_mut(&name).filter(|_| is_new) {
+            entry.inactive_at = now.mono;
+        }
+        self.schedule_expiry_of(&ExpiryKey::Llm(name.as_str().into()));
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
             session.insert_llm(&name, registered);
         }
@@ -142,11 +153,19 @@ impl Registry {
     fn merge_agent(&mut self, mut agent: Agent, now: Now) {
         let name = agent.name.clone();
         let old = self.agents.get(&name).map(|entry| &entry.agent);
-        if agent.kind == Kind::Virtual
-            && let Some(old) = old.filter(|old| old.session == agent.session)
-        {
-            (agent.status, agent.inactive_since) = (old.status, old.inactive_since);
-            agent.last_heartbeat_at = old.last_heartbeat_at;
+        let known = old.filter(|old| (&old.session, old.registered) == (&agent.session, agent.registered));
+        let is_new = known.is_none();
+        let is_live =
+            |session: &Session| session.told.as_ref().map_or(session.takes_tasks(), ToldSession::takes_tasks);
+        if agent.kind == Kind::Virtual {
+            match known {
+                Some(old) => {
+                    (agent.status, agent.inactive_since) = (old.status, old.inactive_since);
+                    agent.last_heartbeat_at = old.last_heartbeat_at;
+                }
+                None if agent.session.as_ref().and_then(|id| self.sessions.get(id)).is_some_and(is_live) => {}
+                None => (agent.status, agent.inactive_since) = (Status::Inactive, Some(now.wall)),
+            }
         }
         if let Some(former) =
             old.and_then(|old| old.session.clone()).filter(|id| Some(id) != agent.session.as_ref())
@@ -157,6 +176,10 @@ impl Registry {
         }
         let (session, registered) = (agent.session.clone(), agent.registered);
         self.put_agent(agent, now);
+        if let Some(entry) = self.agents.get_mut(&name).filter(|_| is_new) {
+            entry.inactive_at = now.mono;
+        }
+        self.schedule_expiry_of(&ExpiryKey::Agent(name.as_str().into()));
         if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
             session.insert_agent(&name, registered);
         }

@@ -35,6 +35,7 @@ pub use pick::{Candidate, NameRedaction, PickResult};
 pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, SessionView, UnknownSession};
+pub use sweep::SweepResult;
 pub use target::{Target, UnresolvedAgent};
 pub use told::{Told, ToldSession};
 pub use usage_support::UsageSupport;

@@ -27,15 +27,19 @@ pub struct SweepResult {
     pub dead: Vec<(String, UserId)>,
     /// Whether another sweep is needed.
     pub more: bool,
+    /// Whether there is something that only a sweep which may write does.
+    pub must_write: bool,
 }
 
 impl Registry {
-    /// Stores pending heartbeats and expires what is due; [`SweepResult::more`] asks for another sweep.
-    pub fn sweep(&mut self, now: Now) -> SweepResult {
+    /// Stores pending heartbeats and expires what is due; [`SweepResult::more`] asks for another sweep. Unless it `may_write`, it
+    /// only finds sessions that are silent: they get no tasks, also while nothing can be stored.
+    pub fn sweep(&mut self, now: Now, may_write: bool) -> SweepResult {
         let mut result = SweepResult { more: true, ..SweepResult::default() };
-        self.sweeping = true;
+        result.must_write = !may_write && !self.unsaved_sessions.is_empty();
+        self.sweeping = may_write;
         for _ in 0..BATCH {
-            if let Some(id) = self.unsaved_sessions.pop() {
+            if may_write && let Some(id) = self.unsaved_sessions.pop() {
                 // One write per session and sweep, however many heartbeats came.
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.unsaved = false;
@@ -44,7 +48,11 @@ impl Registry {
                 continue;
             }
             match self.expiry.next(now.mono) {
-                Some(ExpiryKey::Session(id)) => self.sweep_session(&id, now, &mut result),
+                Some(ExpiryKey::Session(id)) => self.sweep_session(&id, now, may_write, &mut result),
+                Some(key) if !may_write => {
+                    self.check_later(key, now);
+                    result.must_write = true;
+                }
                 Some(ExpiryKey::Name(name)) => self.sweep_name(&name, now),
                 Some(key) => result.changes.extend(self.sweep_entry(&key, now)),
                 None => {
@@ -58,18 +66,35 @@ impl Registry {
             self.update_name_use(&pool, now);
         }
         self.sweeping = false;
-        result.changes.append(&mut self.names.drain_changes());
+        if may_write {
+            result.changes.append(&mut self.names.drain_changes());
+        }
         result
     }
 
+    /// Leaves what is due to the next sweep.
+    fn check_later(&mut self, key: ExpiryKey, now: Now) {
+        let due = match &key {
+            ExpiryKey::Llm(name) => self.llms.get_mut(&**name).map(|entry| &mut entry.due),
+            ExpiryKey::Agent(name) => self.agents.get_mut(&**name).map(|entry| &mut entry.due),
+            ExpiryKey::Name(name) => self.names.due(name),
+            ExpiryKey::Session(id) => self.sessions.get_mut(&**id).map(|session| &mut session.due),
+        };
+        if let Some(due) = due {
+            *due = None;
+            self.expiry.check_at(due, now.mono + MOMENT, || key);
+        }
+    }
+
     /// Deactivates a session without heartbeats, and deletes one without rows and agents after the retention time.
-    fn sweep_session(&mut self, id: &str, now: Now, result: &mut SweepResult) {
+    fn sweep_session(&mut self, id: &str, now: Now, may_write: bool, result: &mut SweepResult) {
         let (timeout, retention) = (self.heartbeat_timeout, self.retention);
         let is_elsewhere = self.is_elsewhere(id);
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.due = None;
         if is_elsewhere {
-            return;
+            // Its hub expires it, and this one if it takes the session over.
+            return self.check_session_at(id, now.mono + retention);
         }
         if !session.is_open()
             && let Some(key) = session.overdue.pop_first()
@@ -98,7 +123,9 @@ impl Registry {
         }
         // The id of a deleted session may be registered again.
         let may_expire = session.is_empty() && !session.is_open();
-        if may_expire && quiet >= retention {
+        let is_over = may_expire && quiet >= retention;
+        result.must_write |= is_over && !may_write;
+        if is_over && may_write {
             result.changes.push(Change::DeleteSession(id.to_owned()));
             self.remove_session(id);
             return;
@@ -112,7 +139,7 @@ impl Registry {
             None
         };
         // A session with rows or agents is checked again when the last of them is removed.
-        let expires = may_expire.then_some(session.last_heartbeat + retention);
+        let expires = may_expire.then_some((session.last_heartbeat + retention).max(now.mono + MOMENT));
         if let Some(at) = next.into_iter().chain(expires).min() {
             self.check_session_at(id, at);
         }
@@ -137,7 +164,7 @@ impl Registry {
     }
 
     /// Schedules the deletion check of a row or an agent.
-    fn schedule_expiry_of(&mut self, key: &ExpiryKey) {
+    pub(super) fn schedule_expiry_of(&mut self, key: &ExpiryKey) {
         let entry = match key {
             ExpiryKey::Llm(name) => self.llms.get_mut(&**name).map(|entry| entry.lifecycle()),
             ExpiryKey::Agent(name) => self.agents.get_mut(&**name).map(AgentEntry::lifecycle),
@@ -156,15 +183,16 @@ impl Registry {
             ExpiryKey::Session(_) | ExpiryKey::Name(_) => return None,
         };
         *entry.due = None;
-        // Its hub deletes it.
+        if entry.kind != Kind::Virtual || *entry.status != Status::Inactive {
+            return None;
+        }
+        // Its hub deletes it, and this one if it takes the session over.
         if entry
             .session
             .and_then(|id| self.sessions.get(id))
             .is_some_and(|session| session.is_of_other(self.hub.as_deref()))
         {
-            return None;
-        }
-        if entry.kind != Kind::Virtual || *entry.status != Status::Inactive {
+            self.expiry.check_at(entry.due, now.mono + self.retention, || key.clone());
             return None;
         }
         // The end of an open channel schedules the next check.

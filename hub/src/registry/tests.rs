@@ -191,12 +191,12 @@ fn the_third_lost_heartbeat_makes_a_row_inactive_until_the_next() {
     let mut due = 0;
     for lost in 0..3 {
         due += 30_000 * (lost + 1);
-        assert!(registry.sweep(at(due - 1)).silent.is_empty(), "{lost} heartbeats lost");
+        assert!(registry.sweep(at(due - 1), true).silent.is_empty(), "{lost} heartbeats lost");
         registry.heartbeat(&caller("alice"), &beat, at(due)).unwrap();
         assert_eq!(registry.llms["a"].llm.status, Status::Active, "{lost} heartbeats lost");
     }
-    assert!(registry.sweep(at(due + 90_000)).silent.is_empty());
-    assert_eq!(registry.sweep(at(due + 90_001)).silent, [("alice-1".to_owned(), "alice".to_owned())]);
+    assert!(registry.sweep(at(due + 90_000), true).silent.is_empty());
+    assert_eq!(registry.sweep(at(due + 90_001), true).silent, [("alice-1".to_owned(), "alice".to_owned())]);
     assert_eq!(registry.llms["a"].llm.status, Status::Inactive);
     registry.heartbeat(&caller("alice"), &beat, at(due + 100_000)).unwrap();
     assert_eq!(registry.llms["a"].llm.status, Status::Active);

@@ -196,17 +196,22 @@ impl Registry {
         let entry =
             self.llms.get_mut(&of.name).filter(|entry| entry.llm.session.as_ref() == Some(&of.session));
         let Some(entry) = entry.filter(|_| is_its) else { return Err(of) };
-        entry.lifecycle().set_status(of.status, now);
-        entry.llm.inactive_since = of.inactive_since;
-        entry.llm.last_heartbeat_at = of.last_heartbeat_at;
-        entry.report = of.capacity.map(|capacity| ProviderReport {
+        let report = of.capacity.map(|capacity| ProviderReport {
             status: of.status,
             busy: of.busy,
             capacity,
             paused: of.paused,
             paused_until: of.paused_until,
         });
-        self.mark_changed(&of.name);
+        // All is told again now and then: watchers hear of what changed.
+        let is_new = (entry.llm.status, entry.llm.inactive_since, entry.report)
+            != (of.status, of.inactive_since, report);
+        entry.lifecycle().set_status(of.status, now);
+        (entry.llm.inactive_since, entry.report) = (of.inactive_since, report);
+        entry.llm.last_heartbeat_at = of.last_heartbeat_at;
+        if is_new {
+            self.mark_changed(&of.name);
+        }
         Ok(())
     }
 }

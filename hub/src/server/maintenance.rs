@@ -13,6 +13,7 @@ use crate::cluster::TableTurn;
 use crate::hub::Hub;
 use crate::model::Day;
 use crate::news::{log_suppressed, news};
+use crate::registry::SweepResult;
 use crate::store::RetentionLimits;
 
 /// Correction of the wall clock that is accepted at once: little, compared with seven days.
@@ -71,9 +72,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
             usage_since: Day::of(usage.expired_before(now)),
         }));
         is_in_touch = adopt(&hub, is_in_touch).await;
-        while sweep(&hub).await {
-            yield_now().await;
-        }
+        sweep(&hub).await;
         hub.offer_all();
         log_suppressed();
     }
@@ -90,19 +89,53 @@ async fn adopt(hub: &Hub, is_in_touch: bool) -> bool {
     }
 }
 
-/// Sweeps a part of the registry; `true` if there is more to do. Without a turn among several hubs nothing can be swept.
-async fn sweep(hub: &Arc<Hub>) -> bool {
-    let Ok(turn) = hub.table_turn().await else { return false };
+/// Sweeps the registry. Among several hubs that takes a turn, but for what needs none, since a turn may be long in coming.
+async fn sweep(hub: &Arc<Hub>) {
+    if hub.shared.is_some() && !find_silent(hub).await {
+        return;
+    }
+    // Without a turn the rest is left to the next sweep.
+    while let Ok(turn) = hub.table_turn().await
+        && sweep_in(hub, &turn).await
+    {
+        yield_now().await;
+    }
+}
+
+/// Ends what sessions have that are silent. Returns whether there is something to write.
+async fn find_silent(hub: &Arc<Hub>) -> bool {
+    let (now, mut must_write) = (hub.now(), false);
+    loop {
+        let swept = hub.change(|registry| (registry.sweep(now, false), Vec::new()));
+        must_write |= swept.must_write;
+        let more = swept.more;
+        end_silent(hub, swept, now);
+        if !more {
+            return must_write;
+        }
+        yield_now().await;
+    }
+}
+
+/// Sweeps a part of the registry in `turn`; `true` if there is more to do.
+async fn sweep_in(hub: &Arc<Hub>, turn: &TableTurn) -> bool {
     let now = hub.now();
-    let (swept, written) = hub.change_in(&turn, |registry| {
-        let mut swept = registry.sweep(now);
+    let (swept, written) = hub.change_in(turn, |registry| {
+        let mut swept = registry.sweep(now, true);
         let changes = std::mem::take(&mut swept.changes);
         (swept, changes)
     });
-    if let (TableTurn::Shared(_), Some(written)) = (&turn, written) {
+    if let (TableTurn::Shared(_), Some(written)) = (turn, written) {
         // A change that is not written is undone.
         drop(written.await);
     }
+    let more = swept.more;
+    end_silent(hub, swept, now);
+    more
+}
+
+/// Ends the tasks and channels of sessions that are silent.
+fn end_silent(hub: &Arc<Hub>, swept: SweepResult, now: Now) {
     for (session, owner) in swept.silent {
         news!(
             info,
@@ -123,7 +156,6 @@ async fn sweep(hub: &Arc<Hub>) -> bool {
         );
         hub.channels.drop_session(&session);
     }
-    swept.more
 }
 
 #[cfg(test)]

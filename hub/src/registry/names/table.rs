@@ -32,6 +32,11 @@ pub(super) struct NameEntry {
 }
 
 impl NameTable {
+    /// When the name is checked next.
+    pub(in crate::registry) fn due(&mut self, name: &str) -> Option<&mut Option<Duration>> {
+        self.entries.get_mut(name).map(|entry| &mut entry.due)
+    }
+
     pub(in crate::registry) fn load(&mut self, record: NameRecord) {
         let name = record.name.clone();
         self.by_owner.entry(record.owner.clone()).or_default().insert(name.clone());

@@ -199,8 +199,9 @@ impl Registry {
         let dead = match (&other.told, &other.channel) {
             (Some(told), _) => !told.is_connected(),
             (None, ControlChannel::Open { .. }) => false,
-            (None, ControlChannel::Closed { .. }) => true,
-            (None, ControlChannel::None) => {
+            (None, ControlChannel::Closed { .. }) if !other.is_of_other(self.hub.as_deref()) => true,
+            // It may be open at another hub, which has not told yet.
+            (None, ControlChannel::Closed { .. } | ControlChannel::None) => {
                 call.now.mono.saturating_sub(other.last_heartbeat) > self.heartbeat_timeout
             }
         };

@@ -136,7 +136,7 @@ impl World {
                         (name.clone(), (entry.llm.status, entry.inactive_at, open))
                     })
                     .collect();
-                let swept = self.registry.sweep(self.now);
+                let swept = self.registry.sweep(self.now, true);
                 self.store(swept.changes);
                 for (name, (status, since, open)) in before {
                     let age = self.now.mono.saturating_sub(since);
@@ -172,7 +172,7 @@ impl World {
                     .values()
                     .map(|entry| (entry.llm.id.clone(), entry.llm.clone()))
                     .collect();
-                let swept = self.registry.sweep(self.now);
+                let swept = self.registry.sweep(self.now, true);
                 assert!(swept.changes.is_empty(), "the hub's downtime counts as inactivity");
             }
         }

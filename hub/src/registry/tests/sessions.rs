@@ -41,7 +41,7 @@ fn a_register_call_writes_only_what_it_changes() {
     assert_eq!(updated, [1, 3]);
     let (written, _) = put(&["a", "b"], vec![agent("h", "x")], 4);
     assert_eq!(written, ["row c inactive", "agent g inactive", "row b active"]);
-    assert!(registry.sweep(at(5)).changes.iter().any(|change| matches!(change, Change::PutSession(_))));
+    assert!(registry.sweep(at(5), true).changes.iter().any(|change| matches!(change, Change::PutSession(_))));
 }
 
 /// A27: events of a session visit only the rows and agents of its last register call, however many others it had before.
@@ -70,15 +70,15 @@ fn dropped_rows_are_deleted_when_the_channel_is_closed() {
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
     for hours in [3, 4, 40] {
         registry.heartbeat(&caller("alice"), &beat, at(hours * HOUR)).unwrap();
-        registry.sweep(at(hours * HOUR));
+        registry.sweep(at(hours * HOUR), true);
         assert_eq!(registry.llms.len(), 4, "{hours}");
     }
     registry.close("alice-1", "s", at(40 * HOUR)).unwrap();
-    registry.sweep(at(40 * HOUR));
+    registry.sweep(at(40 * HOUR), true);
     assert_eq!(registry.llms.keys().collect::<Vec<_>>(), ["d"]);
     let session = &registry.sessions["alice-1"];
     assert!(session.dropped_llms.is_empty() && session.overdue.is_empty());
-    registry.sweep(at(44 * HOUR));
+    registry.sweep(at(44 * HOUR), true);
     assert!(registry.llms.is_empty());
 }
 
@@ -88,8 +88,8 @@ fn a_sweep_looks_at_the_rows_of_a_pool_once() {
     let mut registry = registry_with(&[], PoolPolicy::Members);
     let rows = (0..MAX_ENTRIES).map(|row| provider(&row.to_string(), Some("lake"))).collect();
     register(&mut registry, "alice", "alice-2", rows).unwrap();
-    while registry.sweep(at(HOUR)).more {}
-    while registry.sweep(at(9 * HOUR)).more {}
+    while registry.sweep(at(HOUR), true).more {}
+    while registry.sweep(at(9 * HOUR), true).more {}
     assert!(registry.llms.is_empty());
     let checks = registry.overdue_checks.into_inner();
     assert!(checks <= 4 * MAX_ENTRIES, "{checks}");
@@ -111,7 +111,7 @@ fn a_session_keeps_no_key_of_a_row_or_an_agent_that_is_gone() {
     registry.register(&caller("alice"), &request, &ids, at(0)).unwrap();
     let beat = Heartbeat { provider_session_id: "alice-1".into(), stream_id: None, providers: None };
     registry.heartbeat(&caller("alice"), &beat, at(9 * HOUR)).unwrap();
-    registry.sweep(at(9 * HOUR));
+    registry.sweep(at(9 * HOUR), true);
     let overdue = |registry: &Registry| registry.sessions["alice-1"].overdue.len();
     assert_eq!(overdue(&registry), 4);
     registry.remove_llm("a", at(9 * HOUR));
@@ -137,8 +137,8 @@ fn a_name_is_reserved_across_a_restart_until_its_time_is_over() {
     };
     let snapshot = Snapshot { names: vec![record], ..Snapshot::default() };
     let mut registry = Registry::load(&snapshot, PoolPolicy::Ask, &HubTimings::default(), at(29 * DAY));
-    registry.sweep(at(31 * DAY - 1));
+    registry.sweep(at(31 * DAY - 1), true);
     assert_eq!(registry.name_owner("a").map(String::as_str), Some("alice"));
-    registry.sweep(at(31 * DAY));
+    registry.sweep(at(31 * DAY), true);
     assert_eq!(registry.name_owner("a"), None);
 }

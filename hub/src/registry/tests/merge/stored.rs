@@ -6,6 +6,7 @@ use super::*;
 #[derive(Default)]
 pub struct Stored {
     pub llms: BTreeMap<String, Llm>,
+    pub agents: BTreeMap<String, Agent>,
     pub sessions: BTreeMap<String, SessionRecord>,
     pub names: BTreeMap<String, NameRecord>,
     pub aliases: BTreeMap<(AliasScope, String), Alias>,
@@ -16,6 +17,7 @@ pub struct Stored {
 pub enum Key {
     Session(String),
     Llm(String),
+    Agent(String),
     Alias(AliasScope, String),
     Name(String),
 }
@@ -33,6 +35,16 @@ impl Stored {
                     let name = self.llms.values().find(|llm| llm.id == id).unwrap().name.clone();
                     self.llms.remove(&name);
                     Key::Llm(name)
+                }
+                Change::PutAgent(agent) => {
+                    let name = agent.name.clone();
+                    self.agents.insert(name.clone(), *agent);
+                    Key::Agent(name)
+                }
+                Change::DeleteAgent(id) => {
+                    let name = self.agents.values().find(|agent| agent.id == id).unwrap().name.clone();
+                    self.agents.remove(&name);
+                    Key::Agent(name)
                 }
                 Change::PutSession(record) => {
                     let id = record.id.clone();
@@ -70,18 +82,21 @@ impl Stored {
     /// The records of the keys behind `from`, in the order of the feed.
     pub fn behind(&self, from: usize) -> Vec<Merge> {
         let mut records = Vec::new();
-        for pass in 0..4 {
+        for pass in 0..5 {
             for key in &self.changed[from..] {
                 records.extend(match (pass, key) {
                     (0, Key::Session(id)) => Some(Merge::Session(id.clone(), self.sessions.get(id).cloned())),
                     (1, Key::Llm(name)) => {
                         Some(Merge::Llm(name.clone(), self.llms.get(name).cloned().map(Box::new)))
                     }
-                    (2, Key::Alias(scope, name)) => {
+                    (2, Key::Agent(name)) => {
+                        Some(Merge::Agent(name.clone(), self.agents.get(name).cloned().map(Box::new)))
+                    }
+                    (3, Key::Alias(scope, name)) => {
                         let alias = self.aliases.get(&(scope.clone(), name.clone())).cloned();
                         Some(Merge::Alias(scope.clone(), name.clone(), alias))
                     }
-                    (3, Key::Name(name)) => Some(Merge::Name(name.clone(), self.names.get(name).cloned())),
+                    (4, Key::Name(name)) => Some(Merge::Name(name.clone(), self.names.get(name).cloned())),
                     _ => None,
                 });
             }
@@ -92,9 +107,10 @@ impl Stored {
     pub fn all(&self) -> Vec<Merge> {
         let sessions = self.sessions.values().map(|of| Merge::Session(of.id.clone(), Some(of.clone())));
         let llms = self.llms.values().map(|of| Merge::Llm(of.name.clone(), Some(Box::new(of.clone()))));
+        let agents = self.agents.values().map(|of| Merge::Agent(of.name.clone(), Some(Box::new(of.clone()))));
         let aliases = self.aliases.values();
         let aliases = aliases.map(|of| Merge::Alias(of.scope.clone(), of.name.clone(), Some(of.clone())));
         let names = self.names.values().map(|of| Merge::Name(of.name.clone(), Some(of.clone())));
-        sessions.chain(llms).chain(aliases).chain(names).collect()
+        sessions.chain(llms).chain(agents).chain(aliases).chain(names).collect()
     }
 }

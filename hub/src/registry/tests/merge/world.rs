@@ -2,6 +2,7 @@
 
 use super::stored::Stored;
 use super::*;
+use crate::registry::entry::{ExpiryKey, Lifecycle};
 
 pub struct World {
     pub stored: Stored,
@@ -18,6 +19,7 @@ pub enum Op {
         session: usize,
         user: usize,
         rows: Vec<Spec>,
+        agents: BTreeSet<usize>,
         lost: bool,
     },
     Open {
@@ -67,9 +69,12 @@ pub fn any_op() -> impl Strategy<Value = Op> {
     let spec = (name.clone(), prop::option::of(name.clone()), visibility, any::<bool>())
         .prop_map(|(name, pool, visibility, asleep)| Spec { name, pool, visibility, asleep });
     let rows = prop::collection::vec(spec, 0..4);
+    let agents = prop::collection::btree_set(0..AGENTS.len(), 0..=AGENTS.len());
     prop_oneof![
-        6 => (hub.clone(), session.clone(), user.clone(), rows.clone(), any::<bool>())
-            .prop_map(|(hub, session, user, rows, lost)| Op::Register { hub, session, user, rows, lost }),
+        6 => (hub.clone(), session.clone(), user.clone(), rows.clone(), agents, any::<bool>())
+            .prop_map(|(hub, session, user, rows, agents, lost)| {
+                Op::Register { hub, session, user, rows, agents, lost }
+            }),
         4 => (hub.clone(), session.clone()).prop_map(|(hub, session)| Op::Open { hub, session }),
         2 => session.clone().prop_map(|session| Op::Close { session }),
         2 => (hub.clone(), name.clone()).prop_map(|(hub, name)| Op::Delete { hub, name }),
@@ -120,11 +125,22 @@ impl World {
         HUBS.iter().position(|id| *id == hub)
     }
 
-    pub fn request(session: usize, rows: &[Spec]) -> RegisterRequest {
+    pub fn request(session: usize, rows: &[Spec], agents: &BTreeSet<usize>) -> RegisterRequest {
         let mut providers: Vec<_> = rows.iter().map(entry).collect();
         providers.sort_by(|a, b| a.name.cmp(&b.name));
         providers.dedup_by(|a, b| a.name == b.name);
-        RegisterRequest { provider_session_id: Some(SESSIONS[session].into()), providers, agents: Vec::new() }
+        let agent = |name: &usize| {
+            let agent = serde_json::json!({ "name": AGENTS[*name], "llmName": NAMES[0] });
+            serde_json::from_value(agent).unwrap()
+        };
+        let agents = agents.iter().map(agent).collect();
+        RegisterRequest { provider_session_id: Some(SESSIONS[session].into()), providers, agents }
+    }
+
+    /// The session `s0` of alice registers at the first hub.
+    pub fn publish(&mut self, rows: &[Spec], agents: &[usize]) {
+        let (rows, agents) = (rows.to_vec(), agents.iter().copied().collect());
+        self.apply(Op::Register { hub: 0, session: 0, user: 0, rows, agents, lost: false });
     }
 
     pub fn apply(&mut self, op: Op) {
@@ -133,9 +149,9 @@ impl World {
         self.ids.set(ids.get());
         let fresh = |prefix: &str| format!("{prefix}-{}", next(&ids));
         match op {
-            Op::Register { hub, session, user, rows, lost } => {
+            Op::Register { hub, session, user, rows, agents, lost } => {
                 let hub = self.hub_of(session).filter(|_| !lost).unwrap_or(hub);
-                let request = Self::request(session, &rows);
+                let request = Self::request(session, &rows, &agents);
                 self.change(hub, |registry, now| {
                     let mut done = registry.register(&caller(USERS[user]), &request, &fresh, now)?;
                     let changes = std::mem::take(&mut done.changes);
@@ -184,7 +200,7 @@ impl World {
                 loop {
                     let mut more = false;
                     self.change(hub, |registry, now| {
-                        let swept = registry.sweep(now);
+                        let swept = registry.sweep(now, true);
                         more = swept.more;
                         Ok::<_, ()>(((), swept.changes))
                     });
@@ -195,7 +211,7 @@ impl World {
             }
             Op::Fail { hub, session, user, rows } => {
                 self.merge(hub);
-                let (now, request) = (self.now(), Self::request(session, &rows));
+                let (now, request) = (self.now(), Self::request(session, &rows, &BTreeSet::new()));
                 let registry = &mut self.hubs[hub].0;
                 drop(registry.register(&caller(USERS[user]), &request, &fresh, now));
                 // What is stored counts.
@@ -218,6 +234,13 @@ impl World {
             );
             table.insert(format!("llm {name}"), row);
         }
+        for (name, entry) in &registry.agents {
+            let Agent { id, owner, session, registered, visibility, .. } = &entry.agent;
+            table.insert(
+                format!("agent {name}"),
+                format!("{id} {owner} {session:?} {registered} {visibility:?}"),
+            );
+        }
         for (name, rows) in &registry.pools {
             table.insert(
                 format!("pool {name}"),
@@ -225,11 +248,11 @@ impl World {
             );
         }
         for (id, session) in &registry.sessions {
-            let Session { record, llms, dropped_llms, .. } = session;
-            let dropped: BTreeSet<_> = dropped_llms.iter().collect();
+            let Session { record, llms, agents, dropped_llms, dropped_agents, .. } = session;
+            let dropped: BTreeSet<_> = dropped_llms.iter().chain(dropped_agents).collect();
             table.insert(
                 format!("session {id}"),
-                format!("{} {:?} {llms:?} {dropped:?}", record.owner, record.hub),
+                format!("{} {:?} {llms:?} {agents:?} {dropped:?}", record.owner, record.hub),
             );
         }
         for name in registry.names.beginning_with("") {
@@ -243,5 +266,24 @@ impl World {
             table.insert(format!("usage {user}"), format!("{:?}", registry.usage_of(&user.to_owned())));
         }
         table
+    }
+    /// What is inactive and has no check that deletes it, or was withdrawn and is live.
+    pub fn forgotten(registry: &mut Registry) -> Vec<String> {
+        let mut forgotten = Vec::new();
+        let mut look = |key: ExpiryKey, entry: Lifecycle<'_>| {
+            let session = entry.session.and_then(|id| registry.sessions.get(id));
+            let waits = session.is_some_and(|session| session.is_open() || session.overdue.contains(&key));
+            let is_inactive = *entry.status == Status::Inactive;
+            if (is_inactive && entry.due.is_none() && !waits) || !(is_inactive || *entry.registered) {
+                forgotten.push(format!("{key:?}"));
+            }
+        };
+        for (name, entry) in &mut registry.llms {
+            look(ExpiryKey::Llm(name.as_str().into()), entry.lifecycle());
+        }
+        for (name, entry) in &mut registry.agents {
+            look(ExpiryKey::Agent(name.as_str().into()), entry.lifecycle());
+        }
+        forgotten
     }
 }

@@ -240,7 +240,7 @@ impl Trial {
                 changes.extend(self.registry.heartbeat(&caller(user), &beat(user), now).unwrap().changes);
             }
         }
-        changes.extend(self.registry.sweep(self.now()).changes);
+        changes.extend(self.registry.sweep(self.now(), true).changes);
         changes
     }
 
