@@ -188,14 +188,25 @@ async fn set(
 
 async fn revoke(hub: HubData, caller: Caller, id: Path<String>) -> Result<HttpResponse, ApiError> {
     own_or_admin(&caller, &id)?;
-    hub.tokens.revoke(&id).await.map_err(|error| match error {
+    let revoking = (hub.clone().into_inner(), id.clone());
+    // Spawned, since a caller that leaves has revoked it all the same.
+    let revoked = tokio::spawn(async move {
+        let (hub, id) = revoking;
+        // Another hub may be rotating it, or revoking the other admin's. Without a turn it is revoked, too.
+        let _turn = hub.table_turn().await;
+        let revoked = hub.tokens.revoke(&id).await;
+        if revoked.is_ok() {
+            hub.tell_changed();
+        }
+        revoked
+    });
+    revoked.await.map_err(ApiError::internal)?.map_err(|error| match error {
         RevokeError::Unknown => ApiError::not_found("token", &id),
         RevokeError::Environment | RevokeError::LastAdmin => {
             ApiError::new(ErrorKind::Conflict, error.to_string())
         }
         RevokeError::Store(error) => error.into(),
     })?;
-    hub.tell_changed();
     wire::log_with!(info, [user = caller.user], "{} revoked token {id}", caller.user);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -15,7 +15,7 @@ use crate::model::{
     Agent, Alias, AliasScope, AuditRecord, Llm, NameRecord, OwnedName, PoolAdmission, SessionRecord, Upstream,
 };
 
-use tokens::{limit_columns, token_columns};
+use tokens::{limit_columns, put_token};
 pub(super) use tokens::{limits, token};
 
 /// A statement, for a database whose numbered parameters begin with a `mark`.
@@ -40,7 +40,7 @@ pub(super) fn statement(change: &Change, mark: char) -> Option<Statement<'_>> {
             sql: format!("DELETE FROM aliases WHERE \"user\" = {mark}1 AND name = {mark}2").into(),
             values: vec![scope_text(scope).into(), name.into()],
         },
-        Change::PutToken(token) => put("tokens", token_columns(token), &["id"], mark),
+        Change::PutToken(token) => put_token(token, mark),
         Change::PutLimits(record) => put("call_limits", limit_columns(record), &["kind", "id"], mark),
         Change::DeleteLimits(owner) => {
             let (kind, id) = owner.parts();

@@ -4,8 +4,20 @@ use wire::row::Timestamp;
 
 use crate::model::{CallLimits, EndingHash, LimitOwner, LimitRecord, ModelPatterns, Role, Token};
 use crate::store::columns::{Column, StoredRow, columns};
+use crate::store::rows::{Statement, put};
 
-pub(super) fn token_columns(token: &Token) -> Vec<Column<'_>> {
+/// The statement that writes a token. What was revoked stays so, whatever another hub knew of it. A token with another time of
+/// creation is another one: the hub's own, which its operator has replaced.
+pub(super) fn put_token(token: &Token, mark: char) -> Statement<'_> {
+    const STAYS: &str = "\"revoked_at\" = CASE WHEN tokens.created_at = excluded.created_at
+        THEN coalesce(tokens.revoked_at, excluded.revoked_at) ELSE excluded.revoked_at END";
+
+    let statement = put("tokens", token_columns(token), &["id"], mark);
+    let sql = statement.sql.replace("\"revoked_at\" = excluded.\"revoked_at\"", STAYS);
+    Statement { sql: sql.into(), ..statement }
+}
+
+fn token_columns(token: &Token) -> Vec<Column<'_>> {
     columns![
         "id" => &token.id,
         "hash" => &token.hash[..],
