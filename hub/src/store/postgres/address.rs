@@ -20,6 +20,8 @@ pub(super) struct Address {
     pub(super) hosts: Vec<Config>,
     /// Where the database is, for texts: name and hosts, without user and password.
     pub(super) shown: String,
+    /// The id of the hub that connects.
+    pub(super) hub: String,
 }
 
 /// Parses the address of a database: a URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, or words as libpq reads them.
@@ -47,7 +49,7 @@ pub(super) fn parse(text: &str, hub: &str) -> Result<Address, StoreError> {
         // A standby accepts connections, but no writes.
         .target_session_attrs(TargetSessionAttrs::ReadWrite);
     let hosts = (0..config.get_hosts().len()).map(|n| with_host(&config, n)).collect();
-    Ok(Address { hosts, shown: shown(&config) })
+    Ok(Address { hosts, shown: shown(&config), hub: hub.to_owned() })
 }
 
 /// A copy of `all` with its host number `n` alone.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::address::Address;
 use super::tls::Verified;
@@ -35,7 +35,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 pub(super) enum Failure {
     /// The database refuses these values, also when they are sent again.
     Refused(StoreError),
-    /// The database has ended this transaction for another's sake: a deadlock. It may be tried again.
+    /// The database has ended this transaction for another's sake: a deadlock, or a lock that was not free in time. It may be tried
+    /// again.
     Conflict(StoreError),
     /// The database is away, full or read-only, or the connection broke.
     Broken(StoreError),
@@ -56,7 +57,12 @@ impl From<tokio_postgres::Error> for Failure {
         };
         let code = cause.code();
         let error = StoreError::Unavailable(format!("the database: {} ({})", cause.message(), code.code()));
-        if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE {
+        let of_another = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        if of_another.contains(code) {
             return Self::Conflict(error);
         }
         // Classes of SQLSTATE: a violated constraint, a value of another type than the column's.
@@ -110,7 +116,7 @@ impl Connection {
         }
         let mut reasons = Vec::new();
         for _ in 0..self.address.hosts.len() {
-            match Session::open(&self.address.hosts[self.host], self.tls.clone(), self.deadline).await {
+            match Session::open(&self.address, self.host, self.tls.clone(), self.deadline).await {
                 Ok(session) => {
                     let session = Rc::new(session);
                     (self.session, self.retry) = (Some(session.clone()), None);
@@ -148,15 +154,17 @@ impl Drop for Session {
 
 impl Session {
     /// Opens a connection. The error is the reason in words.
-    async fn open(config: &Config, tls: Verified, deadline: Duration) -> Result<Self, String> {
-        let (client, connection) = timeout(DEADLINE, config.connect(tls))
+    async fn open(address: &Address, host: usize, tls: Verified, deadline: Duration) -> Result<Self, String> {
+        let (client, connection) = timeout(DEADLINE, address.hosts[host].connect(tls))
             .await
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| reason(&error))?;
         // Its errors reach the statements that wait.
         let driver = tokio::task::spawn_local(async move { drop(connection.await) });
         let session = Self { deadline, client, statements: RefCell::default(), driver };
-        let (set, _) = join(session.batch(SETTINGS), session.batch(CHECKED)).await;
+        // The hub's id has letters and digits alone.
+        let settings = format!("{SETTINGS}; SET virtual_llm.hub = '{}'", address.hub);
+        let (set, _) = join(session.batch(&settings), session.batch(CHECKED)).await;
         set.map_err(|failure| failure.into_error().to_string())?;
         Ok(session)
     }

@@ -1,4 +1,6 @@
 //! The schema as an ordered list of migrations. The table `cluster` counts those that a database has.
+//!
+//! All migrations are in one place: hence the length of this file.
 
 use super::connection::{Failure, Session};
 use super::lease::{Lease, Sharing};
@@ -213,6 +215,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         kind text NOT NULL, id text NOT NULL, models text, tokens_per_day bigint, requests_per_minute bigint,
         max_concurrent bigint, PRIMARY KEY (kind, id)
     );
+", "
+    -- Poolers change the name of a connection: each sets its hub. A hub of an older version has its name alone.
+    CREATE OR REPLACE FUNCTION virtual_llm_hub() RETURNS text LANGUAGE sql STABLE AS $$
+        SELECT coalesce(nullif(current_setting('virtual_llm.hub', true), ''),
+            substring(current_setting('application_name') FROM '^virtual-llm hub ([a-z0-9]+)$')) $$;
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.
