@@ -47,8 +47,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// In the order of the keys: of two hubs that add to the same sums, one waits for the other.
     pub(super) fn changes(&self) -> impl Iterator<Item = Change> {
-        self.sums.iter().map(|(key, counts)| {
+        let mut sums: Vec<_> = self.sums.iter().collect();
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        sums.into_iter().map(|(key, counts)| {
             let sum = UsageSum { key: key.clone(), counts: *counts };
             Change::AddUsage { sum: Box::new(sum), batch: self.number }
         })
@@ -253,6 +256,25 @@ mod tests {
         sums.written();
         assert_eq!(written(&mut sums).total().calls, 400 * 300);
         assert_eq!(sums.days.len(), DAYS);
+    }
+
+    /// Two hubs that write the same sums in different orders would wait for each other.
+    #[test]
+    fn the_sums_of_a_batch_are_in_the_order_of_their_keys() {
+        let mut sums = UsageSums::default();
+        for n in (0..50).rev() {
+            sums.add(key(1, &format!("u{}", n % 7), n, ""), ONE);
+        }
+        let batch = sums.take().0.unwrap();
+        let keys: Vec<_> = batch
+            .changes()
+            .map(
+                |change| {
+                    if let Change::AddUsage { sum, .. } = change { sum.key } else { panic!("{change:?}") }
+                },
+            )
+            .collect();
+        assert!(keys.len() == 50 && keys.is_sorted());
     }
 
     /// P7: each call that ends waits for this.

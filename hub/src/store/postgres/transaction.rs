@@ -19,6 +19,8 @@ use crate::store::{Change, StoreError};
 const PIPELINED: usize = 30;
 /// Bytes of their values, above which they are waited for: all are in memory once more while they are sent.
 const PIPELINED_BYTES: u64 = 1 << 20;
+/// Attempts to commit, if all but the last meet a deadlock.
+const ATTEMPTS: u32 = 3;
 /// Time to learn how a commit ended whose answer was lost.
 const DOUBT: Duration = Duration::from_secs(5);
 /// Time between two questions for that.
@@ -60,22 +62,23 @@ impl<'a> List<'a> {
     }
 }
 
-/// Applies `lists` and commits, at the second attempt if the first meets a deadlock. Lists over a quota are left out, of the
-/// others all are written or none. Without a list, it only asks whether a commit succeeds.
+/// Applies `lists` and commits, at the third attempt if two meet a deadlock: hubs write for the same users in any order. Lists over
+/// a quota are left out, of the others all are written or none. Without a list, it only asks whether a commit succeeds.
 pub(super) async fn run(
     connection: &mut Connection,
     lease: &Lease,
     lists: &[List<'_>],
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
-    match attempt(connection, lease, lists).await {
-        Err(Failure::Conflict(_)) => {
-            attempt(connection, lease, lists).await.map_err(|failure| match failure {
-                Failure::Conflict(error) => Failure::Broken(error),
-                other => other,
-            })
+    for _ in 1..ATTEMPTS {
+        match attempt(connection, lease, lists).await {
+            Err(Failure::Conflict(_)) => {}
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
+    attempt(connection, lease, lists).await.map_err(|failure| match failure {
+        Failure::Conflict(error) => Failure::Broken(error),
+        other => other,
+    })
 }
 
 async fn attempt(
