@@ -1,7 +1,8 @@
 //! The state that all routes and background tasks share.
 //!
 //! Lock order: registry, then capacity or tasks, then tokens. Dispatches, wakes and channels are locked alone or behind the
-//! registry. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
+//! registry. Of the other hubs, what is known by their beats and then `Shared::read` may be locked behind the registry, and
+//! `Shared::turn` alone. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
 
 use std::convert::Infallible;
 use std::hash::RandomState;

@@ -26,9 +26,10 @@ pub(crate) struct Peers {
 /// Where the result of a task is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Home {
-    /// Here, also if its home is gone: nobody waits for it.
     Here,
     At(Process),
+    /// By its beats the process is dead. It may be cut off from the network alone, and have callers that wait.
+    Silent(Process),
     /// It is not known now.
     Unknown,
 }
@@ -62,7 +63,7 @@ impl Peers {
         match members.state(home) {
             Some(State::Alive) => Home::At(home),
             // A process that hears nothing, or has just begun to, does not know who is dead.
-            Some(State::Dead) | None if members.knows_all() => Home::Here,
+            Some(State::Dead) | None if members.knows_all() => Home::Silent(home),
             _ => Home::Unknown,
         }
     }

@@ -83,7 +83,7 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
 }
 
 /// Ends what others may have taken over while this process was stopped.
-fn fence(hub: &Arc<Hub>, shared: &Shared) {
+pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared) {
     log::warn!("this hub was stopped for a while: its calls end, and what others have changed is read");
     shared.peers.calls.lose_all();
     shared.peers.served.lose_all();
@@ -165,7 +165,7 @@ async fn look(hub: &Hub, shared: &Shared) {
                     "what other hubs have changed is not read: {error}"
                 );
                 sleep(LOOK_AGAIN).await;
-                LOOK_AGAIN
+                Duration::ZERO
             }
         };
     }

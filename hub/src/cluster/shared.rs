@@ -21,6 +21,8 @@ use crate::store::{Merge, PostgresStore, StoreError, StoreFuture};
 
 /// Time for which calls of this hub join a turn that has begun. Then it is another hub's.
 const JOINED_FOR: Duration = Duration::from_millis(20);
+/// Time for which what failed is not tried again.
+const FAILED_FOR: Duration = Duration::from_millis(500);
 /// Time after which the feed may lack what is to be read: all is read anew.
 const FEED_FOR: Duration = Duration::from_hours(12);
 
@@ -45,12 +47,42 @@ pub(crate) struct Shared {
     /// Sessions whose channel belongs to another hub now.
     pub(super) lost: mpsc::UnboundedSender<(String, Now)>,
     pub(super) losing: Mutex<Option<mpsc::UnboundedReceiver<(String, Now)>>>,
+    /// Number of looks at the feed.
+    #[cfg(test)]
+    looks: AtomicU64,
 }
 
 /// The place in the feed up to which this process has read it.
 struct Feed {
     cursor: String,
+    /// When that look began.
     at: Instant,
+    /// How the last look and the last turn failed, if they did.
+    look: Failed,
+    turn: Failed,
+}
+
+impl Feed {
+    fn new(cursor: String) -> Self {
+        Self { cursor, at: Instant::now(), look: Failed::default(), turn: Failed::default() }
+    }
+}
+
+/// How something failed a moment ago. It fails for all that wait for it: each of them would wait for as long.
+#[derive(Default)]
+struct Failed(Option<(Instant, StoreError)>);
+
+impl Failed {
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.0 {
+            Some((at, error)) if at.elapsed() < FAILED_FOR => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn note<T>(&mut self, result: &Result<T, StoreError>) {
+        self.0 = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
+    }
 }
 
 impl Shared {
@@ -72,7 +104,7 @@ impl Shared {
             peers: Arc::new(Peers::new(process, term, Arc::new(bus))),
             inbox: Mutex::new(Some(inbox)),
             store,
-            feed: Arc::new(AsyncMutex::new(Feed { cursor, at: Instant::now() })),
+            feed: Arc::new(AsyncMutex::new(Feed::new(cursor))),
             turn: Mutex::default(),
             turn_begun: Notify::new(),
             is_doubtful: AtomicBool::new(false),
@@ -81,6 +113,8 @@ impl Shared {
             look: Notify::new(),
             lost,
             losing: Mutex::new(Some(losing)),
+            #[cfg(test)]
+            looks: AtomicU64::new(0),
         })))
     }
 
@@ -119,20 +153,24 @@ impl Drop for EndTurn {
 }
 
 impl TableTurn {
-    /// Writes `changes` that the registry has applied in this turn. `None` for a hub alone.
+    /// Writes `changes` that the registry has applied in this turn, whether or not anybody waits for that. `None` for a hub alone.
     pub(crate) fn write(&self, changes: Vec<crate::store::Change>) -> Option<StoreFuture<()>> {
         let Self::Shared(turn) = self else { return None };
         if changes.is_empty() {
             return Some(Box::pin(async { Ok(()) }));
         }
         let (turn, written) = (turn.clone(), turn.shared.store.write_in_turn(changes, turn.number));
-        Some(Box::pin(async move {
+        // Spawned, since the turn lasts until then, also if the caller has left.
+        let written = tokio::spawn(async move {
             let result = written.await;
             match &result {
                 Ok(()) => turn.shared.tell_changed(),
                 Err(_) => turn.shared.doubt(),
             }
             result
+        });
+        Some(Box::pin(async move {
+            written.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
         }))
     }
 }
@@ -167,8 +205,11 @@ impl Hub {
         shared: &Arc<Shared>,
         mut feed: OwnedMutexGuard<Feed>,
     ) -> Result<TableTurn, StoreError> {
+        feed.turn.check()?;
         let end = EndTurn(shared.store.clone());
-        let number = shared.store.begin_turn().await?;
+        let number = shared.store.begin_turn().await;
+        feed.turn.note(&number);
+        let number = number?;
         self.read_feed(shared, &mut feed).await?;
         let begun = Instant::now();
         let turn = Arc::new(Turn { number, begun, shared: shared.clone(), _end: end, _feed: feed });
@@ -177,22 +218,30 @@ impl Hub {
         Ok(TableTurn::Shared(turn))
     }
 
-    /// Reads what other hubs have changed.
+    /// Reads what other hubs have changed. Of many that ask at the same time, one reads for all.
     pub(crate) async fn read_changes(&self) -> Result<(), StoreError> {
         let Some(shared) = &self.shared else { return Ok(()) };
+        let asked = Instant::now();
         let mut feed = shared.feed.clone().lock_owned().await;
+        if feed.at > asked && !shared.is_doubtful.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        feed.look.check()?;
         self.read_feed(shared, &mut feed).await
     }
 
     async fn read_feed(&self, shared: &Shared, feed: &mut Feed) -> Result<(), StoreError> {
+        #[cfg(test)]
+        shared.looks.fetch_add(1, Ordering::Relaxed);
         let at = Instant::now();
-        let is_all = shared.is_doubtful.swap(false, Ordering::Relaxed) || feed.at.elapsed() > FEED_FOR;
+        let is_all = shared.is_doubtful.load(Ordering::Relaxed) || feed.at.elapsed() > FEED_FOR;
         let pulled =
             if is_all { shared.store.pull_all() } else { shared.store.pull(feed.cursor.clone()) }.await;
-        let pulled = pulled.inspect_err(|_| {
-            shared.is_doubtful.fetch_or(is_all, Ordering::Relaxed);
-        })?;
-        *feed = Feed { cursor: pulled.cursor, at };
+        feed.look.note(&pulled);
+        let pulled = pulled?;
+        (feed.cursor, feed.at) = (pulled.cursor, at);
+        // Only now, since the caller may have left before. In the meantime nothing was written: a turn has the feed.
+        shared.is_doubtful.store(false, Ordering::Relaxed);
         let (mut records, now) = (pulled.records, self.now());
         for record in &records {
             if let Merge::Token(token) = record {
@@ -216,3 +265,6 @@ impl Hub {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

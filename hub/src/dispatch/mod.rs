@@ -67,7 +67,7 @@ pub(crate) use recheck::{refuses_now, wake_for};
 pub(crate) use request::{InferenceRequest, Priority};
 pub(crate) use request_body::RequestBody;
 pub(crate) use respond::serve;
-pub(crate) use result::{PostedResult, ResultSender, accept_result, reject_result, unwanted};
+pub(crate) use result::{PostedResult, REJECTED, ResultSender, accept_result, reject_result, unwanted};
 pub(crate) use run::dispatch_to;
 pub(crate) use table::DispatchTable;
 pub(crate) use tally::Tally;

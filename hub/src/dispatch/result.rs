@@ -23,6 +23,8 @@ use crate::quota::BytesPermit;
 
 /// How long a chunk waits for a slow caller: less than the 30 s after which a publisher gives up a POST.
 const SLOW_CALLER: Duration = Duration::from_secs(20);
+/// The error of a task whose result cannot be read, or is too large.
+pub(crate) const REJECTED: &str = "the publisher sent a result that cannot be passed on";
 pub(super) const UNWANTED: &str = "the publisher sent chunks where one answer was asked for";
 const MISSING: &str = "a chunk of the publisher's answer is missing";
 pub(super) const NO_OBJECT: &str = "the publisher sent a chunk that is not a JSON object";
@@ -43,8 +45,8 @@ pub(crate) struct ResultSender<'a> {
 }
 
 impl ResultSender<'_> {
-    /// Why a result for a task that this process does not know is rejected. Results are not passed on to other processes
-    /// yet: of those that could be meant, all but this one have ended, or do not serve.
+    /// Why a result for a task that this process does not know is rejected. One for a process that serves was passed on to it, and
+    /// is decided there.
     fn unknown(&self) -> Rejection {
         match self.home {
             Route::Here => Rejection::Unknown,
@@ -272,7 +274,7 @@ pub(crate) fn reject_result(hub: &Hub, from: ResultSender<'_>, why: &str) {
             "task {}: {why}",
             from.id
         );
-        fail(hub, from.id, from.ended_by, "the publisher sent a result that cannot be passed on");
+        fail(hub, from.id, from.ended_by, REJECTED);
     }
 }
 

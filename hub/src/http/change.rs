@@ -65,7 +65,10 @@ impl ChangeTurn {
         if !hub.tokens.is_valid(&caller.token_id, clock::now()) {
             return Err(ApiError::revoked());
         }
-        let table = hub.table_turn().await?;
+        let table = timeout(TURN_TIMEOUT, hub.table_turn()).await.map_err(|_| {
+            let text = "other hubs are changing the table of LLMs, try again later";
+            ApiError::new(ErrorKind::HubBusy, text).refused_by(Limit::ChangeTurns)
+        })??;
         Ok(Self { is_small, table, _turn: turn, body })
     }
 

@@ -79,7 +79,11 @@ pub(super) async fn know_session(hub: &Hub, caller: &Caller, session: &str) {
 pub(super) async fn adopt(hub: &Hub, caller: &Caller, session: &str) -> Result<(), ApiError> {
     let Some(own) = hub.shared.as_ref().map(|shared| shared.peers.hub().to_owned()) else { return Ok(()) };
     know_session(hub, caller, session).await;
-    if hub.registry.lock().hub_of_session(caller, session) == Some(&own) {
+    let is_known_elsewhere = {
+        let registry = hub.registry.lock();
+        registry.owns_session(caller, session) && registry.hub_of_session(caller, session) != Some(&own)
+    };
+    if !is_known_elsewhere {
         return Ok(());
     }
     let turn = hub.table_turn().await?;
@@ -102,6 +106,8 @@ pub(super) async fn result(
     match shared.peers.home(hub.cluster, task) {
         Home::Here => None,
         Home::At(home) => Some(pass_on(hub, req, caller, home, Bytes::copy_from_slice(body)).await),
+        // Without its lease it is gone, and nobody waits for the result.
+        Home::Silent(home) => (!matches!(shared.store.has_lease(home).await, Ok(false))).then(|| Err(away())),
         Home::Unknown => Some(Err(away())),
     }
 }

@@ -42,7 +42,7 @@ mod readers;
 mod resend;
 mod results;
 mod revoked;
-mod road;
+pub(crate) mod road;
 mod rows;
 mod shapes;
 mod sign_in;

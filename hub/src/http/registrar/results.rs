@@ -4,10 +4,12 @@ use actix_web::http::Method;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
 use wire::features::SESSION_HEADER;
 
 use crate::dispatch::{
-    Accepted, EndedBy, PostedResult, Rejection, ResultSender, accept_result, reject_result, unwanted,
+    Accepted, EndedBy, PostedResult, REJECTED, Rejection, ResultSender, accept_result, reject_result,
+    unwanted,
 };
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body;
@@ -85,12 +87,19 @@ async fn result(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(&hub, req, &caller, id);
-    // A result that is too large ends its task. One whose body broke off may be sent again.
-    let (body, held) = body::read(req, payload, body::RESULT).await.inspect_err(|error| {
-        if error.kind == ErrorKind::TooLarge {
-            reject_result(&hub, from, &error.message);
+    let (body, held) = match body::read(req, payload, body::RESULT).await {
+        Ok(read) => read,
+        // A result that is too large ends its task. One whose body broke off may be sent again.
+        Err(error) => {
+            if error.kind == ErrorKind::TooLarge {
+                reject_result(&hub, from, &error.message);
+                // Whatever its home answers, this one is not to be sent again.
+                let rejected = json!({ "error": REJECTED }).to_string();
+                drop(elsewhere::result(&hub, req, &caller, id, rejected.as_bytes()).await);
+            }
+            return Err(error);
         }
-    })?;
+    };
     if let Some(response) = elsewhere::result(&hub, req, &caller, id, &body).await {
         return response;
     }

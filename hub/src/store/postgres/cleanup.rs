@@ -10,7 +10,6 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 
 use super::connection::{Failure, Session};
-use super::feed;
 use super::lease::Lease;
 use super::writer::SharedConnection;
 use crate::model::UserId;
@@ -107,7 +106,7 @@ impl Cleanup {
                 self.expire_audit(limits).await,
                 self.bound_audit(limits.audit_rows).await,
                 self.expire_usage(limits).await,
-                self.run(async |session| feed::forget(session).await).await,
+                self.forget_changes().await,
             ];
             let mut result = Ok(());
             for error in results.into_iter().filter_map(Result::err) {
@@ -138,6 +137,16 @@ impl Cleanup {
     async fn expire_usage(&self, limits: RetentionLimits) -> Result<(), StoreError> {
         let sql = format!("{} AND {}", usage::expire_sql('$'), self.lease.held());
         self.delete_all(&sql, &[limits.usage_since.0.into(), STEP.into()]).await
+    }
+
+    /// Deletes from the feed what every hub has read: one that was away for longer reads all anew.
+    async fn forget_changes(&self) -> Result<(), StoreError> {
+        let sql = format!(
+            "DELETE FROM changes WHERE {} AND ctid IN
+                (SELECT ctid FROM changes WHERE at < now() - interval '1 day' ORDER BY at LIMIT {STEP})",
+            self.lease.held()
+        );
+        self.delete_all(&sql, &[]).await
     }
 
     /// Deletes audit records until at most `most` are left: of the user with the most, the oldest first. So no user displaces

@@ -137,8 +137,3 @@ fn gone(kind: &str, key: String) -> Option<Merge> {
         _ => return None,
     })
 }
-
-/// Deletes what every hub has read: a hub that was away for longer starts anew.
-pub(super) async fn forget(session: &Session) -> Result<(), Failure> {
-    session.execute("DELETE FROM changes WHERE at < now() - interval '1 day'", &[]).await.map(drop)
-}

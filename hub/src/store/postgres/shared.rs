@@ -82,6 +82,14 @@ impl PostgresStore {
         })
     }
 
+    /// Whether the lease of `process` holds.
+    pub fn has_lease(&self, process: Process) -> StoreFuture<bool> {
+        let sql = "SELECT true AS found FROM hubs WHERE id = $1 AND boot = $2 AND until > now()";
+        let key = [process.hub(), process.boot()].map(|part| StoredValue::Text(part.to_owned()));
+        let found = self.select(sql, key.into(), |_| Ok(()));
+        Box::pin(async { Ok(!found.await?.is_empty()) })
+    }
+
     /// Makes the sessions of hubs whose lease has been over for a while this hub's own.
     pub fn adopt_sessions(&self) -> StoreFuture<()> {
         let process = self.process;
