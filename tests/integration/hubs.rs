@@ -12,7 +12,7 @@ use testkit::free_port;
 use testkit::nats::{self, NatsServer};
 use testkit::process::Home;
 use testkit::team::{ADMIN, connected_registrar, start_registrar_with};
-use testkit::wait::{eventually, wait_for};
+use testkit::wait::{eventually, wait_for, wait_within};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
@@ -185,25 +185,34 @@ async fn a_stopped_hub_ends_what_was_passed_on_to_it() {
     eventually("it serves again", served).await;
 }
 
-/// Without NATS each hub serves its own publishers and callers; a row that moves to another hub moves through the database.
+/// Without NATS each hub serves its own publishers and callers. A row that is new, or moves to another hub, does so through the
+/// database.
 #[actix_rt::test]
 async fn without_nats_each_hub_is_an_island() {
     let Some(mut nats) = NatsServer::start() else { return };
-    let Some((_database, hubs)) = hubs(&nats.url(), &["a", "b"]).await else { return };
-    let [a, b] = &hubs[..] else { unreachable!() };
-    let home = publisher(a.port, "echo", 3);
+    let Some((_database, mut hubs)) = hubs(&nats.url(), &["a", "b"]).await else { return };
+    let home = publisher(front(vec![hubs[0].port, hubs[1].port], true).await, "echo", 3);
     let _registrar = connected_registrar(&home).await;
     let status =
         async |hub: &Hub| hub.admin().post("/v1/chat/completions", &chat("echo", false)).await.status;
-    eventually("it is reached", async || status(b).await == 200).await;
+    eventually("it is reached", async || status(&hubs[1]).await == 200).await;
     nats.kill();
-    eventually("it is away", async || status(b).await == 503).await;
-    assert_eq!(status(a).await, 200);
+    eventually("it is away", async || status(&hubs[1]).await == 503).await;
+    assert_eq!(status(&hubs[0]).await, 200);
     // What is stored is shared nevertheless.
-    let made = a.admin().post("/api/v1/tokens", &json!({ "user": "bob" })).await.json();
-    assert_eq!(b.http(made["token"].as_str().unwrap()).get("/api/v1/whoami").await.status, 200);
+    let made = hubs[0].admin().post("/api/v1/tokens", &json!({ "user": "bob" })).await.json();
+    assert_eq!(hubs[1].http(made["token"].as_str().unwrap()).get("/api/v1/whoami").await.status, 200);
+    let new = json!({ "providers": [{ "name": "new", "type": "openai", "model": "m" }] });
+    let registered = hubs[0].admin().post("/api/v1/llms/_provider-register", &new).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+    let known = async || (hubs[1].admin().get("/api/v1/llms/new").await.status == 200).then_some(());
+    wait_within(Duration::from_secs(45), "the other hub has read it", known).await;
+    hubs[0].process.signal(Signal::SIGKILL);
+    hubs[0].process.ended().await;
+    eventually("it has moved", async || status(&hubs[1]).await == 200).await;
+    hubs[0].start_again().await;
     nats.run();
-    eventually("it is reached again", async || status(b).await == 200).await;
+    eventually("it is reached again", async || status(&hubs[0]).await == 200).await;
 }
 
 #[actix_rt::test]
