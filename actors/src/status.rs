@@ -1,5 +1,7 @@
 //! A snapshot of a registrar, as JSON for `status -o json`. It contains no secret.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use wire::register::ProviderStatus;
 use wire::result::TaskResult;
@@ -146,4 +148,23 @@ pub struct ProviderReport {
     pub tokens_per_second: Option<f64>,
     /// Whether the provider is paused.
     pub paused: bool,
+    /// How fast it takes new tasks, for its heartbeats.
+    #[serde(skip)]
+    pub pace: Pace,
+}
+
+/// How fast a provider takes new tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Time that a task takes, as a mean of the last ones.
+    pub task_time: Option<Duration>,
+    /// Most tasks that wait.
+    pub max_queue: u32,
+}
+
+impl Pace {
+    /// Notes the time that a task took.
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.task_time = Some(self.task_time.map_or(took, |mean| (mean * 7 + took) / 8));
+    }
 }

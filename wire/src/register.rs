@@ -190,12 +190,20 @@ pub struct ProviderStatus {
     pub queued: u32,
     /// Maximum number of concurrent inferences.
     pub max_concurrency: u32,
+    /// Inferences that it wants beyond these, so that no slot is idle until the next one comes; left out if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead: u32,
     /// Whether its owner has paused it; left out if false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// End of the pause, if it is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

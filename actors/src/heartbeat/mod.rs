@@ -1,5 +1,6 @@
 //! The `HeartbeatActor`: sends heartbeats to the hub, independent of the control channel.
 
+mod ahead;
 pub(crate) mod messages;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::session::messages::{SessionLost, SessionReady};
 use crate::status::{ChannelTransport, ProviderReport};
 use crate::stream::messages::{ChannelLost, ChannelOpened, StreamUnknown};
 
+use ahead::ahead;
 use messages::{Beat, BeatResult, SetReporters};
 
 /// Least time between heartbeats for a change (SPEC.md section 4, `status`).
@@ -112,7 +114,7 @@ impl HeartbeatActor {
         let hub = Rc::clone(&self.hub);
         let beating = async move {
             let providers = match reporters {
-                Some(reporters) => Some(statuses(&reporters).await),
+                Some(reporters) => Some(statuses(&reporters, hub.round_trip()).await),
                 None => None,
             };
             let beat = Heartbeat {
@@ -182,9 +184,13 @@ impl HeartbeatActor {
 }
 
 /// The status of each provider. A provider that is restarting after a crash has none.
-async fn statuses(reporters: &[Recipient<GetReport>]) -> Vec<ProviderStatus> {
+async fn statuses(reporters: &[Recipient<GetReport>], round_trip: Option<Duration>) -> Vec<ProviderStatus> {
     let reports = reporters.iter().map(|reporter| reporter.send(GetReport).timeout(REPORT_LIMIT));
-    join_all(reports).await.into_iter().flatten().map(|report| report.status).collect()
+    join_all(reports).await.into_iter().flatten().map(|report| status(report, round_trip)).collect()
+}
+
+fn status(report: ProviderReport, round_trip: Option<Duration>) -> ProviderStatus {
+    ProviderStatus { ahead: ahead(&report, round_trip), ..report.status }
 }
 
 impl Actor for HeartbeatActor {
@@ -269,11 +275,11 @@ impl Handler<ProviderReport> for HeartbeatActor {
     type Result = ();
 
     fn handle(&mut self, report: ProviderReport, ctx: &mut Self::Context) {
-        let known = self.state.known.iter_mut().find(|known| known.name == report.status.name);
-        match known {
-            Some(known) if *known == report.status => return,
-            Some(known) => *known = report.status,
-            None => self.state.known.push(report.status),
+        let status = status(report, self.hub.round_trip());
+        match self.state.known.iter_mut().find(|known| known.name == status.name) {
+            Some(known) if *known == status => return,
+            Some(known) => *known = status,
+            None => self.state.known.push(status),
         }
         self.send_change(ctx);
     }

@@ -7,7 +7,7 @@ use wire::row::Status;
 
 use super::*;
 use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, status, unreachable};
-use crate::status::ChannelTransport;
+use crate::status::{ChannelTransport, Pace};
 use crate::stream::messages::Restart;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl Setup {
     }
 }
 
-fn report(name: &str, in_flight: u32) -> ProviderReport {
+pub(super) fn report(name: &str, in_flight: u32) -> ProviderReport {
     ProviderReport {
         status: ProviderStatus {
             name: name.to_owned(),
@@ -57,6 +57,7 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
             in_flight,
             queued: 0,
             max_concurrency: 4,
+            ahead: 0,
             paused: false,
             paused_until: None,
         },
@@ -65,6 +66,7 @@ fn report(name: &str, in_flight: u32) -> ProviderReport {
         tasks_refused: 0,
         tokens_per_second: None,
         paused: false,
+        pace: Pace::default(),
     }
 }
 

@@ -45,6 +45,7 @@ impl Handler<JobEnded> for ProviderActor {
     fn handle(&mut self, ended: JobEnded, ctx: &mut Self::Context) {
         self.queue.end(&ended.id);
         self.tasks_done += 1;
+        self.pace.add(ended.took);
         self.tokens_per_second = ended.report.tokens_per_second.or(self.tokens_per_second);
         if let Some(reached) = ended.report.reached {
             self.health.observed(reached);

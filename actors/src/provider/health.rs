@@ -8,7 +8,7 @@ use wire::row::Status;
 
 use super::ProviderActor;
 use crate::backend::BackendHealth;
-use crate::status::ProviderReport;
+use crate::status::{Pace, ProviderReport};
 
 /// Shortest interval of reports to other actors, because a busy provider changes with every task.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -179,6 +179,8 @@ impl ProviderActor {
                 in_flight: count(self.queue.running()),
                 queued: count(self.queue.waiting()),
                 max_concurrency: count(self.config.max_concurrency),
+                // The heartbeat knows the way to the hub.
+                ahead: 0,
                 paused,
                 paused_until: self.pause.and_then(|pause| pause.until),
             },
@@ -187,6 +189,7 @@ impl ProviderActor {
             tasks_refused: self.tasks_refused,
             tokens_per_second: self.tokens_per_second,
             paused,
+            pace: Pace { max_queue: count(self.config.max_queue), ..self.pace },
         }
     }
 }

@@ -44,12 +44,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wire::{TaskId, texts};
 
 use crate::backend::{self, Backend, Client};
 use crate::options::ProviderConfig;
 use crate::outbox::{BacklogPermit, Outbox};
-use crate::status::{Pause, ProviderReport};
+use crate::status::{Pace, Pause, ProviderReport};
 use crate::supervise::{CrashReporter, catch_panic};
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
@@ -88,6 +89,7 @@ pub(crate) struct ProviderActor {
     tasks_done: u64,
     tasks_refused: u64,
     tokens_per_second: Option<f64>,
+    pace: Pace,
     state: ProviderState,
 }
 
@@ -115,6 +117,7 @@ struct ProviderState {
 struct JobEnded {
     id: TaskId,
     report: JobReport,
+    took: Duration,
 }
 
 impl ProviderActor {
@@ -139,6 +142,7 @@ impl ProviderActor {
             tasks_done: 0,
             tasks_refused: 0,
             tokens_per_second: None,
+            pace: Pace::default(),
             state: ProviderState::default(),
         }
     }
@@ -163,12 +167,13 @@ impl ProviderActor {
             let (address, crashes) = (ctx.address(), self.crashes.clone());
             let name = format!("provider {}, one task", self.config.name).into();
             actix_rt::spawn(async move {
+                let began = Instant::now();
                 let report = catch_panic(name, job.run(stopped)).await.unwrap_or_else(|_panicked| {
                     // The dropped ticket ends the task with an error.
                     crashes.task_crashed();
                     JobReport::default()
                 });
-                address.do_send(JobEnded { id, report });
+                address.do_send(JobEnded { id, report, took: began.elapsed() });
             });
         }
         self.changed(ctx);

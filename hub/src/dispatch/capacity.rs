@@ -264,8 +264,9 @@ impl Hub {
     pub(super) fn must_queue(&self, request: &InferenceRequest) -> bool {
         let queues = self.capacity.queues.lock();
         let name = &request.target.name;
-        queues.callers.has(name, &class_of(request, false))
-            || !queues.offers.is_empty() && queues.callers.has_news(name)
+        !queues.callers.is_empty()
+            && (queues.callers.has(name, &class_of(request, false))
+                || !queues.offers.is_empty() && queues.callers.has_news(name))
     }
 
     /// Adds the caller to a queue. The registry stays locked since the pick that found no capacity, so that none is freed

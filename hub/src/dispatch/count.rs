@@ -34,7 +34,7 @@ pub(super) async fn limited(
 /// Fails if the member cannot count now: its backend sleeps or is busy, or its publisher is a classic one.
 pub(super) fn check(candidate: &Candidate) -> Result<(), ApiError> {
     let is_reachable = candidate.upstream.is_some() || candidate.features.has(Feature::Endpoints);
-    if is_reachable && !candidate.asleep && !candidate.full {
+    if is_reachable && !candidate.asleep && !candidate.is_full() {
         return Ok(());
     }
     Err(ApiError::new(ErrorKind::BackendUnavailable, "this member counts no tokens now"))

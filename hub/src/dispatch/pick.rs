@@ -1,5 +1,6 @@
 //! Choosing the member that runs a request.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,19 @@ use crate::registry::{Candidate, PickResult, Registry};
 const MAX_TRIES: usize = 16;
 /// How often a caller that waits for an arriving publisher checks that it still arrives.
 const ARRIVAL_POLL: Duration = Duration::from_millis(200);
+/// Least time between two looks of a waiting caller for members.
+const MIN_LOOK: Duration = Duration::from_millis(10);
+
+/// What a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A place in the line.
+    Line,
+    /// The wake of its member.
+    Wake,
+    /// The first content of its answer.
+    Answer,
+}
 
 /// The members that a call was tried on.
 #[derive(Default)]
@@ -28,6 +42,11 @@ pub(crate) struct TriedMembers {
 }
 
 impl TriedMembers {
+    /// Whether no member was tried.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Adds a member. `refused` tells whether it refused the request's parameters.
     pub(crate) fn add(&mut self, candidate: &Candidate, refused: bool) {
         self.names.insert(candidate.name.clone());
@@ -62,7 +81,7 @@ pub(super) enum Shortage {
 }
 
 pub(super) enum PickOrQueue<'a> {
-    /// This member. A caller with a queue timeout also has a reservation on it.
+    /// This member, with a reservation on it unless its publisher has the line.
     Picked(Candidate, Option<Reservation>),
     /// A publisher has registered and is about to open its channel.
     Arriving(ArrivalWait<'a>),
@@ -71,34 +90,40 @@ pub(super) enum PickOrQueue<'a> {
     Unavailable(Shortage),
 }
 
-/// Picks the best member that was not tried. Before the first try, waits for capacity until `deadline`, in the order of
-/// the queue.
+/// Picks the best member that was not tried. Before the first try, waits for a place in the order of the line: until `deadline`
+/// if the caller said how long, else until it is given up.
 pub(super) async fn pick_member(
     hub: &Arc<Hub>,
     request: &InferenceRequest,
     tried: &TriedMembers,
-    deadline: Instant,
+    deadline: Option<Instant>,
+    stage: &Cell<Stage>,
 ) -> Result<(Candidate, Option<Reservation>, Option<TurnCharge>), ApiError> {
     let start = Instant::now();
-    let may_queue = tried.names.is_empty() && request.queue_timeout.is_some();
+    let is_told = tried.is_empty() && deadline.is_some();
+    let mut has_waited = is_told;
     loop {
-        let (candidate, reservation, charge) =
-            match pick_or_queue(hub, request, tried, may_queue && Instant::now() < deadline)? {
-                PickOrQueue::Picked(candidate, reservation) => (candidate, reservation, None),
-                PickOrQueue::Arriving(arriving) => {
-                    let _ = timeout(ARRIVAL_POLL, arriving.opened()).await;
-                    continue;
+        let may_wait = is_told && deadline.is_some_and(|deadline| Instant::now() < deadline);
+        let (candidate, reservation, charge) = match pick_or_queue(hub, request, tried, may_wait)? {
+            PickOrQueue::Picked(candidate, reservation) => (candidate, reservation, None),
+            PickOrQueue::Arriving(arriving) => {
+                let _ = timeout(ARRIVAL_POLL, arriving.opened()).await;
+                continue;
+            }
+            PickOrQueue::Queued(mut queued) => {
+                has_waited = true;
+                stage.set(Stage::Line);
+                let assigned = wait_in_line(hub, request, &mut queued, deadline).await;
+                stage.set(Stage::Answer);
+                match assigned {
+                    Some((candidate, reservation, charge)) => (candidate, Some(reservation), Some(charge)),
+                    // The queue was left or the wait is over: another pick finds the reason.
+                    None => continue,
                 }
-                PickOrQueue::Queued(mut queued) => match timeout_at(deadline, queued.assigned()).await {
-                    Ok(Some((candidate, reservation, charge))) => {
-                        (candidate, Some(reservation), Some(charge))
-                    }
-                    // The queue was left or the deadline has passed: another pick finds the reason.
-                    Ok(None) | Err(_) => continue,
-                },
-                PickOrQueue::Unavailable(shortage) => return Err(unavailable(hub, request, shortage)),
-            };
-        if may_queue {
+            }
+            PickOrQueue::Unavailable(shortage) => return Err(unavailable(hub, request, shortage)),
+        };
+        if has_waited {
             let wait = start.elapsed();
             hub.watch.counters(candidate.is_public()).for_each(|metrics| metrics.waited(wait));
         }
@@ -106,38 +131,67 @@ pub(super) async fn pick_member(
     }
 }
 
-/// Picks a member, or joins a queue if `waits`. Both happen under one lock, so that capacity freed afterwards is offered
-/// to this caller too.
+/// Waits until capacity is assigned. `None` if the caller has to pick again: after `deadline`, or without one when no member
+/// was there for as long as a publisher may be away.
+async fn wait_in_line(
+    hub: &Hub,
+    request: &InferenceRequest,
+    queued: &mut QueuedCaller,
+    deadline: Option<Instant>,
+) -> Option<(Candidate, Reservation, TurnCharge)> {
+    if let Some(deadline) = deadline {
+        return timeout_at(deadline, queued.assigned()).await.ok()?;
+    }
+    let grace = hub.options.timings.reattach_grace.max(MIN_LOOK);
+    let mut was_away = false;
+    loop {
+        if let Ok(assigned) = timeout(grace, queued.assigned()).await {
+            return assigned;
+        }
+        let is_away = !hub.registry.lock().has_routable(&request.caller, &request.target);
+        if was_away && is_away {
+            return None;
+        }
+        was_away = is_away;
+    }
+}
+
+/// Picks a member, or joins a queue: in any case if `may_wait`, else if all members are full and report it. Both happen under
+/// one lock, so that capacity freed afterwards is offered to this caller too.
 pub(super) fn pick_or_queue<'a>(
     hub: &'a Arc<Hub>,
     request: &'a InferenceRequest,
     tried: &TriedMembers,
-    waits: bool,
+    may_wait: bool,
 ) -> Result<PickOrQueue<'a>, ApiError> {
-    let may_queue = tried.names.is_empty() && request.queue_timeout.is_some();
+    let is_first = tried.is_empty();
+    let is_told = is_first && request.queue_timeout.is_some();
     let is_bulk = request.priority == Priority::Bulk;
     let mut registry = hub.registry.lock();
     let pick = tried.pick_another(&mut registry, request);
     let shortage = match pick {
-        PickResult::Chosen(candidate) if !may_queue && (!is_bulk || !candidate.full) => {
-            return Ok(PickOrQueue::Picked(*candidate, None));
-        }
-        PickResult::Chosen(candidate)
-            if !(candidate.full || (waits || is_bulk) && hub.must_queue(request)) =>
-        {
-            let reservation = Reservation::take(hub, &mut registry, &candidate);
-            return Ok(PickOrQueue::Picked(*candidate, Some(reservation)));
-        }
-        PickResult::Chosen(candidate) if waits => {
-            let queued = hub.enqueue_caller(&registry, request);
-            if !candidate.full {
-                // There is capacity for the callers ahead, and perhaps for this one.
-                hub.offer(&mut registry, &candidate.name);
+        PickResult::Chosen(candidate) => {
+            let has_line = is_first && request.has_line_at(&candidate);
+            if !(is_told || has_line || is_bulk && candidate.is_full()) {
+                return Ok(PickOrQueue::Picked(*candidate, None));
             }
-            return Ok(PickOrQueue::Queued(queued));
+            let waits = may_wait || has_line;
+            let is_taken = if waits { request.priority.takes(candidate.room) } else { !candidate.is_full() };
+            if is_taken && !((waits || is_bulk) && hub.must_queue(request)) {
+                let reservation = Reservation::take(hub, &mut registry, &candidate);
+                return Ok(PickOrQueue::Picked(*candidate, Some(reservation)));
+            }
+            if waits {
+                let queued = hub.enqueue_caller(&registry, request);
+                if is_taken {
+                    // There is capacity for the callers ahead, and perhaps for this one.
+                    hub.offer(&mut registry, &candidate.name);
+                }
+                return Ok(PickOrQueue::Queued(queued));
+            }
+            Shortage::Capacity
         }
-        PickResult::Chosen(_) => Shortage::Capacity,
-        PickResult::NoMember if tried.names.is_empty() && !waits => {
+        PickResult::NoMember if is_first && !may_wait => {
             if registry.has_arriving_member(&request.caller, &request.target, hub.now()) {
                 return Ok(PickOrQueue::Arriving(hub.await_arrival(&registry, &request.target.name)));
             }
@@ -150,7 +204,7 @@ pub(super) fn pick_or_queue<'a>(
             return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
         }
     };
-    Ok(if waits {
+    Ok(if may_wait {
         PickOrQueue::Queued(hub.enqueue_caller(&registry, request))
     } else {
         PickOrQueue::Unavailable(shortage)

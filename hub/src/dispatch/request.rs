@@ -8,7 +8,7 @@ use super::request_body::RequestBody;
 use crate::affinity::{CallKeys, Conversation, member_id};
 use crate::hub::Hub;
 use crate::model::Caller;
-use crate::registry::Target;
+use crate::registry::{Candidate, Room, Target};
 
 /// Which calls are served first (`x-priority`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +16,13 @@ pub(crate) enum Priority {
     Normal,
     /// Behind all others that wait. Such a call never goes to a full member.
     Bulk,
+}
+
+impl Priority {
+    /// Whether a call that waits takes this room: only other than bulk calls are sent ahead.
+    pub(super) fn takes(self, room: Room) -> bool {
+        room == Room::Free || room == Room::Ahead && self == Self::Normal
+    }
 }
 
 /// One inference request.
@@ -35,9 +42,25 @@ pub(crate) struct InferenceRequest {
     pub(crate) conversation: Option<Conversation>,
     /// Whether the next call may name this one by its answer's id alone, as `previous_response_id`.
     pub(crate) is_chained: bool,
-    /// The longest wait for a member with capacity (`x-queue-timeout`). Without it, a full target fails at once.
+    /// The longest wait for a member, also for one that is away (`x-queue-timeout`). Without it, the call waits only for a slot
+    /// of members that report theirs.
     pub(crate) queue_timeout: Option<Duration>,
     pub(crate) priority: Priority,
+}
+
+impl InferenceRequest {
+    /// Whether the call takes its turn at `candidate` in the hub's line although it does not say how long it waits.
+    ///
+    /// A member that sleeps is not waited for in the line, since one failed wake fails all calls that wait for it; nor is one that
+    /// refuses the request.
+    pub(super) fn has_line_at(&self, candidate: &Candidate) -> bool {
+        let Candidate { owner, allow_remote_urls, .. } = candidate;
+        let is_vain = || self.body.is_refused_at(&self.caller.user, owner, *allow_remote_urls);
+        self.queue_timeout.is_none()
+            && candidate.reports
+            && !self.endpoint.is_count()
+            && !(candidate.is_full() && (candidate.asleep || is_vain()))
+    }
 }
 
 impl Hub {

@@ -12,7 +12,7 @@ use super::count;
 use super::encode::EventFormat;
 use super::failure::refusal;
 use super::handle::{Dispatch, DispatchPayload, DispatchedCall};
-use super::pick::{TriedMembers, pick_member};
+use super::pick::{Stage, TriedMembers, pick_member};
 use super::piece::{ResponsePiece, StartedResponse};
 use super::recheck::{check_member, refuses_now, wake_for};
 use super::request::InferenceRequest;
@@ -33,44 +33,56 @@ pub(super) async fn run(
         return Err(ApiError::hub_stopping());
     }
     let limit = hub.options.timings.wait_timeout;
-    let is_waking = Cell::new(false);
+    let stage = Cell::new(Stage::Answer);
     let queue_timeout = request.queue_timeout.unwrap_or_default();
-    let tries = try_members(hub, request, call, &is_waking);
+    let tries = try_members(hub, request, call, &stage);
     if request.endpoint.is_count() {
         return count::limited(tries).await;
     }
     timeout_at(Instant::now() + queue_timeout + limit, tries).await.unwrap_or_else(|_| {
         let (name, seconds) = (request.target.shown_name(), limit.as_secs_f64());
-        Err(if is_waking.get() {
-            let text = format!("'{name}' is waking and was not up within {seconds} s, try again later");
-            ApiError::new(ErrorKind::Waking, text)
-        } else {
-            ApiError::new(ErrorKind::Timeout, format!("no answer from '{name}' within {seconds} s"))
+        Err(match stage.get() {
+            Stage::Line => {
+                let text =
+                    format!("'{name}' is busy and had no free slot within {seconds} s, try again later");
+                ApiError::new(ErrorKind::QueueFull, text)
+            }
+            Stage::Wake => {
+                let text = format!("'{name}' is waking and was not up within {seconds} s, try again later");
+                ApiError::new(ErrorKind::Waking, text)
+            }
+            Stage::Answer => {
+                ApiError::new(ErrorKind::Timeout, format!("no answer from '{name}' within {seconds} s"))
+            }
         })
     })
 }
 
-/// Tries members until one sends its first content. Sets `is_waking` while it waits for a wake.
+/// Tries members until one sends its first content. Sets `stage` to what it waits for.
 async fn try_members(
     hub: &Arc<Hub>,
     request: &InferenceRequest,
     call: &ActiveCall,
-    is_waking: &Cell<bool>,
+    stage: &Cell<Stage>,
 ) -> Result<StartedResponse, ApiError> {
     let mut tried = TriedMembers::default();
     let mut last = None;
-    let deadline = Instant::now() + request.queue_timeout.unwrap_or_default();
+    let deadline = request.queue_timeout.map(|wait| Instant::now() + wait);
     loop {
-        let (candidate, reservation, charge) = match pick_member(hub, request, &tried, deadline).await {
+        let (candidate, reservation, charge) = match pick_member(hub, request, &tried, deadline, stage).await
+        {
             Ok(picked) => picked,
             Err(error) => return last.unwrap_or(Err(error)),
         };
         if let Some(charge) = charge {
             call.charged(charge);
         }
-        is_waking.set(candidate.asleep);
+        if candidate.asleep {
+            stage.set(Stage::Wake);
+        }
         let refusal = request.body.refused_by(&request.caller.user, &candidate);
         let refused = refusal.is_some();
+        let is_first = tried.is_empty();
         tried.add(&candidate, refused);
         let woken = match refusal {
             Some(error) => Err(error),
@@ -78,7 +90,12 @@ async fn try_members(
             None if candidate.asleep => wake_for(hub, request, &candidate).await,
             None => Ok(()),
         };
-        is_waking.set(false);
+        stage.set(Stage::Answer);
+        if candidate.asleep && candidate.reports && is_first && reservation.is_none() && woken.is_ok() {
+            // It is awake now, and has a line.
+            tried = TriedMembers::default();
+            continue;
+        }
         let outcome = match woken {
             Ok(()) => dispatch_to(hub, request, call, &candidate, reservation, || None).await,
             Err(error) => Err(error),

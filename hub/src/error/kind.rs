@@ -94,7 +94,7 @@ kinds! {
     UpgradeRequired: 426, "upgrade_required", "invalid_request_error", "invalid_request_error";
     /// The user or the address exceeds a limit.
     Busy: 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error";
-    /// The publisher's queue is full.
+    /// The call was in line for as long as a call may wait, or the publisher's queue is full.
     QueueFull: 429, "queue_full", "rate_limit_error", "rate_limit_error";
     /// The request's head is over its limit.
     LargeHead: 431, "headers_too_large", "invalid_request_error", "invalid_request_error";

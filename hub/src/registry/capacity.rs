@@ -14,15 +14,26 @@ use crate::clock::Now;
 use crate::model::{Caller, Role, UserId};
 use crate::store::Change;
 
+/// What a row has for one more task. The best comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// A free slot.
+    Free,
+    /// No free slot, but its publisher wants the next task now, so that no slot is idle until it comes.
+    Ahead,
+    /// None: the task would wait in the publisher's own queue.
+    Full,
+}
+
 /// What a row is to waiting calls: a change between equal values can serve none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
     /// No task may be sent to the row.
     Unroutable,
     /// Its backend must be woken first.
-    Asleep { full: bool },
+    Asleep(Room),
     /// Its backend is up.
-    Awake { full: bool },
+    Awake(Room),
 }
 
 /// Calls that are served by the same members of a pool, while nothing of these members changes.
@@ -70,12 +81,23 @@ impl Registry {
         self.llms.get(row).map_or(unknown, |entry| entry.availability(self.is_routable(entry)))
     }
 
-    /// Whether the row takes one more task now.
+    /// What the row has for one more task; [`Room::Full`] if it takes none.
+    pub fn room(&self, row: &str) -> Room {
+        match self.availability(row) {
+            Availability::Unroutable => Room::Full,
+            Availability::Asleep(room) | Availability::Awake(room) => room,
+        }
+    }
+
+    /// Whether the row has a free slot.
     pub fn has_capacity(&self, row: &str) -> bool {
-        matches!(
-            self.availability(row),
-            Availability::Asleep { full: false } | Availability::Awake { full: false }
-        )
+        self.room(row) == Room::Free
+    }
+
+    /// Whether a row that takes tasks now may serve a call of `caller` for `target`.
+    pub fn has_routable(&self, caller: &Caller, target: &Target) -> bool {
+        let rows = self.reachable_rows(caller, target).into_iter();
+        rows.filter_map(|name| self.llms.get(name)).any(|entry| self.is_routable(entry))
     }
 
     /// Number of tasks of this hub on the row.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wire::row::{Kind, Status, Timestamp};
 
-use super::{Availability, UsageSupport};
+use super::{Availability, Room, UsageSupport};
 use crate::affinity::{Member, member_id};
 use crate::clock::Now;
 use crate::model::{Agent, Llm};
@@ -25,6 +25,8 @@ pub(super) struct ProviderReport {
     pub(super) busy: u32,
     /// Inferences that may run there at once.
     pub(super) capacity: u32,
+    /// Inferences that it wants beyond these.
+    pub(super) ahead: u32,
     pub(super) paused: bool,
     pub(super) paused_until: Option<Timestamp>,
 }
@@ -166,15 +168,26 @@ impl LlmEntry {
         self.report.map_or(self.in_flight, |report| report.busy.max(self.in_flight))
     }
 
+    /// What there is for one more task. Without a report, no number of tasks is known to be too many.
+    pub(super) fn room(&self) -> Room {
+        let Some(capacity) = self.capacity() else { return Room::Free };
+        let ahead = self.report.map_or(0, |report| report.ahead);
+        match self.load() {
+            load if load < capacity => Room::Free,
+            load if load < capacity.saturating_add(ahead) => Room::Ahead,
+            _ => Room::Full,
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.capacity().is_some_and(|capacity| self.load() >= capacity)
+        self.room() != Room::Free
     }
 
     pub(super) fn availability(&self, routable: bool) -> Availability {
         match (routable, self.llm.status) {
             (false, _) => Availability::Unroutable,
-            (true, Status::Hibernating) => Availability::Asleep { full: self.is_full() },
-            (true, _) => Availability::Awake { full: self.is_full() },
+            (true, Status::Hibernating) => Availability::Asleep(self.room()),
+            (true, _) => Availability::Awake(self.room()),
         }
     }
 
@@ -184,15 +197,15 @@ impl LlmEntry {
         Member { id: self.member_id, load: self.load(), capacity, full: self.is_full(), active: 0 }
     }
 
-    /// Orders awake before asleep, free before full, then least load for the capacity, fewest tasks, longest unpicked.
+    /// Orders awake before asleep, more room before less, then least load for the capacity, fewest tasks, longest unpicked.
     ///
     /// A classic publisher reports no capacity: it is never full and counts as capacity 1.
     pub(super) fn cmp_preference(&self, other: &Self) -> Ordering {
         let asleep = |entry: &Self| entry.llm.status == Status::Hibernating;
         let capacity = |entry: &Self| u64::from(entry.capacity().map_or(1, |capacity| capacity.max(1)));
         let weighted = |one: &Self, two: &Self| u64::from(one.load()) * capacity(two);
-        (asleep(self), self.is_full())
-            .cmp(&(asleep(other), other.is_full()))
+        (asleep(self), self.room())
+            .cmp(&(asleep(other), other.room()))
             .then_with(|| weighted(self, other).cmp(&weighted(other, self)))
             .then_with(|| (self.load(), self.last_pick).cmp(&(other.load(), other.last_pick)))
     }

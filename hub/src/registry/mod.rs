@@ -26,7 +26,7 @@ mod view;
 
 pub use abilities::Offer;
 pub use aliases::{AliasView, KnownTargets};
-pub use capacity::{Availability, CallerClass, UnavailableReason};
+pub use capacity::{Availability, CallerClass, Room, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;
 pub use manage::{AgentSpec, LlmSpec, ManageError};

@@ -11,7 +11,7 @@ use wire::task::Endpoint;
 
 use super::entry::LlmEntry;
 use super::session::Session;
-use super::{Registry, Target, UsageSupport};
+use super::{Registry, Room, Target, UsageSupport};
 use crate::affinity::Conversation;
 use crate::clock::Now;
 use crate::cluster::Route;
@@ -43,8 +43,9 @@ pub struct Candidate {
     pub visibility: Visibility,
     /// Whether its backend must be woken first.
     pub asleep: bool,
-    /// Whether it has no capacity: it will queue the task, or refuse it.
-    pub full: bool,
+    pub room: Room,
+    /// Whether its publisher reports its tasks and its slots: calls for it wait in the hub's line.
+    pub reports: bool,
     pub upstream: Option<Upstream>,
     /// Whether callers other than the owner may ask its backend for more than an answer (SPEC.md section 5, reach).
     pub allow_remote_urls: bool,
@@ -57,6 +58,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it has no free slot: it will queue the task, or refuse it.
+    pub fn is_full(&self) -> bool {
+        self.room != Room::Free
+    }
+
     /// Whether every caller sees the row.
     pub fn is_public(&self) -> bool {
         self.visibility == Visibility::Public
@@ -176,7 +182,8 @@ impl Registry {
             owner: entry.llm.owner.clone(),
             visibility: entry.llm.visibility,
             asleep: entry.llm.status == Status::Hibernating,
-            full: entry.is_full(),
+            room: entry.room(),
+            reports: entry.report.is_some_and(|report| report.capacity > 0),
             upstream: entry.llm.upstream.clone(),
             allow_remote_urls: entry.llm.allow_remote_urls,
             timeout: entry.llm.timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),

@@ -200,6 +200,8 @@ impl Registry {
             status: of.status,
             busy: of.busy,
             capacity,
+            // Its hub has the line.
+            ahead: 0,
             paused: of.paused,
             paused_until: of.paused_until,
         });

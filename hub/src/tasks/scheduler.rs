@@ -251,7 +251,7 @@ fn pick_member(
         return Err(ClaimResult::Skipped);
     }
     match registry.pick(caller, &target, Endpoint::ChatCompletions) {
-        PickResult::Chosen(member) if !member.full => {
+        PickResult::Chosen(member) if !member.is_full() => {
             let slot = Reservation::take(hub, &mut registry, &member);
             Ok((target, *member, slot))
         }

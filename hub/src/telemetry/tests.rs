@@ -9,7 +9,7 @@ use super::*;
 use crate::cluster::Route;
 use crate::error::ErrorKind;
 use crate::model::{Role, TaskStatus};
-use crate::registry::Candidate;
+use crate::registry::{Candidate, Room};
 use crate::store::{AuditQuery, ListCursor, SqliteStore};
 
 fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
@@ -35,7 +35,8 @@ fn member(name: &str) -> Candidate {
         owner: "olga".into(),
         visibility: Visibility::Public,
         asleep: false,
-        full: false,
+        room: Room::Free,
+        reports: false,
         upstream: None,
         allow_remote_urls: false,
         timeout: None,

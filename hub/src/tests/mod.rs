@@ -25,6 +25,7 @@ pub(crate) mod http;
 mod interceptor;
 mod lifecycle;
 mod limits;
+mod line;
 mod link;
 mod lists;
 mod manage;

@@ -20,7 +20,7 @@ async fn call(hub: &TestHub, user: &str) -> Ask {
 }
 
 /// Waits until so many calls wait in the line.
-async fn until_waiting(hub: &TestHub, number: usize) {
+pub(super) async fn until_waiting(hub: &TestHub, number: usize) {
     eventually("the calls wait", async || {
         let list = hub.ask("GET", TASKS).json().await.1;
         list.as_array().unwrap().iter().filter(|task| task["status"] == "pending").count() == number

@@ -13,7 +13,7 @@ use super::super::caller_queues::{Cursor, Decision, ScanResult};
 use super::{CapacityQueues, DETACHED, Offer, Waiter, WaiterClass, detached_queue};
 use crate::hub::Hub;
 use crate::model::Caller;
-use crate::registry::{Availability, CallerClass, PickResult, Registry};
+use crate::registry::{Availability, CallerClass, PickResult, Registry, Room};
 
 /// Rows examined under one lock of the registry: some tenths of a millisecond.
 const MAX_STEPS: usize = if cfg!(test) { 20 } else { 4096 };
@@ -38,17 +38,17 @@ impl Hub {
             for row in rows {
                 let mut names = registry.names_reaching(row);
                 match registry.availability(row) {
-                    Availability::Awake { full: true } => (),
-                    availability @ (Availability::Awake { full: false }
-                    | Availability::Asleep { full: false }) => {
+                    Availability::Awake(Room::Full) => (),
+                    availability @ (Availability::Awake(Room::Free | Room::Ahead)
+                    | Availability::Asleep(Room::Free | Room::Ahead)) => {
                         queues.add(Offer::Row(row.to_owned()), &names);
-                        if let (Availability::Asleep { .. }, [_, pool]) = (availability, names.as_slice()) {
+                        if let (Availability::Asleep(_), [_, pool]) = (availability, names.as_slice()) {
                             // Callers that waited while the row was awake may now have any row of its pool woken.
                             queues.add(Offer::Queue(pool.clone()), std::slice::from_ref(pool));
                         }
                         with_capacity.push((row, names));
                     }
-                    Availability::Unroutable | Availability::Asleep { full: true } => {
+                    Availability::Unroutable | Availability::Asleep(Room::Full) => {
                         // The row can serve nobody now: callers who waited for it may have a sleeping row of its pool
                         // woken.
                         let Some(name) = names.pop() else { continue };
@@ -152,7 +152,7 @@ impl Hub {
             let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
             names.retain(|name| callers.has_news(name));
             let result = callers.scan(&names, &mut cursor, |class, waiter| {
-                if row.is_some_and(|row| !registry.has_capacity(row)) {
+                if row.is_some_and(|row| registry.room(row) == Room::Full) {
                     return Decision::Stop;
                 }
                 if is_enough(registry, checks) {
@@ -231,7 +231,7 @@ pub(super) fn try_assign(
         (true, false) => (),
     }
     match registry.pick_of(&caller, target, class.endpoint, conversation.as_ref(), |_| true) {
-        PickResult::Chosen(candidate) if !candidate.full => {
+        PickResult::Chosen(candidate) if class.priority.takes(candidate.room) => {
             let (row, owner) = (candidate.name.clone(), candidate.owner.clone());
             registry.task_started(&row, &owner);
             // The caller may have left since the check above.
@@ -242,6 +242,8 @@ pub(super) fn try_assign(
         }
         // The removed waiter picks again, and gets the error.
         PickResult::EndpointUnsupported | PickResult::TakenOver => Decision::Remove,
+        // Others than bulk callers may be sent ahead.
+        PickResult::Chosen(candidate) if candidate.room != Room::Full => Decision::Keep,
         PickResult::Chosen(_) | PickResult::NoMember => {
             exhausted.extend(reach);
             Decision::Keep

@@ -181,6 +181,7 @@ impl Registry {
                     status: status.status,
                     busy: status.in_flight.saturating_add(status.queued),
                     capacity: status.max_concurrency.min(bound).min(MAX_CAPACITY),
+                    ahead: status.ahead.min(bound).min(MAX_CAPACITY),
                     paused: status.paused,
                     paused_until: status.paused_until,
                 };

@@ -98,6 +98,7 @@ impl World {
                             in_flight: 0,
                             queued: 0,
                             max_concurrency: 1,
+                            ahead: 0,
                             paused: false,
                             paused_until: None,
                         }]

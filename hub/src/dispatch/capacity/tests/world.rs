@@ -244,7 +244,7 @@ impl World {
         let mut registry = self.hub.registry.lock();
         let mut has_room = |request: &InferenceRequest| {
             let pick = registry.pick(&request.caller, &request.target, request.endpoint);
-            matches!(pick, PickResult::Chosen(candidate) if !candidate.full)
+            matches!(pick, PickResult::Chosen(candidate) if !candidate.is_full())
         };
         self.waiting.iter().map(|(request, _)| request).find(|request| has_room(request))
     }

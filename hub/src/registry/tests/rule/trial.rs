@@ -341,6 +341,7 @@ pub(super) fn beat(user: usize) -> Heartbeat {
         in_flight: 0,
         queued: 0,
         max_concurrency: REPORTED_CAPACITY,
+        ahead: 0,
         paused: false,
         paused_until: None,
     };
