@@ -1,8 +1,9 @@
-// Tokens, for admins: list, create (the secret is shown once), revoke.
+// Tokens, for admins: list with their limits and those of users, create (the secret is shown once), revoke.
 
 import { address, json } from "./api.js";
 import { copyButton, el, pill, text } from "./dom.js";
 import { ago, moment } from "./format.js";
+import { limits, limitsCard } from "./limits.js";
 
 const DAY = 86_400_000;
 
@@ -14,13 +15,14 @@ export function tokens() {
   const fresh = el("div.fresh", { role: "status", "aria-live": "polite" });
   const body = el("tbody");
   const table = el("table", { "aria-labelledby": "tokens" }, el("thead", {}, el("tr", {},
-    ["User", "State", "Role", "Id", "Created", "Expires", "Action"].map((label) => el("th", { scope: "col" }, label)))), body);
+    ["User", "State", "Role", "Id", "Created", "Expires", "Limits", "Action"].map((label) => el("th", { scope: "col" }, label)))), body);
+  let mayUse = limitsCard("Limits of users", []);
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Tokens"),
     el("section.card", { "aria-labelledby": "new" }, el("h2", { id: "new" }, "New token"),
       el("form.row", { onsubmit: create }, labelled("User", user), labelled("Role", role), labelled("Expires", days), el("button", { type: "submit" }, "Create"),
         el("button.quiet", { type: "submit", value: "link" }, "Create a sign-in link")),
-      fresh, trouble),
+      fresh, trouble), mayUse,
     el("section.card", {}, el("h2", { id: "tokens" }, "All tokens"), table));
 
   const attempt = async (what) => {
@@ -33,8 +35,11 @@ export function tokens() {
   };
 
   const list = () => attempt(async () => {
-    const answer = await json("GET", "api/v1/tokens");
+    const [answer, users] = await Promise.all(["tokens", "users"].map((path) => json("GET", `api/v1/${path}`)));
     body.replaceChildren(...answer.map(row));
+    const now = limitsCard("Limits of users", users.map((user) => [user.name, user]));
+    mayUse.replaceWith(now);
+    mayUse = now;
   });
 
   async function create(event) {
@@ -70,7 +75,8 @@ export function tokens() {
     revoke.addEventListener("blur", () => (delete revoke.dataset.sure, text(revoke, "Revoke")));
     return el("tr", {}, el("th", { scope: "row" }, token.user), cell("State", state.node), cell("Role", token.role),
       cell("Id", el("span.mono.clip", { title: token.id }, token.id)), cell("Created", ago(token.createdAt)),
-      cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"), cell("Action", ended === "valid" && token.id !== "environment" ? revoke : "–"));
+      cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"),
+      cell("Limits", limits(`Token ${token.id} of ${token.user}`, token) ?? "–"), cell("Action", ended === "valid" && token.id !== "environment" ? revoke : "–"));
   }
 
   list();

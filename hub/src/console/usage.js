@@ -1,8 +1,10 @@
-// Who used how much: a chart of the days, and a table by user, LLM, token or day. A member sees its own calls.
+// Who used how much: a chart of the days, and a table by user, LLM, token or day, and what the user may use. A member sees its
+// own calls.
 
 import { json } from "./api.js";
 import { el, svg, text } from "./dom.js";
 import { count } from "./format.js";
+import { limitsCard } from "./limits.js";
 import { live } from "./live.js";
 
 const WIDTH = 600;
@@ -27,9 +29,10 @@ export function usage() {
   const head = el("tr");
   const body = el("tbody");
   const more = el("p.note");
+  let mayUse = limitsCard("Your limits", []);
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Usage"),
-    el("div.row.picks", {}, labelled("Last", days), labelled("By", by)), trouble,
+    el("div.row.picks", {}, labelled("Last", days), labelled("By", by)), trouble, mayUse,
     el("section.card", { "aria-labelledby": "usage-daily" }, el("h2", { id: "usage-daily" }, "Tokens a day"), drawing),
     el("section.card", { "aria-labelledby": "usage-table" },
       el("h2", { id: "usage-table" }, isAdmin ? "All users" : "Your calls"),
@@ -42,9 +45,12 @@ export function usage() {
     text(trouble, "");
     try {
       const since = `since=${days.value - 1}d`;
-      const [daily, table] = await Promise.all([`day&limit=400`, `${by.value}&limit=500`]
-        .map((wanted) => json("GET", `api/v1/usage?by=${wanted}&${since}`)));
+      const [me, daily, table] = await Promise.all(["whoami", ...[`day&limit=400`, `${by.value}&limit=500`]
+        .map((wanted) => `usage?by=${wanted}&${since}`)].map((path) => json("GET", `api/v1/${path}`)));
       if (mine !== turn) return;
+      const now = limitsCard("Your limits", [["All your tokens together", me.userLimits], ["This token", me.tokenLimits]]);
+      mayUse.replaceWith(now);
+      mayUse = now;
       drawing.replaceChildren(chart(daily));
       fill(table);
     } catch (error) {

@@ -75,6 +75,7 @@ static FILES: LazyLock<Vec<File>> = files![
     "highlight.js" SCRIPT,
     "icon.svg" SVG,
     "images.js" SCRIPT,
+    "limits.js" SCRIPT,
     "live.js" SCRIPT,
     "llm.js" SCRIPT,
     "markdown-worker.js" SCRIPT,

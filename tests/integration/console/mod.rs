@@ -3,6 +3,7 @@
 mod chat;
 mod conversations;
 mod kept;
+mod limits;
 mod link;
 mod load;
 mod markdown;
