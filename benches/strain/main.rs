@@ -1,7 +1,7 @@
 //! What the hub does under strain: the figures that it has to keep, in one run.
 //!
 //! `cargo bench --bench strain`, or with names to run those parts: `cargo bench --bench strain -- queue rows`. The hub is
-//! a process of the release build, started here and ended by id; callers and the probe are threads of this one. On a
+//! a process of the release build (or `BENCH_PROGRAM=path`), started here and ended by id; callers and the probe are threads of this one. On a
 //! machine with two cores they take time from the hub: its CPU time is exact, latencies are an upper bound.
 
 #![allow(
@@ -23,15 +23,17 @@ mod probe;
 mod queue;
 mod rig;
 mod rows;
+mod shared;
 mod waiters;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("bodies", bodies::run),
         ("images", images::run),
         ("queue", queue::run),
         ("rows", rows::run),
+        ("shared", shared::run),
         ("waiters", waiters::run),
     ];
     for (name, run) in parts {

@@ -71,8 +71,13 @@ impl Hub {
 
     /// A registrar that publishes the model server on `port` as `name`.
     pub fn publish_server(&self, name: &str, port: u16) -> Registrar {
+        self.publish_slots(name, port, 64)
+    }
+
+    /// The same, with so many calls at a time.
+    pub fn publish_slots(&self, name: &str, port: u16, slots: usize) -> Registrar {
         let url = format!("http://127.0.0.1:{port}/v1");
-        self.publish(name, json!({ "type": "openai", "url": url, "maxConcurrency": 64, "maxQueue": 64 }))
+        self.publish(name, json!({ "type": "openai", "url": url, "maxConcurrency": slots, "maxQueue": 64 }))
     }
 
     /// A registrar that publishes `provider` as `name`, once it answers.
@@ -93,7 +98,8 @@ impl Hub {
         let credentials = json!({ "mcpdUrl": format!("http://127.0.0.1:{}", self.port), "token": ADMIN });
         std::fs::write(folder.join("credentials"), credentials.to_string()).unwrap();
         let process = Killed::spawn(program(&home).arg("publish").stderr(Stdio::null()));
-        let body = json!({ "model": name, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+        let messages = json!([{ "role": "user", "content": "hi" }]);
+        let body = json!({ "model": name, "messages": messages, "stream": true }).to_string();
         while self.admin().call("POST", "/v1/chat/completions", &body).0 != 200 {
             sleep(Duration::from_millis(20));
         }
@@ -131,7 +137,9 @@ pub fn provider(name: &str) -> Value {
 }
 
 fn program(home: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_virtual-llm"));
+    let program =
+        std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_virtual-llm").into());
+    let mut command = Command::new(program);
     command.env("HOME", home.path()).env("VIRTUAL_LLM_ADMIN_TOKEN", ADMIN);
     command.stdout(Stdio::null());
     command
