@@ -14,7 +14,7 @@ export function tokens() {
   const days = el("select", { id: "days" }, el("option", { value: "" }, "never"), [7, 30, 90, 365].map((n) => el("option", { value: n }, `in ${n} days`)));
   const fresh = el("div.fresh", { role: "status", "aria-live": "polite" });
   const body = el("tbody");
-  const table = el("table", { "aria-labelledby": "tokens" }, el("thead", {}, el("tr", {},
+  const table = el("table.table-tokens", { "aria-labelledby": "tokens" }, el("thead", {}, el("tr", {},
     ["User", "State", "Role", "Id", "Created", "Expires", "Limits", "Action"].map((label) => el("th", { scope: "col" }, label)))), body);
   let mayUse = limitsCard("Limits of users", []);
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);

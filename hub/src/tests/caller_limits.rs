@@ -155,6 +155,8 @@ async fn limits_are_set_shown_and_cleared_one_by_one() {
     assert_eq!((limits(&me["tokenLimits"]), me.get("userLimits")), (shown, None));
     // Names of users ignore case.
     assert_eq!(limits(&set_user(&hub, "BOB", &all).await)[1], 10);
+    let me = hub.ask_as(&secret, "GET", "/api/v1/whoami").json().await.1;
+    assert_eq!(limits(&me["userLimits"]), limits(&me["tokenLimits"]));
     for (change, expected) in [
         (json!({ "tokensPerDay": null }), json!([["a", "b*"], null, 20, 30, 0])),
         (json!({ "models": ["*"], "requestsPerMinute": 7 }), json!([null, null, 7, 30, 0])),
