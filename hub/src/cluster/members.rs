@@ -110,12 +110,6 @@ impl Members {
         Self { me, term, own: (0, None), echo: 0, others: BTreeMap::new() }
     }
 
-    /// Goes on as the process `me` with the term `term`, after a fence.
-    #[cfg(test)]
-    pub fn restart(&mut self, me: Process, term: u64) {
-        (self.me, self.term, self.own, self.echo) = (me, term, (0, None), 0);
-    }
-
     /// Begins a beat of this process. Returns its number, and what changed meanwhile.
     pub fn beat(&mut self, now: Duration) -> (u64, Vec<Event>) {
         let (number, last) = self.own;

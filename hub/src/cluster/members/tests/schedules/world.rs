@@ -187,7 +187,6 @@ impl World {
         let due = self.running.iter().filter(|(_, of)| of.stopped.is_none() && of.next <= self.now);
         let due: Vec<Process> = due.map(|(process, _)| *process).collect();
         for process in due {
-            let mut process = process;
             let running = self.running.get_mut(&process).unwrap();
             running.next = self.now + BEAT_EVERY;
             running.beats += 1;
@@ -202,17 +201,10 @@ impl World {
                 continue;
             }
             if is_fenced {
-                let (newer, term) = self.process(process.hub());
-                let mut running = self.running.remove(&process).unwrap();
-                self.network.leave(process);
-                self.network.join(newer);
-                running.members.restart(newer, term);
-                running.term = term;
-                let (first, events) = running.members.beat(self.now);
-                self.running.insert(newer, running);
-                self.check(newer, &events);
-                number = first;
-                process = newer;
+                // It goes on at once.
+                let (next, events) = self.running.get_mut(&process).unwrap().members.beat(self.now);
+                self.check(process, &events);
+                number = next;
             }
             let beat = beat_of(self.running[&process].term);
             for to in self.network.joined() {
