@@ -53,7 +53,7 @@ fn listen(answer: impl Fn(&mut TcpStream, u32) -> Result<()> + Copy + Send + 'st
     spawn(move || {
         for stream in listener.incoming() {
             spawn(move || {
-                serve(stream.unwrap(), |stream| answer(stream, REQUESTS.fetch_add(1, Ordering::Relaxed)))
+                serve(stream.unwrap(), |stream| answer(stream, REQUESTS.fetch_add(1, Ordering::Relaxed)));
             });
         }
     });

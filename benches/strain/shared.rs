@@ -16,7 +16,7 @@ const SLOTS: usize = 4;
 const CALLERS: usize = 64;
 const PREFILL: Duration = Duration::from_millis(300);
 const PACE: Duration = Duration::from_millis(20);
-const LENGTH: Duration = Duration::from_secs(60);
+const LENGTH: Duration = Duration::from_mins(1);
 /// Until the swarm is in its stride.
 const START: Duration = Duration::from_secs(5);
 /// Pauses of the person before each of its calls, in ms: they come at any moment of the answers under way.
