@@ -151,6 +151,20 @@ async fn who_does_not_wait_is_refused_at_once_and_a_free_member_comes_before_the
     hub.stop().await;
 }
 
+/// A call that would be refused when its turn comes is refused at once.
+#[actix_rt::test]
+async fn a_call_that_the_llm_refuses_does_not_wait_for_it() {
+    let hub = hub().await;
+    let publisher = publisher(&hub, 1).await;
+    beat(&publisher, &hub, 1, 1, 0).await;
+    let image = json!({ "type": "image_url", "image_url": { "url": "http://10.0.0.1/x.png" } });
+    let body = json!({ "model": "a", "messages": [{ "role": "user", "content": [image] }] });
+    let ask = hub.ask_as(&hub.member("bob").await, "POST", "/v1/chat/completions").body(body.to_string());
+    let (status, error) = ask.json().await;
+    assert_eq!((status, &error["error"]["code"]), (400, &json!("invalid_request")), "{error}");
+    hub.stop().await;
+}
+
 /// A publisher that reports nothing keeps its own queue: it has slots that the hub does not know of.
 #[actix_rt::test]
 async fn a_publisher_that_reports_nothing_gets_all_calls() {
