@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts three hubs of one cluster on this machine, publishes the built-in mock at one of them, calls it at each, kills the hub that
-# has its channel, and calls it again. Everything is removed at the end.
+# Starts three hubs of one cluster on this machine, publishes the built-in mock at one of them, calls it at each, and kills the hub that
+# has its channel in the middle of a stream of another hub's caller: the stream goes on. Everything is removed at the end.
 #
 #   examples/cluster/up.sh                  ends after the demonstration
 #   examples/cluster/up.sh --stay           leaves the hubs running until Ctrl-C
@@ -49,34 +49,35 @@ pids="$pids $!"
 
 VIRTUAL_LLM_ADMIN_TOKEN=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 export VIRTUAL_LLM_ADMIN_TOKEN
+start() { # start ID PORT
+    "$program" hub --cluster example --hub-id "$1" --database-url-file "$dir/database" \
+        --nats-url "nats://127.0.0.1:$base" --data-dir "$dir/$1" --listen "127.0.0.1:$2" >"$dir/$1.log" 2>&1 &
+    pids="$pids $!"
+    eval "port_$1=$2 pid_$1=$!"
+    until_it "hub $1 is ready" curl -fsS "http://127.0.0.1:$2/readyz"
+    echo "hub $1: http://127.0.0.1:$2"
+}
 port=$base
 for id in $hubs; do
     port=$((port + 1))
-    "$program" hub --cluster example --hub-id "$id" --database-url-file "$dir/database" \
-        --nats-url "nats://127.0.0.1:$base" --data-dir "$dir/$id" --listen "127.0.0.1:$port" >"$dir/$id.log" 2>&1 &
-    pids="$pids $!"
-    eval "port_$id=$port pid_$id=$!"
-    until_it "hub $id is ready" curl -fsS "http://127.0.0.1:$port/readyz"
-    echo "hub $id: http://127.0.0.1:$port"
+    start "$id" "$port"
 done
 
-# A registrar knows one address: that of a load balancer. Here it knows the first hub, and the second one afterwards.
+# A registrar knows one address: that of a load balancer. Here it is that of the first hub, and of the hub that takes its place.
 mkdir -m 700 "$dir/home"
 cat >"$dir/home/config.json" <<'END'
-{ "llm": { "providers": [{ "name": "mock", "type": "mock", "publish": true, "visibility": "public", "tokens": 20 }] } }
+{ "llm": { "providers": [{ "name": "mock", "type": "mock", "publish": true, "visibility": "public", "tokens": 60,
+    "tokensPerSecond": 20 }] } }
 END
-publish() {
-    "$program" --home "$dir/home" --hub-url "http://127.0.0.1:$1" publish --reconnect-base 200ms >>"$dir/publisher.log" 2>&1 &
-    publisher=$!
-    pids="$pids $publisher"
-}
 MCPD_TOKEN=$VIRTUAL_LLM_ADMIN_TOKEN
 export MCPD_TOKEN
-publish "$port_a"
+"$program" --home "$dir/home" --hub-url "http://127.0.0.1:$port_a" publish --reconnect-base 200ms >"$dir/publisher.log" 2>&1 &
+pids="$pids $!"
 
-call() {
-    curl -fsS -H "authorization: Bearer $VIRTUAL_LLM_ADMIN_TOKEN" -H 'content-type: application/json' \
-        -d '{"model":"mock","messages":[{"role":"user","content":"hello"}]}' "http://127.0.0.1:$1/v1/chat/completions"
+call() { # call PORT [MORE]: with further members of the request
+    curl -fsSN -H "authorization: Bearer $VIRTUAL_LLM_ADMIN_TOKEN" -H 'content-type: application/json' \
+        -d "{\"model\":\"mock\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]${2:-}}" \
+        "http://127.0.0.1:$1/v1/chat/completions"
 }
 for id in $hubs; do
     eval "port=\$port_$id"
@@ -84,13 +85,16 @@ for id in $hubs; do
     echo "called at hub $id; its publisher is connected to hub a"
 done
 
-echo "killing hub a"
+words() { grep -c '"content":' "$dir/stream" || true; }
+call "$port_c" ',"stream":true' >"$dir/stream" &
+stream=$!
+sleep 1
 kill -9 "$pid_a"
-kill "$publisher" 2>/dev/null || true
-wait "$publisher" 2>/dev/null || true
-publish "$port_b"
-until_it "hub c reaches the mock" call "$port_c"
-echo "called at hub c; its publisher is connected to hub b"
+echo "killed hub a after $(words) words of a stream of hub c; its publisher finds hub d in its place"
+start d "$port_a"
+wait "$stream"
+grep -q '^data: \[DONE\]' "$dir/stream"
+echo "the stream went on, and ended after $(words) words"
 curl -fsS -H "authorization: Bearer $VIRTUAL_LLM_ADMIN_TOKEN" "http://127.0.0.1:$port_c/api/v1/cluster"
 echo
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use wire::link::Going;
+use wire::link::{Going, Resume, Tables};
 
 use greeting::Greeting;
 pub(crate) use session_link::{Arrival, CountedPiece, SessionLink};
@@ -24,18 +24,48 @@ pub(crate) struct Links {
 
 impl Links {
     /// Begins a connection of the session's link, which is new if it has none. Returns the link, the number of the
-    /// connection and its hello, for a registrar that named `offered`. An older connection carries the link until the
+    /// connection and its hello, for a registrar that named `offered`, with what `others` have of their tasks. An older connection carries the link until the
     /// registrar has answered.
     pub(crate) fn connect(
         &self,
         session: &str,
         stream_id: &str,
         offered: &str,
+        others: impl IntoIterator<Item = Tables>,
     ) -> (Arc<SessionLink>, u64, Greeting) {
+        let link = self.of.lock().entry(session.to_owned()).or_default().clone();
+        let (connection, mut tasks) = link.connect();
+        tasks.extend(others.into_iter().flatten());
+        (link, connection, Greeting::new(stream_id, offered, tasks))
+    }
+
+    /// Has a relay carry the session's link as its next connection, whose number is returned. Without a `resume` only a link
+    /// without tasks is carried. `None` if it is not.
+    pub(crate) fn carry(&self, session: &str, resume: Option<Resume>) -> Option<(Arc<SessionLink>, u64)> {
         let mut links = self.of.lock();
-        let link = links.entry(session.to_owned()).or_default();
-        let (connection, hello) = link.connect(stream_id, offered);
-        (link.clone(), connection, hello)
+        let link = links.entry(session.to_owned()).or_default().clone();
+        if resume.is_none() && link.has_tasks() {
+            return None;
+        }
+        let (connection, _) = link.connect();
+        let is_carried = link.resume(connection, &resume.unwrap_or_default()) == Ok(true);
+        if !is_carried {
+            link.disconnect(connection);
+            if link.is_unused() {
+                links.remove(session);
+            }
+        }
+        is_carried.then_some((link, connection))
+    }
+
+    /// Whether the session's link has tasks.
+    pub(crate) fn has_tasks(&self, session: &str) -> bool {
+        self.of.lock().get(session).is_some_and(|link| link.has_tasks())
+    }
+
+    /// What this hub has of the answers to the tasks on the session's link.
+    pub(crate) fn tables(&self, session: &str) -> Tables {
+        self.of.lock().get(session).map_or_else(Tables::new, |link| link.tables())
     }
 
     /// When the next registrar that is told of the hub's shutdown connects again.

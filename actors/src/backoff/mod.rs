@@ -16,6 +16,8 @@ pub(crate) const GOOD_AFTER: Duration = Duration::from_mins(1);
 
 /// Longest first delay after a link: 1,000 registrars make 250 connections a second.
 const QUICK: Duration = Duration::from_secs(4);
+/// The same of a registrar with tasks, whose callers wait at other hubs.
+const QUICK_WITH_TASKS: Duration = Duration::from_secs(2);
 
 /// Limit for a hub's hint, so that a registrar finds a returning hub within a minute.
 const HIGHEST_HINT: Duration = Duration::from_mins(1);
@@ -35,8 +37,8 @@ pub(crate) struct ReconnectDelay {
     floor: Duration,
     /// `Retry-After` of the last answer, for one delay.
     hint: Duration,
-    /// Whether the next delay is a short one.
-    is_quick: bool,
+    /// The longest next delay, if that is a short one.
+    quick: Option<Duration>,
     random: Random,
 }
 
@@ -44,7 +46,7 @@ impl ReconnectDelay {
     /// Delays between `base` and `max`. A `max` below `base` counts as `base`.
     pub(crate) fn new(base: Duration, max: Duration, random: Random) -> Self {
         let (floor, hint) = (Duration::ZERO, Duration::ZERO);
-        Self { base, max: max.max(base), last: base, floor, hint, is_quick: false, random }
+        Self { base, max: max.max(base), last: base, floor, hint, quick: None, random }
     }
 
     /// Records the loss of a channel. `hint` is the channel's `retry:` field if it was open, else the answer's `Retry-After`.
@@ -61,12 +63,13 @@ impl ReconnectDelay {
         }
     }
 
-    /// Records the loss of a link that was open for `open_for`. Returns whether it was for [`GOOD_AFTER`]: the next delay is
-    /// then between 0 and [`QUICK`]. Its running tasks wait, and a hub that restarts is back at once. That of 1,000 registrars is spread as
+    /// Records the loss of a link that was open for `open_for`. Returns whether it was for [`GOOD_AFTER`], or with tasks for the
+    /// base delay: the next delay is then between 0 and [`QUICK`]. Its running tasks wait, and a hub that restarts is back at once. That of 1,000 registrars is spread as
     /// much as the base delay would spread it.
-    pub(crate) fn link_lost(&mut self, open_for: Option<Duration>) -> bool {
-        self.is_quick = open_for.is_some_and(|open_for| open_for >= GOOD_AFTER);
-        self.is_quick
+    pub(crate) fn link_lost(&mut self, open_for: Option<Duration>, has_tasks: bool) -> bool {
+        let (good_after, quick) = if has_tasks { (self.base, QUICK_WITH_TASKS) } else { (GOOD_AFTER, QUICK) };
+        self.quick = open_for.filter(|open_for| *open_for >= good_after.min(GOOD_AFTER)).map(|_| quick);
+        self.quick.is_some()
     }
 
     /// Raises the next delay to `hint` (`Retry-After`), 60 s at most.
@@ -75,8 +78,10 @@ impl ReconnectDelay {
     }
 
     pub(crate) fn next_delay(&mut self) -> Duration {
-        if std::mem::take(&mut self.is_quick) && self.hint.is_zero() {
-            return self.random_part(QUICK.min(self.base));
+        if let Some(quick) = self.quick.take()
+            && self.hint.is_zero()
+        {
+            return self.random_part(quick.min(self.base));
         }
         let span = self.last.saturating_mul(3).saturating_sub(self.base);
         let jittered = self.base.saturating_add(self.random_part(span)).min(self.max);

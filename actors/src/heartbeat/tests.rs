@@ -99,6 +99,7 @@ async fn a_heartbeat_is_sent_every_30_seconds() {
         open_for: None,
         retry_hint: None,
         is_link: false,
+        has_tasks: false,
         restart: None,
     });
     pass(50 * SECOND).await;
@@ -269,8 +270,9 @@ async fn no_heartbeat_is_sent_while_the_hub_restarts() {
     let going = wire::link::Going { delay_ms: 0, interval_ms: 1000 };
     let restart = Some(Restart { going, since: Instant::now() });
     let (reason, open_for) = ("gone".to_owned(), Some(29 * SECOND));
-    let (refused, retry_hint, is_link) = (false, None, true);
-    setup.actor.do_send(ChannelLost { reason, refused, open_for, retry_hint, is_link, restart });
+    let (refused, retry_hint, is_link, has_tasks) = (false, None, true, false);
+    let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link, has_tasks, restart };
+    setup.actor.do_send(lost);
     pass(29 * SECOND).await;
     assert!(setup.beat_seconds().is_empty());
     pass(33 * SECOND).await;

@@ -67,6 +67,10 @@ impl HubApi for HubClient {
         self.links.current().round_trip()
     }
 
+    fn has_link_tasks(&self) -> bool {
+        self.links.current().has_tasks()
+    }
+
     fn drain(&self, session: SessionId) -> LocalBoxFuture<'_, Result<(), HubError>> {
         let body = Heartbeat { provider_session_id: session.into(), stream_id: None, providers: None };
         async move { self.post_json("provider-drain", "_provider-drain", &body).await.map(|_| ()) }

@@ -78,6 +78,10 @@ pub(crate) trait HubApi {
     fn round_trip(&self) -> Option<Duration> {
         None
     }
+    /// Whether tasks run that came on the link.
+    fn has_link_tasks(&self) -> bool {
+        false
+    }
 }
 
 /// The HTTP client of the hub.

@@ -76,7 +76,7 @@ impl Handler<ChannelLost> for SessionActor {
         }
         let delay = &mut self.config.delay;
         delay.channel_lost(lost.open_for, lost.retry_hint);
-        let is_quick = lost.is_link && delay.link_lost(lost.open_for) && !lost.refused;
+        let is_quick = lost.is_link && delay.link_lost(lost.open_for, lost.has_tasks) && !lost.refused;
         let delay = if lost.refused { REFUSED_RETRY } else { delay.next_delay() };
         if self.channel_problem.is_change(&lost.reason) {
             let (reason, seconds) = (lost.reason, delay.as_secs_f64());

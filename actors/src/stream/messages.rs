@@ -69,6 +69,8 @@ pub(crate) struct ChannelLost {
     pub(crate) retry_hint: Option<Duration>,
     /// Whether it was a link, which goes on where it was when it is opened again.
     pub(crate) is_link: bool,
+    /// Whether tasks run that came on it.
+    pub(crate) has_tasks: bool,
     /// When to connect again to a hub that said before that it shuts down: this is no fault.
     pub(crate) restart: Option<Restart>,
 }

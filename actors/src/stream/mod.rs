@@ -215,9 +215,10 @@ impl StreamActor {
         let restart = self.state.connection.as_ref().and_then(|open| open.restart).filter(|_| !refused);
         let retry_field = self.state.decoder.retry_ms().map(Duration::from_millis);
         let retry_hint = if open_since.is_some() { retry_field } else { retry_after };
+        let has_tasks = is_link && self.hub.has_link_tasks();
         self.drop_channel(ctx);
         let open_for = open_since.map(|since| since.elapsed());
-        let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link, restart };
+        let lost = ChannelLost { reason, refused, open_for, retry_hint, is_link, has_tasks, restart };
         self.report_lost(&lost);
         self.links.reconnect.do_send(lost);
     }
@@ -253,8 +254,17 @@ impl Supervised for StreamActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         if self.state.connection.is_some() {
             let (reason, refused) = ("crashed".to_owned(), false);
-            let (open_for, retry_hint, is_link) = (None, None, false);
-            self.report_lost(&ChannelLost { reason, refused, open_for, retry_hint, is_link, restart: None });
+            let (open_for, retry_hint, is_link, has_tasks) = (None, None, false, false);
+            let restart = None;
+            self.report_lost(&ChannelLost {
+                reason,
+                refused,
+                open_for,
+                retry_hint,
+                is_link,
+                has_tasks,
+                restart,
+            });
         }
         self.state = StreamState::default();
     }

@@ -172,6 +172,11 @@ impl Channels {
         Ok([to.owner.take_shared(0, size).map_err(|_| SendError::Full)?, of_caller])
     }
 
+    /// Whether the session has a channel.
+    pub(crate) fn is_open(&self, session: &str) -> bool {
+        self.open.lock().contains_key(session)
+    }
+
     /// Closes the session's channel, if it still has the id `stream`.
     pub(crate) fn close(&self, session: &str, stream: &str) {
         let mut open = self.open.lock();

@@ -25,7 +25,9 @@ use super::peers::Peers;
 pub(super) const REQUEST_PART: usize = 512 << 10;
 /// Requests up to this size use the connection for small messages.
 const SMALL: usize = 4 << 10;
-/// Time for the answer to a message. Nobody waits longer than for the members to notice that the other hub is dead.
+/// Time for the first answer to a message, which is then sent again.
+const FIRST_WITHIN: Duration = Duration::from_millis(250);
+/// Longest time for the answer to a message. Nobody waits longer than for the members to notice that the other hub is dead.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Time between two questions whether the other hub still serves a call.
@@ -138,6 +140,11 @@ pub(super) fn lane(is_large: bool) -> Lane {
     if is_large { Lane::Bulk } else { Lane::Ctl }
 }
 
+/// The connection for a message of `size` bytes whose order its part number tells.
+pub(super) fn lane_of(size: usize) -> Lane {
+    lane(size > SMALL)
+}
+
 impl Peers {
     /// Passes a call on to the hub `to`.
     pub(crate) async fn pass_on(
@@ -197,18 +204,30 @@ impl Peers {
         about: &About<T>,
         body: Bytes,
     ) -> Result<(), Unanswered> {
+        let answer = self.ask_until(to, lane, kind, about, body).await?;
+        if answer.kind == TAKEN { Ok(()) } else { Err(Unanswered::Late) }
+    }
+
+    /// Asks another hub, again if its answer is late, while it is alive.
+    pub(super) async fn ask_until<T: Serialize>(
+        &self,
+        to: Process,
+        lane: Lane,
+        kind: &str,
+        data: &T,
+        body: Bytes,
+    ) -> Result<Frame, Unanswered> {
+        let mut within = FIRST_WITHIN;
         loop {
-            let mut frame = Frame::new(self.process, kind, about).map_err(|_| super::bus::Unsent::TooLong)?;
+            let mut frame = Frame::new(self.process, kind, data).map_err(|_| super::bus::Unsent::TooLong)?;
             frame.body = body.clone();
-            match self.bus.ask(to, lane, frame, ANSWER_WITHIN).await {
-                Ok(answer) if answer.kind == TAKEN => return Ok(()),
-                Ok(_) => return Err(Unanswered::Late),
-                Err(Unanswered::Late) if self.is_alive(to) => {}
+            match self.bus.ask(to, lane, frame, within).await {
+                Err(Unanswered::Late) if self.is_alive(to) => within = (2 * within).min(ANSWER_WITHIN),
                 Err(Unanswered::Nobody) => {
                     self.not_there(to);
                     return Err(Unanswered::Nobody);
                 }
-                Err(error) => return Err(error),
+                answered => return answered,
             }
         }
     }

@@ -216,6 +216,12 @@ impl Members {
         Some(member.process)
     }
 
+    /// The other processes that are alive.
+    pub fn all_alive(&self) -> Vec<Process> {
+        let alive = self.others.values().filter(|member| member.state == State::Alive);
+        alive.map(|member| member.process).collect()
+    }
+
     /// What `process` said last, unless it is dead.
     pub fn last_beat(&self, process: Process) -> Option<&Beat> {
         let member = self.others.get(process.hub())?;

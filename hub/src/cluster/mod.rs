@@ -15,12 +15,13 @@
 //! calls       Calls            calls that are passed on to other hubs
 //! served      Served           calls that other hubs pass on to this one
 //! parts       Parts            the answer of such a call, a part at a time
+//! relay       Hosts, Homes     tasks of one hub on a channel of another one
 //! run         run              what a process does with what it learns
 //! ```
 //!
 //! Each hub has the whole table in memory. It changes it in its turn alone (`Hub::table_turn`), when it has read what others have
-//! changed, and tells them afterwards. A session belongs to the hub that has its channel; other hubs pass calls on to it whole, as
-//! HTTP requests, and the answer is passed back a part at a time.
+//! changed, and tells them afterwards. A session belongs to the hub that has its channel, a task to the hub of its caller. Requests
+//! about a session are passed on to its hub whole, as HTTP requests, and the answer is passed back a part at a time.
 
 mod bus;
 mod calls;
@@ -36,6 +37,7 @@ mod parts;
 mod peers;
 mod process;
 mod pulse;
+mod relay;
 mod run;
 mod served;
 mod shared;
@@ -43,6 +45,7 @@ mod shared;
 pub(crate) use calls::{Answer, CallError, CallHead};
 pub(crate) use peers::Home;
 pub use process::{Cluster, Process, Route};
+pub(crate) use relay::{HomeTables, Hosted};
 pub(crate) use run::run;
 pub(crate) use served::{Forwarded, Handler};
 pub(crate) use shared::{Shared, TableTurn};

@@ -10,6 +10,7 @@ use super::bus::{Bus, Reply, To, Topic};
 use super::calls::Calls;
 use super::frame::Frame;
 use super::members::{Members, State};
+use super::relay::{Homes, Hosts};
 use super::served::Served;
 use super::{Cluster, Process, Route};
 
@@ -21,6 +22,8 @@ pub(crate) struct Peers {
     pub(super) members: Mutex<Members>,
     pub(super) calls: Calls,
     pub(super) served: Served,
+    pub(super) hosts: Hosts,
+    pub(super) homes: Homes,
 }
 
 /// Where the result of a task is decided.
@@ -38,7 +41,8 @@ impl Peers {
     /// `term` is that of this process's lease.
     pub(super) fn new(process: Process, term: u64, bus: Arc<dyn Bus>) -> Self {
         let members = Mutex::new(Members::new(process, term));
-        Self { process, term, bus, members, calls: Calls::default(), served: Served::default() }
+        let (calls, served) = (Calls::default(), Served::default());
+        Self { process, term, bus, members, calls, served, hosts: Hosts::default(), homes: Homes::default() }
     }
 
     /// Whether the process can be asked.
@@ -75,10 +79,12 @@ impl Peers {
         }
     }
 
-    /// Ends all calls from and to `process`.
+    /// Ends all calls and relays from and to `process`.
     pub(super) fn lose(&self, process: Process) {
         self.calls.lose(process);
         self.served.lose(process);
+        self.hosts.lose(process);
+        self.homes.lose(process);
     }
 
     pub(super) fn reply(&self, reply: Reply, kind: &str) {

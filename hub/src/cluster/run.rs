@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::Process;
 use super::bus::Incoming;
 use super::calls::{About, TAKEN, UNKNOWN};
 use super::members::{Beat, Event};
 use super::pulse::{self, Learned};
+use super::relay;
 use super::served::{Handler, asked};
 use super::shared::Shared;
 use crate::hub::Hub;
@@ -78,7 +80,7 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
         () = look(&hub, &shared) => (),
         () = tell(&hub, &shared, &tell_all) => (),
         () = watch_network(&shared) => (),
-        () = lose(&hub, losing) => (),
+        () = lose(&hub, &shared, losing) => (),
     }
 }
 
@@ -87,6 +89,8 @@ pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared) {
     log::warn!("this hub was stopped for a while: its calls end, and what others have changed is read");
     shared.peers.calls.lose_all();
     shared.peers.served.lose_all();
+    // Others have given up what they had at the registrars of this hub, or have it there at another one.
+    shared.peers.hosts.greet_all_again();
     hub.lose_all();
     shared.look.notify_one();
 }
@@ -107,6 +111,7 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::s
             shared.peers.lose(process);
             shared.read.lock().remove(&process);
             shared.peers.bus.forget(process);
+            hub.bury(&shared.peers, process);
             hub.registry.lock().hub_left(process.hub(), hub.now());
         }
         Event::Drifted(process) => {
@@ -132,7 +137,7 @@ fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Inc
             }
             "told" => {
                 if let Ok(told) = serde_json::from_slice::<Told>(&frame.body) {
-                    hub.registry.lock().told(frame.from.hub(), told, hub.now());
+                    take_told(hub, frame.from, &told);
                 }
             }
             "cancel" => {
@@ -143,10 +148,22 @@ fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Inc
             _ => {}
         },
         Incoming::Asked(frame, reply) => {
+            let Some(reply) = relay::asked(hub, &shared.peers, &frame, reply) else { return };
             if let Some((reply, is_taken)) = asked(&shared.peers, handler, &frame, reply) {
                 shared.peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
             }
         }
+    }
+}
+
+/// Takes over what another hub tells, and offers the capacity that it tells of to the callers who wait here.
+fn take_told(hub: &Hub, from: Process, told: &Told) {
+    let mut registry = hub.registry.lock();
+    registry.told(from.hub(), told.clone(), hub.now());
+    hub.offer_rows(&mut registry, told.rows());
+    for session in told.sessions() {
+        hub.channel_opened(&registry, session);
+        hub.offer_rows_of(&mut registry, session);
     }
 }
 
@@ -218,12 +235,17 @@ async fn watch_network(shared: &Shared) {
 }
 
 /// Closes the channels of sessions that belong to another hub now.
-async fn lose(hub: &Arc<Hub>, mut losing: mpsc::UnboundedReceiver<(String, crate::clock::Now)>) {
+async fn lose(
+    hub: &Arc<Hub>,
+    shared: &Shared,
+    mut losing: mpsc::UnboundedReceiver<(String, crate::clock::Now)>,
+) {
     while let Some((session, since)) = losing.recv().await {
-        // Of a hub that stops, what runs on its channels may end.
-        if !hub.is_stopping() {
+        // Of a hub that stops, what runs on its channels may end. The other hub may have begun a relay.
+        if !hub.is_stopping() && !shared.peers.homes.has(&session) {
             hub.channels.supersede(&session);
         }
+        hub.regain(&shared.peers, &session);
         hub.clone().lose_later(session, since);
     }
     std::future::pending::<()>().await;

@@ -118,6 +118,16 @@ impl Shared {
         })))
     }
 
+    /// Whether tasks for `session` go over another hub.
+    pub(crate) fn has_relay(&self, session: &str) -> bool {
+        self.peers.homes.has(session)
+    }
+
+    /// Whether there are other hubs.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.peers.members.lock().all_alive().is_empty()
+    }
+
     /// Tells the others that there is something to read.
     pub(crate) fn tell_changed(&self) {
         let changes = self.changes.fetch_add(1, Ordering::Relaxed) + 1;

@@ -9,7 +9,9 @@ use super::piece::ResponsePiece;
 use super::table::{DispatchEnd, DispatchState, SentTask};
 use crate::channels::{Event, SentEvent};
 use crate::clock::Now;
+use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
+use crate::telemetry::Limit;
 
 /// What ends a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,19 @@ impl Hub {
         }
     }
 
+    /// Ends the dispatch `id` on `session`, whose task another hub has not put on the session's channel.
+    pub(crate) fn refuse_dispatch(&self, session: &str, id: &str) {
+        let is_its =
+            self.dispatches.lock().get_mut(id).is_some_and(|state| state.session.as_deref() == Some(session));
+        if let Some(state) =
+            is_its.then(|| self.end_dispatch(id, DispatchEnd::Gone, EndedBy::Other)).flatten()
+        {
+            let error =
+                ApiError::new(ErrorKind::PublisherAway, "the publisher's channel is full, try again later");
+            state.channel.deliver(vec![ResponsePiece::Error(error.refused_by(Limit::Channel))]);
+        }
+    }
+
     /// Ends the dispatch of a public row with its last piece.
     pub(super) fn finish_upstream(&self, id: &str, last: ResponsePiece) {
         // No publisher can repeat the result, so its digest is never compared.
@@ -101,7 +116,9 @@ impl Hub {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             sleep(self.options.timings.reattach_grace).await;
-            if self.registry.lock().is_away_since(&session, since) {
+            // Another hub may have its channel now, over which its tasks run on.
+            let is_relayed = self.shared.as_ref().is_some_and(|shared| shared.has_relay(&session));
+            if !is_relayed && self.registry.lock().is_away_since(&session, since) {
                 self.lose_session(&session);
             }
         });

@@ -18,11 +18,9 @@ use super::request_body::{RequestBody, UsageOptions};
 use super::response_channel::ResponseChannel;
 use super::table::DispatchState;
 use crate::channels::{Event, SendError};
-use crate::cluster::Route;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::UserId;
-use crate::news::news;
 use crate::registry::{Candidate, NameRedaction};
 use crate::telemetry::Limit;
 
@@ -116,7 +114,7 @@ impl Dispatch {
         Ok((Self { hub: hub.clone(), id, pieces, idle, mask: NameRedaction::default() }, channel))
     }
 
-    /// Puts the task on the publisher's channel, for `caller`. While its process lives, a publisher runs
+    /// Puts the task on the publisher's channel, for `caller`; see [`Hub::reach_row`]. While its process lives, a publisher runs
     /// an id once, however often it is sent.
     pub(super) fn send(
         &self,
@@ -124,12 +122,7 @@ impl Dispatch {
         caller: &str,
         payload: &DispatchPayload<'_>,
     ) -> Result<(), ApiError> {
-        let away = || ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later");
         let session = candidate.session.as_deref().ok_or_else(away)?;
-        if let Route::At(process) = candidate.route {
-            news!(debug, "calls for other processes", caller, "'{}' is served by {process}", candidate.name);
-            return Err(away());
-        }
         let id = TaskId::parse(self.id.as_str()).map_err(ApiError::internal)?;
         let data = match payload {
             DispatchPayload::Wake => vec![wake_data(&id, &candidate.name).into()],
@@ -190,6 +183,20 @@ impl Dispatch {
             let text = format!("nothing came from the publisher for {} s", limit.as_secs_f64());
             Some(ResponsePiece::Error(ApiError::new(ErrorKind::StreamIdle, text)))
         })
+    }
+}
+
+fn away() -> ApiError {
+    ApiError::new(ErrorKind::PublisherAway, "the publisher is away, try again later")
+}
+
+impl Hub {
+    /// Waits until the channel of a row that another hub has can be used from here.
+    pub(crate) async fn reach_row(&self, candidate: &Candidate) -> Result<(), ApiError> {
+        let Some(session) = candidate.session.as_deref().filter(|_| candidate.is_elsewhere) else {
+            return Ok(());
+        };
+        if self.reach(session).await { Ok(()) } else { Err(away()) }
     }
 }
 

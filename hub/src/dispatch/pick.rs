@@ -39,12 +39,26 @@ pub(crate) struct TriedMembers {
     names: HashSet<String>,
     /// Whether one of them refused the request's parameters. Members that would refuse them too are skipped.
     refused: bool,
+    /// Those whose hub was lost.
+    lost: Vec<String>,
 }
 
 impl TriedMembers {
     /// Whether no member was tried.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Notes that the hub of a member was lost: it may be tried again.
+    pub(super) fn lose(&mut self, candidate: &Candidate) {
+        self.lost.push(candidate.name.clone());
+    }
+
+    /// Has the members be tried again whose hubs were lost.
+    pub(super) fn forget_lost(&mut self) {
+        for name in self.lost.drain(..) {
+            self.names.remove(&name);
+        }
     }
 
     /// Adds a member. `refused` tells whether it refused the request's parameters.
@@ -192,7 +206,11 @@ pub(super) fn pick_or_queue<'a>(
             Shortage::Capacity
         }
         PickResult::NoMember if is_first && !may_wait => {
-            if registry.has_arriving_member(&request.caller, &request.target, hub.now()) {
+            let (now, grace) = (hub.now(), hub.options.timings.reattach_grace);
+            let (caller, target) = (&request.caller, &request.target);
+            if registry.has_arriving_member(caller, target, now)
+                || hub.shared.is_some() && registry.is_moving(caller, target, now, grace)
+            {
                 return Ok(PickOrQueue::Arriving(hub.await_arrival(&registry, &request.target.name)));
             }
             Shortage::Members

@@ -200,11 +200,6 @@ impl RequestBody {
         Ok(edited.counted(held))
     }
 
-    /// The text, which is not copied.
-    pub(crate) fn bytes(&self) -> Bytes {
-        self.text.clone()
-    }
-
     /// The size in bytes.
     pub(crate) fn size(&self) -> usize {
         self.text.len()

@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::call::ActiveCall;
 use super::capacity::Reservation;
@@ -22,6 +23,9 @@ use super::usage_request;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::registry::{Candidate, Registry};
+
+/// Time between two tries of a member whose hub was lost.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Runs one inference up to its first content.
 pub(super) async fn run(
@@ -66,12 +70,21 @@ async fn try_members(
     stage: &Cell<Stage>,
 ) -> Result<StartedResponse, ApiError> {
     let mut tried = TriedMembers::default();
-    let mut last = None;
-    let deadline = request.queue_timeout.map(|wait| Instant::now() + wait);
+    let mut last: Option<Result<StartedResponse, ApiError>> = None;
+    // Whether the hub of a member was lost.
+    let mut was_lost = false;
+    let (begin, grace) = (Instant::now(), hub.options.timings.reattach_grace);
+    let deadline = request.queue_timeout.map(|wait| begin + wait);
     loop {
         let (candidate, reservation, charge) = match pick_member(hub, request, &tried, deadline, stage).await
         {
             Ok(picked) => picked,
+            // Its hub may be gone, and its publisher back at another one soon.
+            Err(_) if was_lost && begin.elapsed() < grace => {
+                tried.forget_lost();
+                sleep(LOOK_AGAIN).await;
+                continue;
+            }
             Err(error) => return last.unwrap_or(Err(error)),
         };
         if let Some(charge) = charge {
@@ -107,10 +120,25 @@ async fn try_members(
             Ok(StartedResponse::Whole { status: 429 | 502..=504, .. } | StartedResponse::Uncounted) => (),
             Ok(_) => return outcome,
             Err(error) if !refused && !error.may_fail_over() => return outcome,
-            Err(error) => log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind),
+            Err(error) => {
+                if matches!(error.kind, ErrorKind::PublisherAway | ErrorKind::PublisherLost)
+                    && is_at_several_hubs(hub, &candidate)
+                {
+                    was_lost = true;
+                    tried.lose(&candidate);
+                }
+                log::debug!("'{}' did not answer: {:?}", candidate.name, error.kind);
+            }
         }
         last = Some(outcome);
     }
+}
+
+/// Whether another hub has the channel of a row, or had it just now.
+fn is_at_several_hubs(hub: &Hub, candidate: &Candidate) -> bool {
+    let Some(session) = candidate.session.as_deref().filter(|_| hub.shared.is_some()) else { return false };
+    let grace = hub.options.timings.reattach_grace;
+    candidate.is_elsewhere || hub.registry.lock().has_moved(session, hub.now(), grace)
 }
 
 /// Dispatches the request to one awake member and waits for its first content. A member that refuses the `stream_options`
@@ -165,6 +193,7 @@ async fn dispatch_once(
     receipt: Option<CommitReceipt>,
 ) -> Result<StartedResponse, ApiError> {
     let (user, streaming, endpoint) = (&request.caller.user, request.streaming, request.endpoint);
+    hub.reach_row(candidate).await?;
     let check = |registry: &Registry| check_member(hub, registry, request, candidate);
     let claims = {
         let registry = hub.registry.lock();

@@ -100,6 +100,7 @@ async fn dispatch_wake(hub: &Arc<Hub>, candidate: &Candidate) -> Result<(), ApiE
     let called = candidate.name.as_str();
     let format = EventFormat { endpoint: Endpoint::ChatCompletions, drops_usage: false };
     let call = DispatchedCall { called, reader: owner, streaming: false, format };
+    hub.reach_row(candidate).await?;
     let (mut dispatch, _) = Dispatch::open(hub, candidate, call, None, None)?;
     let gone = || ApiError::new(ErrorKind::PublisherLost, "the publisher was lost");
     let check = || if hub.registry.lock().is_same_row(candidate) { Ok(()) } else { Err(gone()) };

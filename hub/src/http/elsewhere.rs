@@ -6,19 +6,13 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-use wire::task::Endpoint;
 
 use crate::cluster::{Answer, CallError, CallHead, Forwarded, Home, Process};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::Caller;
-use crate::registry::Target;
 use crate::trace::Trace;
 
-/// Time between two looks for a hub that serves a call whose hub was lost.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Headers of a request that concern its connection, and those that hold its token.
 const OF_CONNECTION: [&str; 13] = [
     "authorization",
@@ -127,76 +121,6 @@ pub(super) async fn task(
     match shared.peers.process_of(&of) {
         Some(to) => Some(pass_on(hub, req, caller, to, Bytes::new()).await),
         None => Some(Err(away())),
-    }
-}
-
-/// Passes a durable task on to a hub that has a publisher for `target`, if this one has none. `None` if this hub takes it.
-pub(super) async fn new_task(
-    hub: &Hub,
-    req: &HttpRequest,
-    caller: &Caller,
-    target: &str,
-    body: Bytes,
-) -> Option<Result<HttpResponse, ApiError>> {
-    let to = {
-        let registry = hub.registry.lock();
-        hub_for(hub, req, &registry, caller, &registry.target(caller, target)?, Endpoint::ChatCompletions)?
-    };
-    match call(hub, req, caller, to, body).await {
-        Ok(response) => Some(Ok(response)),
-        // Nothing was accepted: this hub can.
-        Err(CallError::NotThere) => None,
-        Err(CallError::Lost) => Some(Err(away())),
-    }
-}
-
-fn hub_for(
-    hub: &Hub,
-    req: &HttpRequest,
-    registry: &crate::registry::Registry,
-    caller: &Caller,
-    target: &Target,
-    endpoint: Endpoint,
-) -> Option<Process> {
-    let shared = hub.shared.as_ref().filter(|_| may_pass_on(hub, req))?;
-    let of = registry.elsewhere(caller, target, endpoint, |of| shared.peers.process_of(of).is_some())?;
-    shared.peers.process_of(of)
-}
-
-/// Passes an inference on to a hub that has a publisher for `target`, if this one has none that takes it now. `None` if this
-/// hub serves it. A call whose hub is lost before it answers goes to another one, or waits until the publisher is back.
-pub(super) async fn infer(
-    hub: &Hub,
-    req: &HttpRequest,
-    caller: &Caller,
-    (target, endpoint): (&Target, Endpoint),
-    body: Bytes,
-) -> Option<HttpResponse> {
-    if !may_pass_on(hub, req) {
-        return None;
-    }
-    let grace = hub.options.timings.reattach_grace;
-    let deadline = Instant::now() + grace;
-    let mut is_lost = false;
-    loop {
-        let (to, is_served_here, is_moving) = {
-            let registry = hub.registry.lock();
-            let to = hub_for(hub, req, &registry, caller, target, endpoint);
-            let is_moving = to.is_none() && registry.is_moving(caller, target, hub.now(), grace);
-            (to, registry.is_served_here(caller, target), is_moving)
-        };
-        match to {
-            Some(to) => match call(hub, req, caller, to, body.clone()).await {
-                Ok(response) => return Some(response),
-                Err(_) => is_lost = true,
-            },
-            None if is_served_here || !(is_lost || is_moving) => return None,
-            None => {}
-        }
-        if Instant::now() >= deadline || hub.is_stopping() {
-            return None;
-        }
-        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -10,7 +10,6 @@ use schemars::json_schema;
 use wire::task::{CALLER_HEADERS, Endpoint, is_caller_header};
 
 use super::body;
-use super::elsewhere;
 use super::middleware::PathModel;
 use super::openapi::shapes::{any_object, priority, seconds, token_count};
 use super::openapi::{Operation, Routes, Shape, about};
@@ -84,12 +83,6 @@ impl InferenceCall {
             let has_choice = has_prompt && registry.has_choice(&target);
             (target, agent, has_choice)
         };
-        if hub.shared.is_some()
-            && let Some(response) =
-                elsewhere::infer(&hub, req, &caller, (&target, endpoint), body.bytes()).await
-        {
-            return Ok(response);
-        }
         let body = match agent {
             Some(agent) => agents::apply_to_request(agent, endpoint, &caller.user, body).await?,
             None => body,

@@ -43,6 +43,7 @@ use self::openapi::Routes;
 use crate::hub::Hub;
 
 pub use middleware::inference_path;
+pub(crate) use registrar::pass_on_answer;
 
 /// Registers all routes of `hub`.
 pub(crate) fn register(hub: &Arc<Hub>) -> impl Fn(&mut ServiceConfig) + Clone + use<> {

@@ -8,13 +8,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use wire::link::{Frame, HubEnd, Received, Resume, Violation};
+use wire::link::{Frame, HubEnd, Received, Resume, Tables, Violation};
 
 pub(crate) use late::LateAnswer;
 use state::SessionLinkState;
 pub(crate) use state::{Arrival, CountedPiece};
 
-use super::greeting::Greeting;
 use crate::channels::{EventKind, NextEvent};
 use crate::quota::ByteQuota;
 
@@ -26,10 +25,19 @@ const MAX_READY: usize = 8;
 pub(crate) struct SessionLink(Mutex<SessionLinkState>);
 
 impl SessionLink {
-    /// Begins a connection of a registrar that named `offered`. Returns its number and its hello.
-    pub(super) fn connect(&self, stream_id: &str, offered: &str) -> (u64, Greeting) {
-        let (connection, tasks) = self.0.lock().link.connect();
-        (connection, Greeting::new(stream_id, offered, tasks))
+    /// Begins a connection. Returns its number, and what its hello says of this hub's tasks.
+    pub(super) fn connect(&self) -> (u64, Tables) {
+        self.0.lock().link.connect()
+    }
+
+    /// Whether it has tasks.
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.0.lock().link.is_empty()
+    }
+
+    /// What this hub has of the answers to its tasks.
+    pub(super) fn tables(&self) -> Tables {
+        self.0.lock().link.tables()
     }
 
     /// Breaks off all answers. No connection carries the link again.
@@ -137,6 +145,11 @@ impl SessionLink {
     pub(crate) fn has_backlog(&self, connection: u64) -> bool {
         let state = self.0.lock();
         state.link.is_carried_by(connection) && state.has_backlog()
+    }
+
+    /// Has the frames be written that became due by what was received.
+    pub(crate) fn wake_writer(&self) {
+        self.0.lock().wake_writer();
     }
 
     /// Notes that a piece of an answer was passed on.

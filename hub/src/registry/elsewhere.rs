@@ -1,11 +1,9 @@
-//! Sessions whose channel is at another hub, and their rows. A hub never sends tasks to such a row by itself.
+//! Sessions whose channel is at another hub, and their rows. Tasks for them go over that hub (`cluster/relay.rs`).
 
 use std::time::Duration;
 
-use wire::row::{Kind, Status};
-use wire::task::Endpoint;
+use wire::row::Status;
 
-use super::entry::LlmEntry;
 use super::pick::ARRIVAL;
 use super::session::{ControlChannel, Session};
 use super::{Registry, Target};
@@ -26,10 +24,21 @@ impl Registry {
         self.sessions.get(id).is_some_and(|session| session.is_of_other(self.hub.as_deref()))
     }
 
+    /// The hub to which the channel of the session `id` belongs.
+    pub fn hub_of(&self, id: &str) -> Option<&str> {
+        self.sessions.get(id)?.record.hub.as_deref()
+    }
+
     /// The hub to which the channel of `caller`'s session belongs.
     pub fn hub_of_session(&self, caller: &Caller, id: &str) -> Option<&str> {
         let session = self.sessions.get(id).filter(|session| session.record.owner == caller.user)?;
         session.record.hub.as_deref()
+    }
+
+    /// Whether the session `id` went to another hub, or came from one, within `grace`.
+    pub fn has_moved(&self, id: &str, now: Now, grace: Duration) -> bool {
+        let moved_at = self.sessions.get(id).and_then(|session| session.moved_at);
+        moved_at.is_some_and(|at| now.mono.saturating_sub(at) < grace)
     }
 
     /// Makes this hub the one of `caller`'s session: its channel opens here.
@@ -48,7 +57,9 @@ impl Registry {
         // As after a registration: the channel is about to open, and callers wait for it.
         let _ = self.update_session_entries(id, |_, entry| {
             *entry.inactive_at = now.mono;
-            entry.set_status(entry.restored_status, now)
+            entry.set_status(entry.restored_status, now);
+            // Others, who take it for inactive meanwhile, are told of it in any case.
+            true
         });
         vec![change]
     }
@@ -68,74 +79,20 @@ impl Registry {
         }
     }
 
-    /// The hub that a call of `caller` for `target` is passed on to: one whose publisher can take it now, if none of this hub's
-    /// can. `is_there` tells which hubs can be asked.
-    pub fn elsewhere(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        endpoint: Endpoint,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Option<&str> {
-        let mut best: Option<(&LlmEntry, &str)> = None;
-        let mut is_served_here = false;
-        let names = self.reachable_rows(caller, target);
-        self.count_examined(names.len());
-        for name in names {
-            let Some(entry) = self.llms.get(name) else { continue };
-            if !target.allows_owner(&entry.llm) {
-                continue;
-            }
-            if self.is_routable(entry) {
-                if !entry.is_full() {
-                    return None;
-                }
-                is_served_here = true;
-            }
-            let Some(hub) = self.routable_elsewhere(entry, endpoint).filter(|hub| is_there(hub)) else {
-                continue;
-            };
-            if best.is_none_or(|(best, _)| entry.cmp_preference(best).is_lt()) {
-                best = Some((entry, hub));
-            }
-        }
-        best.filter(|(entry, _)| !is_served_here || !entry.is_full()).map(|(_, hub)| hub)
-    }
-
     /// Whether a call of `caller` for `target` has to wait, at most for `grace`: the channel of its publisher is about to open at
-    /// some hub, or its hub is out of reach.
+    /// some hub.
     pub fn is_moving(&self, caller: &Caller, target: &Target, now: Now, grace: Duration) -> bool {
         let since = |at: Duration| now.mono.saturating_sub(at);
+        let has_moved = |session: &Session| session.moved_at.is_some_and(|at| since(at) < grace);
         let rows = self.reachable_rows(caller, target).into_iter().filter_map(|name| self.llms.get(name));
         rows.filter(|entry| entry.llm.registered)
             .filter_map(|entry| Some((entry, self.session_of(entry)?)))
             .any(|(entry, session)| match &session.told {
-                // Its channel was just told to be open, but its hub cannot be asked; else the call were passed on.
-                Some(told) if told.is_connected() => {
-                    !told.is_draining() && entry.llm.status != Status::Inactive
-                }
+                Some(told) if told.is_connected() => false,
+                Some(told) if told.is_leaving() => since(session.told_at) < grace,
+                Some(_) if has_moved(session) => true,
                 Some(_) => entry.llm.status != Status::Inactive && since(session.told_at) < ARRIVAL,
-                None => !session.is_open() && session.moved_at.is_some_and(|at| since(at) < grace),
+                None => !session.is_open() && has_moved(session),
             })
-    }
-
-    /// Whether a publisher of this hub can take a call of `caller` for `target`.
-    pub fn is_served_here(&self, caller: &Caller, target: &Target) -> bool {
-        let rows = self.reachable_rows(caller, target);
-        rows.into_iter().filter_map(|name| self.llms.get(name)).any(|entry| self.is_routable(entry))
-    }
-
-    /// The other hub that has a channel on which the row takes tasks.
-    fn routable_elsewhere(&self, entry: &LlmEntry, endpoint: Endpoint) -> Option<&str> {
-        let session = self.session_of(entry).filter(|session| session.is_of_other(self.hub.as_deref()))?;
-        let told = session.told.as_ref()?;
-        let is_live = entry.llm.kind == Kind::Virtual
-            && entry.llm.registered
-            && entry.llm.status != Status::Inactive
-            && told.takes_tasks();
-        let serves = endpoint == Endpoint::ChatCompletions
-            || endpoint.is_count()
-            || told.features().has(wire::features::Feature::Endpoints);
-        session.record.hub.as_deref().filter(|_| is_live && serves)
     }
 }

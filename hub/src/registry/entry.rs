@@ -197,16 +197,19 @@ impl LlmEntry {
         Member { id: self.member_id, load: self.load(), capacity, full: self.is_full(), active: 0 }
     }
 
-    /// Orders awake before asleep, more room before less, then least load for the capacity, fewest tasks, longest unpicked.
+    /// Whether it is asleep, and how much room it has: what is awake and has more comes first.
+    pub(super) fn rank(&self) -> (bool, Room) {
+        (self.llm.status == Status::Hibernating, self.room())
+    }
+
+    /// Orders by least load for the capacity, fewest tasks, longest unpicked.
     ///
     /// A classic publisher reports no capacity: it is never full and counts as capacity 1.
-    pub(super) fn cmp_preference(&self, other: &Self) -> Ordering {
-        let asleep = |entry: &Self| entry.llm.status == Status::Hibernating;
+    pub(super) fn cmp_load(&self, other: &Self) -> Ordering {
         let capacity = |entry: &Self| u64::from(entry.capacity().map_or(1, |capacity| capacity.max(1)));
         let weighted = |one: &Self, two: &Self| u64::from(one.load()) * capacity(two);
-        (asleep(self), self.room())
-            .cmp(&(asleep(other), other.room()))
-            .then_with(|| weighted(self, other).cmp(&weighted(other, self)))
+        weighted(self, other)
+            .cmp(&weighted(other, self))
             .then_with(|| (self.load(), self.last_pick).cmp(&(other.load(), other.last_pick)))
     }
 }

@@ -67,6 +67,8 @@ pub struct Registry {
     policy: PoolPolicy,
     /// The id of this hub among several; `None` for a hub alone.
     hub: Option<String>,
+    /// Whether this hub shuts down.
+    is_leaving: bool,
     /// What was told before the store's news of it.
     early: VecDeque<EarlyTold>,
     heartbeat_timeout: Duration,
@@ -113,6 +115,7 @@ impl Registry {
         let mut registry = Self {
             policy,
             hub: None,
+            is_leaving: false,
             early: VecDeque::new(),
             heartbeat_timeout: timings.heartbeat_timeout,
             retention: timings.inactive_retention,

@@ -14,7 +14,6 @@ use super::session::Session;
 use super::{Registry, Room, Target, UsageSupport};
 use crate::affinity::Conversation;
 use crate::clock::Now;
-use crate::cluster::Route;
 use crate::model::{Caller, Llm, Upstream};
 use crate::telemetry::CacheCounters;
 
@@ -23,6 +22,7 @@ pub(super) const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// A chosen row, as it was at the time of the choice.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 pub struct Candidate {
     /// The row's name, also the wire name.
     pub name: String,
@@ -35,8 +35,8 @@ pub struct Candidate {
     pub pool: Option<String>,
     /// The session that publishes it; none for a public row.
     pub session: Option<String>,
-    /// The process that holds the session's channel.
-    pub route: Route,
+    /// Whether another hub has the session's channel.
+    pub is_elsewhere: bool,
     /// Features negotiated on the session's channel.
     pub features: Features,
     pub owner: String,
@@ -154,7 +154,7 @@ impl Registry {
                 result = PickResult::EndpointUnsupported;
                 continue;
             }
-            if best.is_none_or(|best| entry.cmp_preference(best) == Ordering::Less) {
+            if best.is_none_or(|best| self.cmp_preference(entry, best) == Ordering::Less) {
                 best = Some(entry);
             }
             if conversation.is_some() && entry.llm.status != Status::Hibernating {
@@ -176,8 +176,7 @@ impl Registry {
             through: target.through.as_ref().filter(|_| hidden).map(|route| route.agent.clone()),
             pool: entry.llm.pool_name.clone().filter(|_| entry.member),
             session: entry.llm.session.clone(),
-            // No process knows another one's channels yet.
-            route: Route::Here,
+            is_elsewhere: self.is_told(entry),
             features: self.features_of(entry),
             owner: entry.llm.owner.clone(),
             visibility: entry.llm.visibility,
@@ -195,6 +194,16 @@ impl Registry {
             entry.last_pick = self.picks;
         }
         PickResult::Chosen(Box::new(candidate))
+    }
+
+    /// Orders rows as [`LlmEntry::cmp_load`] does, but the own awake and free ones before those of other hubs.
+    fn cmp_preference(&self, one: &LlmEntry, two: &LlmEntry) -> Ordering {
+        (one.rank(), self.is_told(one)).cmp(&(two.rank(), self.is_told(two))).then_with(|| one.cmp_load(two))
+    }
+
+    /// Whether another hub has the row's channel, and tells of it.
+    fn is_told(&self, entry: &LlmEntry) -> bool {
+        self.session_of(entry).is_some_and(|session| session.told.is_some())
     }
 
     /// Whether several rows serve `target`.

@@ -56,6 +56,9 @@ pub struct ToldSession {
     id: String,
     is_connected: bool,
     is_draining: bool,
+    /// Whether its hub shuts down: its channel is about to open at another one.
+    #[serde(default)]
+    is_leaving: bool,
     features: String,
     last_heartbeat_at: Timestamp,
 }
@@ -81,12 +84,37 @@ impl ToldSession {
         self.is_draining
     }
 
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
     pub(super) fn takes_tasks(&self) -> bool {
         self.is_connected && !self.is_draining
     }
 }
 
+impl Told {
+    /// The names of the rows.
+    pub fn rows(&self) -> impl Iterator<Item = &str> + Clone {
+        self.rows.iter().map(|row| row.name.as_str())
+    }
+
+    /// The ids of the sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = &str> {
+        self.sessions.iter().map(|session| session.id.as_str())
+    }
+}
+
 impl Registry {
+    /// Notes that this hub shuts down: its sessions go to other hubs.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+        let all: Vec<String> = self.sessions.keys().filter(|id| !self.is_elsewhere(id)).cloned().collect();
+        for id in all {
+            self.mark_session_changed(&id);
+        }
+    }
+
     /// What is to be told of changes behind `cursor`, which is advanced; and whether there is more.
     pub fn tell(&self, cursor: &mut u64) -> (Told, bool) {
         let mut told = Told::default();
@@ -126,6 +154,7 @@ impl Registry {
             id: id.to_owned(),
             is_connected: session.is_open() && !session.silent,
             is_draining: session.draining,
+            is_leaving: self.is_leaving,
             features: session.features().header_value(),
             last_heartbeat_at: session.record.last_heartbeat_at,
         })

@@ -229,6 +229,9 @@ impl HubHandle {
 
     /// Stops the hub: new calls get 503, running ones have 20 s, then streams end.
     pub async fn stop(self) {
+        if self.hub.shared.is_some() {
+            self.hub.registry.lock().leave();
+        }
         self.hub.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut ended = self.hub.dispatch_ended.subscribe();

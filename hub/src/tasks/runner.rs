@@ -33,6 +33,9 @@ pub(super) struct ClaimedTask {
 pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
     let ClaimedTask { number, attempt, task, caller, target, member, slot } = claimed;
     let mut permit = hub.out_of(&task.owner).empty();
+    if hub.reach_row(&member).await.is_err() {
+        return requeue(&hub, number, attempt, false);
+    }
     let known_size = hub.tasks.with(number, |open| open.size).flatten();
     if let (Some(session), Some(size)) = (&member.session, known_size)
         && !hub.channels.has_room(session, &caller.user, size)

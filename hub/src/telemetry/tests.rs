@@ -6,7 +6,6 @@ use wire::row::Visibility;
 use wire::task::Endpoint;
 
 use super::*;
-use crate::cluster::Route;
 use crate::error::ErrorKind;
 use crate::model::{Role, TaskStatus};
 use crate::registry::{Candidate, Room};
@@ -30,7 +29,7 @@ fn member(name: &str) -> Candidate {
         through: None,
         pool: Some("pool".into()),
         session: Some("sess".into()),
-        route: Route::Here,
+        is_elsewhere: false,
         features: Features::CLASSIC,
         owner: "olga".into(),
         visibility: Visibility::Public,

@@ -11,6 +11,7 @@ use testkit::process::{Home, Process};
 use testkit::team::{ADMIN, start_hub_with};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 /// A hub of a cluster.
@@ -123,4 +124,54 @@ pub(super) async fn front(ports: Vec<u16>, is_first: bool) -> u16 {
         }
     });
     port
+}
+
+/// A load balancer that passes each connection on to one hub, or to the next one that answers.
+pub(super) struct Front {
+    pub(super) port: u16,
+    /// The hub of new connections.
+    first: Rc<Cell<usize>>,
+    /// Open connections end when it changes.
+    turned: watch::Sender<()>,
+}
+
+impl Front {
+    pub(super) async fn start(hubs: &[&Hub]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ports: Vec<u16> = hubs.iter().map(|hub| hub.port).collect();
+        let (first, (turned, turning)) = (Rc::<Cell<usize>>::default(), watch::channel(()));
+        let of_task = first.clone();
+        spawn_local(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let (ports, first) = (ports.clone(), of_task.get());
+                let mut turned = turning.clone();
+                turned.mark_unchanged();
+                spawn_local(async move {
+                    for tried in first..first + ports.len() {
+                        let port = ports[tried % ports.len()];
+                        if let Ok(mut to) = TcpStream::connect(("127.0.0.1", port)).await {
+                            tokio::select! {
+                                _ = copy_bidirectional(&mut from, &mut to) => (),
+                                _ = turned.changed() => (),
+                            }
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, first, turned }
+    }
+
+    /// Passes new connections on to the hub `to`.
+    pub(super) fn prefer(&self, to: usize) {
+        self.first.set(to);
+    }
+
+    /// Has the registrar lose its connections, and connect to the hub `to`.
+    pub(super) fn turn(&self, to: usize) {
+        self.prefer(to);
+        self.turned.send_replace(());
+    }
 }

@@ -224,6 +224,22 @@ impl<'a> Frame<'a> {
         out.freeze()
     }
 
+    /// The id of the task that the frame is about.
+    pub fn task(&self) -> Option<&'a str> {
+        match self {
+            Self::Piece { task, .. }
+            | Self::Credit { task, .. }
+            | Self::Taken { task, .. }
+            | Self::Cancel { task } => Some(task),
+            Self::Hello(_)
+            | Self::Resume(_)
+            | Self::Superseded
+            | Self::Going(_)
+            | Self::Beat { .. }
+            | Self::Beaten { .. } => None,
+        }
+    }
+
     /// Reads a frame. `None` for an unknown kind, which is skipped: a newer peer may send it.
     pub fn decode(bytes: &'a Bytes) -> Result<Option<Self>, InvalidFrame> {
         let (&kind, rest) = bytes.split_first().ok_or(InvalidFrame::Length)?;

@@ -82,6 +82,11 @@ impl RegistrarLink {
         self.is_active.get()
     }
 
+    /// Whether it has tasks.
+    pub(super) fn has_tasks(&self) -> bool {
+        !self.link.borrow().is_empty()
+    }
+
     /// Sends a whole result, and waits for the hub's decision.
     pub(super) async fn send_result(&self, task: &TaskId, body: Bytes) -> Posted {
         let task = task.as_str();

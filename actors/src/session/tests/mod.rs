@@ -91,6 +91,7 @@ impl Setup {
             open_for,
             retry_hint,
             is_link: false,
+            has_tasks: false,
             restart: None,
         });
         pass(100 * SECOND).await;

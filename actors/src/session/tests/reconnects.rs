@@ -73,6 +73,7 @@ async fn a_lost_session_cuts_the_delay_of_the_channel_short() {
         open_for: None,
         retry_hint: None,
         is_link: false,
+        has_tasks: false,
         restart: None,
     });
     setup.actor.do_send(SessionLost { session: session("sess-1") });

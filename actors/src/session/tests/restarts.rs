@@ -9,7 +9,8 @@ const GOING: Going = Going { delay_ms: 250, interval_ms: 2000 };
 
 fn lost(going: Option<Going>, open_for: Option<Duration>, refused: bool) -> ChannelLost {
     let restart = going.map(|going| Restart { going, since: Instant::now() });
-    ChannelLost { reason: "lost".to_owned(), refused, open_for, retry_hint: None, is_link: true, restart }
+    let (reason, has_tasks) = ("lost".to_owned(), false);
+    ChannelLost { reason, refused, open_for, retry_hint: None, is_link: true, has_tasks, restart }
 }
 
 fn opened() -> ChannelOpened {

@@ -3,7 +3,6 @@
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use backend::FairSemaphore;
-use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use wire::json::spans;
@@ -149,7 +148,6 @@ async fn create(
     // A task comes behind all callers that wait, whatever its priority.
     parse_priority(&req)?;
     let (text, body) = body::read(&req, payload, body::INFERENCE).await?;
-    let whole = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
     let new = offload(&caller.user, text.len(), move || TaskRequest::parse(text)).await?;
     if hub.is_stopping() {
         return Err(ApiError::hub_stopping());
@@ -157,11 +155,6 @@ async fn create(
     let Some((target, target_owner)) = hub.owned_target(&caller, &new.llm) else {
         return Err(ApiError::not_found("LLM", &new.llm));
     };
-    if let Some(whole) = whole
-        && let Some(response) = elsewhere::new_task(&hub, &req, &caller, &target, whole).await
-    {
-        return response;
-    }
     hub.tokens.limits().accept(&caller, hub.now())?;
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
     let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;

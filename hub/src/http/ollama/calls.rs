@@ -15,7 +15,6 @@ use crate::clock;
 use crate::dispatch::RequestBody;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body::{INFERENCE, read};
-use crate::http::elsewhere;
 use crate::http::inference::{
     InferenceCall, for_member, parse_priority, parse_queue_timeout, resolve_or_default,
 };
@@ -82,7 +81,6 @@ async fn infer(
     parse_priority(&req)?;
     let (text, permit) = read(&req, payload, INFERENCE).await?;
     let size = text.len();
-    let original = hub.shared.is_some().then(|| Bytes::copy_from_slice(&text));
     let work = move || {
         let OllamaRequest { model, call, answer } =
             translate(api, &text).map_err(|error| ApiError::bad_request(error.0))?;
@@ -103,12 +101,6 @@ async fn infer(
         let text = answer.without_input(&clock::now().to_string());
         return Ok(HttpResponse::Ok().content_type("application/json").body(text));
     };
-    if let Some(original) = original {
-        let (target, _) = resolve(&hub.registry.lock(), &caller)?;
-        if let Some(response) = elsewhere::infer(&hub, &req, &caller, (&target, endpoint), original).await {
-            return Ok(response);
-        }
-    }
     let user = caller.user.clone();
     let held = hub.unread_of(&user).empty();
     let call = InferenceCall::new(endpoint, &req, body)?;

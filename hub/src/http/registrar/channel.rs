@@ -12,10 +12,12 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use wire::Features;
 use wire::features::{FEATURES_HEADER, Hello, SESSION_HEADER};
+use wire::link::Tables;
 use wire::sse::write_event;
 
 use super::link;
 use crate::channels::Receiver;
+use crate::cluster::{HomeTables, Hosted};
 use crate::error::ApiError;
 use crate::http::elsewhere;
 use crate::http::middleware::HeadOnly;
@@ -48,9 +50,14 @@ pub(super) async fn open(
         return if known { Ok(head) } else { Err(ApiError::not_found("session", session)) };
     }
     elsewhere::adopt(&hub, &caller, session).await?;
-    if let Some(link) = link::accept(&hub, &caller, &req, session, payload)? {
-        return Ok(link);
-    }
+    let homes = match &hub.shared {
+        Some(shared) => shared.peers.tables(session).await,
+        None => HomeTables::new(),
+    };
+    let homes = match link::accept(&hub, &caller, &req, session, payload, homes)? {
+        Ok(link) => return Ok(link),
+        Err(homes) => homes,
+    };
     let offered = header(FEATURES_HEADER).map(Features::parse);
     let stream_id = random::id("stream");
     let not_found = || ApiError::not_found("session", session);
@@ -67,7 +74,11 @@ pub(super) async fn open(
     // After a delay, one ping is enough.
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = hub.end_for(&caller);
-    let channel = Channel { hello: Some(hello), events, burst: 0, ping, end, _guard: guard };
+    let hosted = hub.shared.as_ref().map(|shared| {
+        let homes = homes.into_iter().map(|(home, _)| (home, Tables::new())).collect();
+        Hosted::open(&shared.peers, session, &stream_id, &caller.user, false, homes)
+    });
+    let channel = Channel { hello: Some(hello), events, burst: 0, ping, end, _hosted: hosted, _guard: guard };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache, no-transform"))
@@ -145,6 +156,7 @@ struct Channel {
     ping: Interval,
     /// Resolves when the token is revoked or the hub stops.
     end: LocalBoxFuture<'static, ()>,
+    _hosted: Option<Hosted>,
     _guard: ChannelGuard,
 }
 

@@ -32,10 +32,12 @@ use wire::Features;
 use wire::features::FEATURES_HEADER;
 use wire::link::{Frame, SUBPROTOCOL};
 
+pub(crate) use answers::pass_on_answer;
 use beats::Beat;
 
 use super::channel::ChannelGuard;
 use crate::channels::Receiver;
+use crate::cluster::{HomeTables, Hosted};
 use crate::connections::Connection;
 use crate::error::ApiError;
 use crate::hub::Hub;
@@ -51,30 +53,33 @@ const UNCOUNTED: usize = 4 << 10;
 /// Bytes that are read, and written, before other connections have their turn.
 const BURST: usize = 64 << 10;
 
-/// Accepts a request for a link. `None` if `req` asks for none, or not as RFC 6455 says: it gets the SSE channel.
+/// Accepts a request for a link, on which tasks of `homes` go on. `Err` if `req` asks for none, or not as RFC 6455 says: it gets
+/// the SSE channel.
 pub(super) fn accept(
     hub: &Arc<Hub>,
     caller: &Caller,
     req: &HttpRequest,
     session: &str,
     payload: Payload,
-) -> Result<Option<HttpResponse>, ApiError> {
+    homes: HomeTables,
+) -> Result<Result<HttpResponse, HomeTables>, ApiError> {
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     let protocols = header(SEC_WEBSOCKET_PROTOCOL.as_str()).unwrap_or_default();
     let is_wanted = protocols.split(',').any(|protocol| protocol.trim() == SUBPROTOCOL);
     let (true, Some(key), Some(features)) =
         (is_wanted, req.headers().get(SEC_WEBSOCKET_KEY), header(FEATURES_HEADER))
     else {
-        return Ok(None);
+        return Ok(Err(homes));
     };
     if ws::verify_handshake(req.head()).is_err() {
-        return Ok(None);
+        return Ok(Err(homes));
     }
     if !hub.registry.lock().owns_session(caller, session) {
         return Err(ApiError::not_found("session", session));
     }
     let stream_id = random::id("stream");
-    let (link, connection, hello) = hub.links.connect(session, &stream_id, features);
+    let of_homes = homes.iter().map(|(_, tables)| tables.clone());
+    let (link, connection, hello) = hub.links.connect(session, &stream_id, features, of_homes);
     let max_resume = hello.max_answer();
     let period = hub.options.timings.ping_interval;
     let mut ping = interval_at(Instant::now() + period, period);
@@ -98,6 +103,8 @@ pub(super) fn accept(
         is_over: false,
         connection,
         link,
+        homes,
+        hosted: None,
         stream_id,
         features: Features::parse(features),
         session: session.to_owned(),
@@ -124,13 +131,11 @@ pub(super) fn accept(
         connection.accompany(companion.boxed_local());
     }
     let accepted = ws::hash_key(key.as_bytes());
-    Ok(Some(
-        HttpResponse::SwitchingProtocols()
-            .upgrade("websocket")
-            .insert_header((SEC_WEBSOCKET_ACCEPT, &accepted[..]))
-            .insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL))
-            .streaming(LinkBody(link)),
-    ))
+    Ok(Ok(HttpResponse::SwitchingProtocols()
+        .upgrade("websocket")
+        .insert_header((SEC_WEBSOCKET_ACCEPT, &accepted[..]))
+        .insert_header((SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL))
+        .streaming(LinkBody(link))))
 }
 
 /// The body of the response.
@@ -166,6 +171,10 @@ struct LinkConnection {
     is_over: bool,
     connection: u64,
     link: Arc<SessionLink>,
+    /// Other hubs with tasks on the session, until the registrar has answered the hello.
+    homes: HomeTables,
+    /// What tasks of other hubs do on the link, once the registrar has answered.
+    hosted: Option<Hosted>,
     stream_id: String,
     features: Features,
     session: String,
@@ -199,24 +208,36 @@ impl LinkConnection {
         }
         while self.output.len() < BURST && !self.is_over {
             let Some((events, _)) = &mut self.channel else { return };
-            let Poll::Ready(frame) = self.link.poll_frame(self.connection, cx, |cx| events.poll_event(cx))
-            else {
+            let own = self.link.poll_frame(self.connection, cx, |cx| events.poll_event(cx));
+            let of_others = self.hosted.as_ref().map_or(Poll::Pending, |hosted| hosted.poll_frame(cx));
+            if own.is_pending() && of_others.is_pending() {
                 return;
-            };
-            match frame {
-                Some(frame) => self.write(ws::Message::Binary(frame)),
-                None => self.close(),
+            }
+            for frame in [own, of_others] {
+                match frame {
+                    Poll::Ready(Some(frame)) => self.write(ws::Message::Binary(frame)),
+                    Poll::Ready(None) => self.close(),
+                    Poll::Pending => (),
+                }
             }
         }
     }
 
-    /// Tells the registrar once that the hub shuts down.
+    /// Tells the registrar once that the hub shuts down. If tasks run on the link and there are other hubs, the link ends instead: they
+    /// go on at the hub to which the registrar connects.
     fn tell_if_draining(&mut self, cx: &mut Context<'_>) {
         if self.channel.is_some()
             && !self.is_over
             && self.draining.as_mut().is_some_and(|draining| draining.poll_unpin(cx).is_ready())
         {
             self.draining = None;
+            let has_tasks = self.link.has_tasks() || self.hosted.as_ref().is_some_and(Hosted::has_tasks);
+            if has_tasks && self.hub.shared.as_ref().is_some_and(|shared| shared.has_others()) {
+                return self.close();
+            }
+            if let Some(hosted) = &self.hosted {
+                hosted.leave();
+            }
             let going = self.hub.links.going();
             self.write(ws::Message::Binary(Frame::Going(going).encode()));
         }

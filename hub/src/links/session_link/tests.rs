@@ -41,7 +41,7 @@ fn piece(seq: u64, is_last: bool) -> Frame<'static> {
 }
 
 fn resumed(links: &Links) -> (Arc<SessionLink>, u64) {
-    let (link, connection, _) = links.connect("session", "stream", "");
+    let (link, connection, _) = links.connect("session", "stream", "", []);
     assert_eq!(link.resume(connection, &Resume::default()), Ok(true));
     (link, connection)
 }
@@ -59,7 +59,7 @@ fn a_connection_that_was_replaced_is_given_no_frame_of_the_link() {
     let links = Links::default();
     let (link, older) = resumed(&links);
     assert!(!frames(&link, older, (0..MAX_READY).map(|number| task(number, 300 << 10))).is_empty());
-    let (_, newer, _) = links.connect("session", "stream", "");
+    let (_, newer, _) = links.connect("session", "stream", "", []);
     let tasks = (0..MAX_READY).map(|number| (format!("t{number}"), [1, 256 << 10])).collect();
     link.resume(newer, &Resume { tasks }).unwrap();
     let told = frames(&link, older, [task(99, 10), NextEvent::Superseded]);
@@ -101,7 +101,7 @@ async fn an_answer_of_a_removed_link_ends() {
 #[test]
 fn a_link_that_was_removed_is_not_resumed() {
     let links = Links::default();
-    let (link, connection, _) = links.connect("session", "stream", "");
+    let (link, connection, _) = links.connect("session", "stream", "", []);
     links.remove("session");
     assert_eq!(link.resume(connection, &Resume::default()), Ok(false));
 }
@@ -109,18 +109,18 @@ fn a_link_that_was_removed_is_not_resumed() {
 #[test]
 fn a_link_that_only_a_waiting_connection_uses_is_kept() {
     let links = Links::default();
-    let (link, older, _) = links.connect("session", "stream", "");
-    let (_, newer, _) = links.connect("session", "stream", "");
+    let (link, older, _) = links.connect("session", "stream", "", []);
+    let (_, newer, _) = links.connect("session", "stream", "", []);
     link.disconnect(older);
     links.remove_unused("session");
     assert_eq!(link.resume(newer, &Resume::default()), Ok(true));
-    assert!(Arc::ptr_eq(&links.connect("session", "stream", "").0, &link));
+    assert!(Arc::ptr_eq(&links.connect("session", "stream", "", []).0, &link));
 }
 
 #[test]
 fn a_link_without_connections_and_tasks_is_removed() {
     let links = Links::default();
-    let (link, connection, _) = links.connect("session", "stream", "");
+    let (link, connection, _) = links.connect("session", "stream", "", []);
     link.disconnect(connection);
     links.remove_unused("session");
     assert!(links.of.lock().is_empty());
@@ -144,7 +144,7 @@ fn an_invalid_resume_leaves_the_link_to_its_connection() {
     let links = Links::default();
     let (link, older) = resumed(&links);
     assert_eq!(frames(&link, older, [task(0, 10)]).len(), 1);
-    let (_, newer, _) = links.connect("session", "stream", "");
+    let (_, newer, _) = links.connect("session", "stream", "", []);
     let tasks = [("t0".to_owned(), [7, 0])].into();
     assert_eq!(link.resume(newer, &Resume { tasks }), Err(Violation::NotSent));
     assert_eq!(frames(&link, older, [task(1, 10)]).len(), 1);

@@ -111,7 +111,10 @@ impl Session {
 
     /// Whether tasks may be sent to it.
     pub(super) fn takes_tasks(&self) -> bool {
-        self.is_open() && !self.silent && !self.draining
+        match &self.told {
+            Some(told) => told.takes_tasks(),
+            None => self.is_open() && !self.silent && !self.draining,
+        }
     }
 
     /// Whether it has no row and no agent, also none that it dropped.
@@ -158,9 +161,10 @@ impl Session {
 
     /// Features negotiated on its channel; none without a channel.
     pub(super) fn features(&self) -> Features {
-        match self.channel {
-            ControlChannel::Open { features, .. } => features,
-            ControlChannel::None | ControlChannel::Closed { .. } => Features::CLASSIC,
+        match (&self.told, &self.channel) {
+            (Some(told), _) => told.features(),
+            (None, ControlChannel::Open { features, .. }) => *features,
+            (None, ControlChannel::None | ControlChannel::Closed { .. }) => Features::CLASSIC,
         }
     }
 }

@@ -42,7 +42,7 @@ proptest! {
     }
 }
 
-/// A row whose channel is at another hub is read as that hub tells it, and no task is sent to it from here.
+/// A row whose channel is at another hub is read as that hub tells it, and picked as long as it tells that it takes tasks.
 #[test]
 fn a_row_of_another_hub_is_read_as_it_is_told() {
     let mut world = World::new();
@@ -57,11 +57,11 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
     world.merge(1);
     let alice = caller("alice");
     let target = world.hubs[1].0.target(&alice, "a").unwrap();
-    let elsewhere = |registry: &Registry| {
-        let endpoint = Endpoint::ChatCompletions;
-        registry.elsewhere(&alice, &target, endpoint, |_| true).map(str::to_owned)
+    let picked = |registry: &mut Registry| match registry.pick(&alice, &target, Endpoint::ChatCompletions) {
+        PickResult::Chosen(candidate) => Some(candidate.is_elsewhere),
+        _ => None,
     };
-    assert_eq!(elsewhere(&world.hubs[1].0), None, "nothing is told yet");
+    assert_eq!(picked(&mut world.hubs[1].0), None, "nothing is told yet");
     let grace = Duration::from_secs(30);
     let is_moving = |registry: &Registry, now| registry.is_moving(&alice, &target, at(now), grace);
     assert!(!is_moving(&world.hubs[1].0, 0));
@@ -74,21 +74,21 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
         world.hubs[1].0.told("a", told, at(0));
     };
     tell(&mut world);
-    assert_eq!(elsewhere(&world.hubs[1].0).as_deref(), Some("a"));
-    assert_eq!(elsewhere(&world.hubs[0].0), None, "it is served here");
+    assert_eq!(picked(&mut world.hubs[1].0), Some(true));
+    assert_eq!(picked(&mut world.hubs[0].0), Some(false), "it is served here");
     let other = &mut world.hubs[1].0;
     assert_eq!(other.llms["a"].llm.status, Status::Active);
-    assert!(matches!(other.pick(&alice, &target, Endpoint::ChatCompletions), PickResult::NoMember));
     // It is told by the hub that has its channel alone.
     other.told("c", Told::default(), at(0));
     world.apply(Op::Close { session: 0 });
     tell(&mut world);
-    assert_eq!(elsewhere(&world.hubs[1].0), None);
+    assert_eq!(picked(&mut world.hubs[1].0), None);
     assert_eq!(world.hubs[1].0.llms["a"].llm.status, Status::Inactive);
     // The session moves: the first hub hands it over.
     world.apply(Op::Open { hub: 0, session: 0 });
     world.apply(Op::Open { hub: 1, session: 0 });
-    assert!(world.hubs[1].0.is_served_here(&alice, &target) && !is_moving(&world.hubs[1].0, 0));
+    assert_eq!(picked(&mut world.hubs[1].0), Some(false));
+    assert!(!is_moving(&world.hubs[1].0, 0));
     world.hubs[1].0.close("s0", "s", at(0));
     assert!(is_moving(&world.hubs[1].0, 29_999) && !is_moving(&world.hubs[1].0, 30_000));
     let lost = {
@@ -96,7 +96,7 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
         registry.merge(world.stored.behind(*read), at(0))
     };
     assert_eq!(lost, ["s0"]);
-    assert!(!world.hubs[0].0.is_served_here(&alice, &target));
+    assert_eq!(picked(&mut world.hubs[0].0), None);
 }
 
 /// The hub that does not have the session's channel does not give its rows to another session while that is open.

@@ -78,7 +78,7 @@ async fn a_stream_whose_caller_disconnects_is_cancelled() {
 async fn a_hello_names_result_stream_to_a_registrar_that_offers_it() {
     let ours = ["cancel", "chunk-seq", "status", "drain", "endpoints", "guard", "beat"];
     for (offered, more) in [("cancel", None), ("cancel, result-stream", Some("result-stream"))] {
-        let (_, _, hello) = Links::default().connect("session", "stream-1", offered);
+        let (_, _, hello) = Links::default().connect("session", "stream-1", offered, []);
         let Ok(Some(Frame::Hello(json))) = Frame::decode(&hello.frame) else { panic!("{:?}", hello.frame) };
         let expected: Vec<_> = ours.into_iter().chain(more).collect();
         assert_eq!(Hello::parse(&json).unwrap().features, expected);

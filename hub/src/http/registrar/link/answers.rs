@@ -45,6 +45,17 @@ pub(super) async fn pass_on(hub: Arc<Hub>, user: UserId, session: String, kind: 
     link.take(&task, status.as_u16());
 }
 
+/// Passes an answer that comes over a relay to its caller.
+pub(crate) async fn pass_on_answer(
+    hub: Arc<Hub>,
+    user: UserId,
+    session: String,
+    link: Arc<SessionLink>,
+    (task, kind, pieces): (Arc<str>, BodyKind, mpsc::UnboundedReceiver<CountedPiece>),
+) {
+    pass_on(hub, user, session, kind, Pieces::new(link, task, pieces)).await;
+}
+
 /// The body of an answer. A piece counts as consumed when the next one is asked for.
 pub(super) struct Pieces {
     link: Arc<SessionLink>,
@@ -163,7 +174,7 @@ mod tests {
         let id = task["taskId"].as_str().unwrap();
         let (core, session) = (hub.core(), publisher.session.as_str());
         let user = core.tokens.check(ADMIN, crate::clock::now()).unwrap().0.user;
-        let (link, connection, _) = core.links.connect(session, "stream", "");
+        let (link, connection, _) = core.links.connect(session, "stream", "", []);
         link.resume(connection, &Resume::default()).unwrap();
         let piece = Piece { seq: 0, kind: BodyKind::Json, is_last: false, bytes: Bytes::from_static(b" ") };
         let results = core.results_of(&user);

@@ -13,6 +13,7 @@ use wire::link::{BodyKind, Frame, MAX_PIECE, Resume};
 use super::super::channel::open_channel;
 use super::answers::{Pieces, pass_on};
 use super::{BURST, Fault, LinkConnection};
+use crate::cluster::{HomeTables, Hosted, Route};
 use crate::links::{Arrival, CountedPiece};
 use crate::news::news;
 use crate::quota::BytesPermit;
@@ -75,7 +76,8 @@ impl LinkConnection {
 
     /// Counts what is buffered for the registrar's user. What does not fit is little: a link is never ended for it.
     pub(super) fn count_buffers(&mut self) {
-        let buffered = self.input.len() + self.output.len();
+        let of_others = self.hosted.as_ref().map_or(0, Hosted::waiting);
+        let buffered = self.input.len() + self.output.len() + of_others;
         let bytes = if buffered > UNCOUNTED_BUFFERS { buffered } else { 0 };
         let counted = self.buffered.size();
         if bytes < counted {
@@ -86,7 +88,7 @@ impl LinkConnection {
     }
 
     fn has_backlog(&self) -> bool {
-        self.link.has_backlog(self.connection)
+        self.link.has_backlog(self.connection) || self.hosted.as_ref().is_some_and(Hosted::has_backlog)
     }
 
     /// Takes a frame. Returns whether an answer begins, which may be decided at once.
@@ -94,7 +96,13 @@ impl LinkConnection {
         let Some(frame) = Frame::decode(bytes).map_err(|_| "a frame is invalid")? else { return Ok(false) };
         if self.channel.is_none() {
             let Frame::Resume(json) = frame else { return Err("the first frame is no resume") };
-            self.resume(&Resume::parse(&json).ok_or("the resume is invalid")?)?;
+            self.resume(Resume::parse(&json).ok_or("the resume is invalid")?)?;
+            return Ok(false);
+        }
+        if let Some(hosted) = &self.hosted
+            && let Route::At(home) = frame.task().map_or(Route::Here, |task| self.hub.cluster.home(task))
+        {
+            hosted.pass(home, bytes);
             return Ok(false);
         }
         match self
@@ -115,8 +123,9 @@ impl LinkConnection {
         Ok(false)
     }
 
-    fn resume(&mut self, resume: &Resume) -> Result<(), Fault> {
-        if !self.link.resume(self.connection, resume).map_err(|_| "the resume is invalid")? {
+    fn resume(&mut self, resume: Resume) -> Result<(), Fault> {
+        let (own, homes) = self.by_home(resume);
+        if !self.link.resume(self.connection, &own).map_err(|_| "the resume is invalid")? {
             return Err("the session is gone");
         }
         self.codec = self.codec.clone().max_size(MAX_FROM_REGISTRAR);
@@ -125,7 +134,31 @@ impl LinkConnection {
         let opened =
             open_channel(&self.hub, &self.caller, &self.session, &self.stream_id, Some(self.features));
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
+        if let Some(shared) = &self.hub.shared {
+            let (session, owner) = (&self.session, &self.caller.user);
+            let hosted = Hosted::open(&shared.peers, session, &self.stream_id, owner, true, homes);
+            self.hosted = Some(hosted);
+        }
         Ok(())
+    }
+
+    /// What the registrar has of this hub's tasks, and of those of each other home. What no home is waiting for is cancelled as if it were
+    /// this hub's.
+    fn by_home(&mut self, resume: Resume) -> (Resume, HomeTables) {
+        let mut homes = std::mem::take(&mut self.homes);
+        for (_, tables) in &mut homes {
+            tables.clear();
+        }
+        let mut own = Resume::default();
+        for (task, held) in resume.tasks {
+            let home = match self.hub.cluster.home(&task) {
+                Route::At(home) => homes.iter_mut().find(|(process, _)| *process == home),
+                Route::Here => None,
+            };
+            let tables = home.map_or(&mut own.tasks, |(_, tables)| tables);
+            tables.insert(task, held);
+        }
+        (own, homes)
     }
 
     fn answer(&mut self, task: Arc<str>, kind: BodyKind, pieces: mpsc::UnboundedReceiver<CountedPiece>) {

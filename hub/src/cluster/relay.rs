@@ -1,0 +1,118 @@
+//! Tasks of one hub on a channel of another one.
+//!
+//! A task belongs to its home, the hub of its caller: the answer, its credit, and what is sent again. The hub that has the channel
+//! is its *host*. It passes frames on, and reads no more of them than the task's id.
+//!
+//! ```text
+//! host: the hub of a channel                    home: the hub of a caller
+//!
+//! a channel opens     ── tables ───────────▶    what it has of its tasks on the session
+//!                     ── carry ────────────▶    its link goes on over this relay, and what was not begun is sent again
+//!                     ◀─────────── want ───     it has a task for the session, and no relay
+//! writes it           ◀─── to-host, 0… ────     frames for the registrar
+//! of the registrar    ──── to-home, 0… ────▶    takes it
+//! ```
+//!
+//! Parts are numbered, and sent again until they are taken, so that a relay loses nothing while both hubs live. When it breaks all
+//! the same, the host lets the registrar connect again: its greeting tells each home what the registrar has, as after a broken
+//! connection.
+
+mod frames;
+mod home;
+mod host;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wire::link::Tables;
+
+pub(super) use home::Homes;
+pub(crate) use host::Hosted;
+pub(super) use host::Hosts;
+
+use super::Process;
+use super::bus::{Lane, Reply};
+use super::calls::{About, TAKEN, UNKNOWN};
+use super::frame::Frame;
+use super::peers::Peers;
+use crate::hub::Hub;
+use crate::model::UserId;
+
+/// The kinds of messages.
+const TABLES: &str = "tables";
+const CARRY: &str = "carry";
+const WANT: &str = "want";
+const TO_HOST: &str = "to-host";
+const TO_HOME: &str = "to-home";
+
+/// Bytes of frames above which no further one joins a part.
+const PART: usize = 64 << 10;
+
+/// What a host says when a relay begins. The body is what the registrar has of this home's tasks, `null` if it has not
+/// greeted since they were sent: then there are none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Carry {
+    session: String,
+    stream: String,
+    owner: UserId,
+    is_link: bool,
+}
+
+/// What a home wants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Want {
+    session: String,
+    /// Whether its link has tasks, which only a greeting continues.
+    has_tasks: bool,
+}
+
+/// What a home has of its tasks on a session.
+pub(crate) type HomeTables = Vec<(Process, Tables)>;
+
+impl Peers {
+    /// What other hubs have of their tasks on `session`, of those that have any.
+    pub(crate) async fn tables(&self, session: &str) -> HomeTables {
+        let others = self.members.lock().all_alive();
+        let asked = others.into_iter().map(|home| async move {
+            let answer = self.ask_until(home, Lane::Ctl, TABLES, &session, bytes::Bytes::new()).await.ok()?;
+            let tables = serde_json::from_slice(&answer.body).ok().filter(|_| answer.kind == TAKEN)?;
+            Some((home, tables))
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+}
+
+/// Takes a message about a relay. Returns the reply of one that is about something else.
+pub(super) fn asked(hub: &Arc<Hub>, peers: &Arc<Peers>, frame: &Frame, reply: Reply) -> Option<Reply> {
+    let from = frame.from;
+    let is_taken = match &*frame.kind {
+        TABLES => {
+            let tables = frame.data::<String>().and_then(|session| hub.tables_of(&session));
+            let kind = if tables.is_some() { TAKEN } else { UNKNOWN };
+            if let Ok(mut answer) = Frame::new(peers.process, kind, &()) {
+                answer.body = serde_json::to_vec(&tables).unwrap_or_default().into();
+                // The host asks again.
+                let _ = reply.answer(answer);
+            }
+            return None;
+        }
+        CARRY => frame.data().is_some_and(|about| hub.carry(peers, from, about, &frame.body)),
+        WANT => frame.data::<Want>().is_some_and(|want| peers.hosts.want(peers, from, &want)),
+        TO_HOME => frame.data().is_some_and(|about| hub.take_from_host(peers, from, &about, &frame.body)),
+        TO_HOST => {
+            let Some(about) = frame.data::<About<()>>() else {
+                peers.reply(reply, UNKNOWN);
+                return None;
+            };
+            let taken = peers.hosts.take(from, &about, frame.body.clone(), reply);
+            if let Some((reply, is_taken)) = taken {
+                peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+            }
+            hub.pass_to_events(peers, about.call);
+            return None;
+        }
+        _ => return Some(reply),
+    };
+    peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+    None
+}

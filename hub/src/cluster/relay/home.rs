@@ -1,0 +1,274 @@
+//! The tasks of this hub that run on channels of other hubs.
+//!
+//! A relay is to them what a connection of the registrar is to others: it reads the session's channel, and carries its link.
+
+mod carried;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::poll_fn;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use wire::TaskId;
+use wire::link::{Frame, Resume, Tables};
+
+use super::frames;
+use super::host::HomeEvent;
+use super::{Carry, TO_HOST, WANT, Want};
+pub(in crate::cluster) use carried::Homes;
+use carried::{Carried, Rest, Wanted};
+
+use crate::channels::{Event, Receiver};
+use crate::cluster::Process;
+use crate::cluster::bus::Lane;
+use crate::cluster::calls::{About, TAKEN, lane_of};
+use crate::cluster::peers::Peers;
+use crate::http::pass_on_answer;
+use crate::hub::Hub;
+use crate::links::Arrival;
+use crate::news::news;
+
+/// Time between two words to a host that is silent while a task runs there.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// Time between two tries to have a relay.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// Time in which a host that was asked for a relay has to begin it.
+const BEGIN_WITHIN: Duration = Duration::from_secs(2);
+/// HTTP status of a task for which a channel has no room.
+const NO_ROOM: u16 = 503;
+
+impl Peers {
+    /// Asks `host` for a relay. Returns whether it begins one.
+    async fn want(&self, host: Process, session: &str, has_tasks: bool) -> bool {
+        let want = Want { session: session.to_owned(), has_tasks };
+        let answer = self.ask_until(host, Lane::Ctl, WANT, &want, Bytes::new()).await;
+        answer.is_ok_and(|answer| answer.kind == TAKEN)
+    }
+}
+
+impl Hub {
+    /// What this hub has of its tasks on `session`; `None` if it has no task there.
+    pub(super) fn tables_of(&self, session: &str) -> Option<Tables> {
+        let tables = self.links.tables(session);
+        let has_tasks = !tables.is_empty() || !self.dispatches.lock().of_session(session).is_empty();
+        has_tasks.then_some(tables)
+    }
+
+    /// Takes a relay as the session's channel. `false` if it is refused.
+    pub(super) fn carry(
+        self: &Arc<Self>,
+        peers: &Arc<Peers>,
+        host: Process,
+        about: About<Carry>,
+        tables: &[u8],
+    ) -> bool {
+        let About { call: number, of: Carry { session, stream, owner, is_link }, .. } = about;
+        let older = peers.homes.carried.lock().of.get(&session).filter(|older| older.host == host).cloned();
+        if let Some(older) = older.filter(|older| older.number >= number) {
+            return older.number == number;
+        }
+        let Ok(tables) = serde_json::from_slice::<Option<Tables>>(tables) else { return false };
+        let link = if is_link {
+            let Some(link) = self.links.carry(&session, tables.map(|tasks| Resume { tasks })) else {
+                return false;
+            };
+            Some(link)
+        } else {
+            // Its answers come by POST.
+            self.links.remove(&session);
+            None
+        };
+        let events = self.channels.open(&session, &stream, false, &owner, self.options.limits.bytes);
+        let (next, ended) = (Mutex::default(), Notify::new());
+        let carried = Arc::new(Carried { host, number, session, stream, owner, link, next, ended });
+        peers.homes.insert(&carried);
+        let session = &carried.session;
+        self.resend_unstarted(session);
+        {
+            let mut registry = self.registry.lock();
+            self.channel_opened(&registry, session);
+            self.offer_rows_of(&mut registry, session);
+        }
+        peers.homes.begun.notify_waiters();
+        news!(debug, "relays", session, "tasks for {session} go over hub {host}");
+        tokio::spawn(self.clone().to_host(peers.clone(), carried, events));
+        true
+    }
+
+    /// Passes what is for the registrar on to the host, until the relay ends.
+    async fn to_host(self: Arc<Self>, peers: Arc<Peers>, carried: Arc<Carried>, mut events: Receiver) {
+        let (host, session) = (carried.host, &carried.session);
+        let (mut part, mut rest) = (0, Rest::default());
+        let send = async {
+            loop {
+                let next = poll_fn(|cx| carried.poll_part(cx, &mut events, &mut rest));
+                let frames = match timeout(WATCH_EVERY, next).await {
+                    Ok(Some(frames)) => frames,
+                    Ok(None) => break,
+                    Err(_) if self.dispatches.lock().of_session(session).is_empty() => continue,
+                    Err(_) => Bytes::new(),
+                };
+                let about = About { call: carried.number, lane: false, part, last: false, of: () };
+                let sent = peers.send_part(host, lane_of(frames.len()), TO_HOST, &about, frames).await;
+                if sent.is_err() {
+                    break;
+                }
+                part += 1;
+            }
+        };
+        tokio::select! {
+            () = send => (),
+            () = carried.ended.notified() => (),
+        }
+        if let Some((link, connection)) = &carried.link {
+            link.disconnect(*connection);
+            self.links.remove_unused(session);
+        }
+        news!(debug, "relays", session, "tasks for {session} do not go over hub {host} any more");
+        if peers.homes.remove(&carried) {
+            self.channels.close(session, &carried.stream);
+            self.regain(&peers, session);
+        }
+    }
+
+    /// Takes a part that a host has sent. `false` if there is no such relay, or a part is missing.
+    pub(super) fn take_from_host(
+        self: &Arc<Self>,
+        peers: &Arc<Peers>,
+        host: Process,
+        about: &About<()>,
+        frames: &Bytes,
+    ) -> bool {
+        let Some(carried) = peers.homes.find(host, about.call) else { return false };
+        let mut next = carried.next.lock();
+        if about.part != *next {
+            if about.part > *next {
+                carried.ended.notify_one();
+            }
+            return about.part < *next;
+        }
+        *next += 1;
+        let mut frames = frames.clone();
+        while let Some(frame) = frames::next(&mut frames) {
+            if !self.take_frame(&carried, &frame) {
+                carried.ended.notify_one();
+                return false;
+            }
+        }
+        if let Some((link, _)) = &carried.link {
+            // Credit may have come.
+            link.wake_writer();
+        }
+        if about.last {
+            carried.ended.notify_one();
+        }
+        true
+    }
+
+    /// Takes a frame that the registrar has sent. `false` if it is against the rules.
+    fn take_frame(self: &Arc<Self>, carried: &Carried, frame: &Bytes) -> bool {
+        let Ok(Some(frame)) = Frame::decode(frame) else { return false };
+        if let Frame::Taken { task, .. } = frame {
+            self.refuse_dispatch(&carried.session, task);
+            return true;
+        }
+        let Some((link, connection)) = &carried.link else { return true };
+        match link.receive(*connection, frame, &self.results_of(&carried.owner)) {
+            Ok(Arrival::Answer { task, kind, pieces }) => {
+                let (user, session) = (carried.owner.clone(), carried.session.clone());
+                let passing = pass_on_answer(self.clone(), user, session, link.clone(), (task, kind, pieces));
+                let mut passing = passing.boxed_local();
+                // Most whole answers are one small piece.
+                if (&mut passing).now_or_never().is_none() {
+                    actix_rt::spawn(passing);
+                }
+                true
+            }
+            Ok(Arrival::Beat(..) | Arrival::Nothing) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Puts what a home has sent on the channel of a registrar that reads events.
+    pub(super) fn pass_to_events(&self, peers: &Peers, number: u64) {
+        let Some((session, owner, events)) = peers.hosts.events(peers, number) else { return };
+        for event in events {
+            match event {
+                HomeEvent::Task(task, data) => {
+                    if self.channels.send(&session, &owner, Event::task(&task, data)).is_err() {
+                        peers.hosts.refuse(number, &task, NO_ROOM);
+                    }
+                }
+                HomeEvent::Cancel(task) => self.cancel_on(&session, &task),
+            }
+        }
+    }
+
+    fn cancel_on(&self, session: &str, task: &str) {
+        if let Ok(id) = TaskId::parse(task)
+            && let Ok(event) = Event::cancel(id)
+        {
+            self.channels.send_control(session, event);
+        }
+    }
+
+    /// Ends the tasks of a process that is dead, at the registrars of this hub.
+    pub(in crate::cluster) fn bury(&self, peers: &Peers, process: Process) {
+        for (session, tasks) in peers.hosts.bury(process) {
+            for task in tasks {
+                self.cancel_on(&session, &task);
+            }
+        }
+    }
+
+    /// Waits until tasks can be sent to a session whose channel is at another hub. `false` if they cannot.
+    pub(crate) async fn reach(&self, session: &str) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        let (peers, until) = (&shared.peers, Instant::now() + BEGIN_WITHIN);
+        while Instant::now() < until {
+            let mut begun = std::pin::pin!(peers.homes.begun.notified());
+            begun.as_mut().enable();
+            if self.channels.is_open(session) {
+                return true;
+            }
+            let host = self.registry.lock().hub_of(session).and_then(|hub| peers.process_of(hub));
+            let Some(host) = host else { break };
+            if let Some(_wanted) = Wanted::begin(&peers.homes, session)
+                && !peers.want(host, session, self.links.has_tasks(session)).await
+            {
+                break;
+            }
+            let _ = timeout(TRY_EVERY, begun).await;
+        }
+        if !self.channels.is_open(session) {
+            // Nobody tries again in a loop without a pause.
+            sleep(TRY_EVERY).await;
+        }
+        self.channels.is_open(session)
+    }
+
+    /// Has the tasks of this hub on `session`, whose channel was lost, go on at the hub that has it now. Ends them if there is none
+    /// within the grace.
+    pub(in crate::cluster) fn regain(self: &Arc<Self>, peers: &Arc<Peers>, session: &str) {
+        let has_tasks = || !self.dispatches.lock().of_session(session).is_empty();
+        if !has_tasks() || !peers.homes.regained.lock().insert(session.to_owned()) {
+            return;
+        }
+        let (hub, peers, session) = (self.clone(), peers.clone(), session.to_owned());
+        tokio::spawn(async move {
+            let until = Instant::now() + hub.options.timings.reattach_grace;
+            while !hub.reach(&session).await && !hub.dispatches.lock().of_session(&session).is_empty() {
+                if Instant::now() >= until {
+                    news!(info, "relays", &session, "no hub has the channel of {session}: its tasks end");
+                    hub.lose_session(&session);
+                    break;
+                }
+            }
+            peers.homes.regained.lock().remove(&session);
+        });
+    }
+}

@@ -1,0 +1,331 @@
+//! The channels of this hub, on which tasks of other hubs run.
+
+mod state;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::task::noop_waker_ref;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wire::link::{Frame, Tables};
+
+use super::frames::Batch;
+use super::{CARRY, Carry, HomeTables, PART, TO_HOME, Want};
+pub(super) use state::HomeEvent;
+use state::{ChannelState, FRAME_OVERHEAD, HomeRelay};
+
+use crate::cluster::Process;
+use crate::cluster::bus::Reply;
+use crate::cluster::calls::{About, lane_of};
+use crate::cluster::parts::{Answered, Parts};
+use crate::cluster::peers::Peers;
+use crate::model::UserId;
+
+/// Bytes of a registrar's frames that wait for other hubs, above which no more is read of it. Credit bounds them too.
+const MOST_WAITING: usize = 1 << 20;
+
+/// The channels on which tasks of other hubs may run.
+#[derive(Default)]
+pub(in crate::cluster) struct Hosts {
+    /// Number of the last relay.
+    last: AtomicU64,
+    channels: Mutex<HashMap<String, Arc<HostedChannel>>>,
+    relays: Mutex<HashMap<u64, Arc<HostedChannel>>>,
+}
+
+struct HostedChannel {
+    session: String,
+    stream: String,
+    owner: UserId,
+    is_link: bool,
+    state: Mutex<ChannelState>,
+}
+
+impl HostedChannel {
+    /// Begins a relay. The registrar has greeted with `tables` of the home's tasks, if it has.
+    fn begin(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, tables: Option<Tables>) {
+        let number = peers.hosts.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let relay = HomeRelay {
+            home,
+            number,
+            is_begun: false,
+            arrived: Parts::default(),
+            batch: Bytes::new(),
+            partial: None,
+            tasks: tables.iter().flat_map(Tables::keys).map(|task| task.as_str().into()).collect(),
+            waiting: VecDeque::new(),
+            has_more: Arc::default(),
+        };
+        let has_more = relay.has_more.clone();
+        self.state.lock().homes.push_back(relay);
+        peers.hosts.relays.lock().insert(number, self.clone());
+        tokio::spawn(self.clone().to_home(peers.clone(), (home, number), tables, has_more));
+    }
+
+    /// Passes the registrar's frames on to a home.
+    async fn to_home(
+        self: Arc<Self>,
+        peers: Arc<Peers>,
+        (home, number): (Process, u64),
+        tables: Option<Tables>,
+        has_more: Arc<Notify>,
+    ) {
+        let (session, stream, owner) = (self.session.clone(), self.stream.clone(), self.owner.clone());
+        let of = Carry { session, stream, owner, is_link: self.is_link };
+        let about = About { call: number, lane: false, part: 0, last: false, of };
+        let body = Bytes::from(serde_json::to_vec(&tables).unwrap_or_default());
+        let mut sent = peers.send_part(home, lane_of(body.len()), CARRY, &about, body).await;
+        if let Some(relay) = self.state.lock().relay(number) {
+            relay.is_begun = true;
+        }
+        let mut part = 0;
+        while sent.is_ok() {
+            let Some((frames, last)) = self.next_part(number) else {
+                has_more.notified().await;
+                continue;
+            };
+            let about = About { call: number, lane: false, part, last, of: () };
+            sent = peers.send_part(home, lane_of(frames.len()), TO_HOME, &about, frames).await;
+            part += 1;
+            if last {
+                break;
+            }
+        }
+        self.state.lock().end(number);
+        peers.hosts.relays.lock().remove(&number);
+    }
+
+    /// What is to be sent to a home, and whether it is the last; `None` if there is nothing.
+    fn next_part(&self, number: u64) -> Option<(Bytes, bool)> {
+        let mut state = self.state.lock();
+        let is_closed = state.is_closed;
+        let Some(relay) = state.relay(number) else { return Some((Bytes::new(), true)) };
+        let (mut batch, mut taken) = (Batch::default(), 0);
+        while batch.len() < PART
+            && let Some(frame) = relay.waiting.pop_front()
+        {
+            taken += frame.len() + FRAME_OVERHEAD;
+            batch.push(&frame);
+        }
+        let is_last = is_closed && relay.waiting.is_empty();
+        if taken == 0 && !is_last {
+            return None;
+        }
+        state.waiting = state.waiting.saturating_sub(taken);
+        state.wake();
+        Some((batch.into_bytes(), is_last))
+    }
+
+    /// Has the registrar connect again.
+    fn greet_again(&self) {
+        let mut state = self.state.lock();
+        state.must_greet = true;
+        state.wake();
+    }
+
+    fn want(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, has_tasks: bool) -> bool {
+        let mut state = self.state.lock();
+        if state.is_closed || state.is_leaving {
+            return false;
+        }
+        if let Some(relay) = state.homes.iter().find(|relay| relay.home == home) {
+            if !relay.is_begun {
+                return true;
+            }
+            // The home has lost it.
+            let number = relay.number;
+            state.end(number);
+        }
+        let is_broken = state.broken.contains_key(&home);
+        drop(state);
+        if self.is_link && (has_tasks || is_broken) {
+            self.greet_again();
+        } else {
+            self.begin(peers, home, None);
+        }
+        true
+    }
+}
+
+impl Hosts {
+    /// Takes a part that a home has sent. Returns the reply if it is to be sent now.
+    pub(super) fn take(
+        &self,
+        from: Process,
+        about: &About<()>,
+        frames: Bytes,
+        reply: Reply,
+    ) -> Option<Answered<Reply>> {
+        let channel = self.relays.lock().get(&about.call).cloned();
+        let Some(channel) = channel else { return Some((reply, false)) };
+        let mut state = channel.state.lock();
+        let relay = state.relay(about.call).filter(|relay| relay.home == from);
+        let Some(relay) = relay else { return Some((reply, false)) };
+        let answered = relay.arrived.arrive(about.part, frames, about.last, reply);
+        state.wake();
+        answered
+    }
+
+    /// Gives a home that wants it a relay on the channel of a session. `false` if there is none.
+    pub(super) fn want(&self, peers: &Arc<Peers>, home: Process, want: &Want) -> bool {
+        let channel = self.channels.lock().get(&want.session).cloned();
+        channel.is_some_and(|channel| channel.want(peers, home, want.has_tasks))
+    }
+
+    /// What has come on a relay for a registrar that reads events: its session, its owner, and for the home what it sent.
+    pub(super) fn events(&self, peers: &Peers, number: u64) -> Option<(String, UserId, Vec<HomeEvent>)> {
+        let channel = self.relays.lock().get(&number).filter(|channel| !channel.is_link).cloned()?;
+        let (mut events, mut replies) = (Vec::new(), Vec::new());
+        let mut state = channel.state.lock();
+        let cx = Context::from_waker(noop_waker_ref());
+        let relay = state.relay(number)?;
+        while let Some(frame) = relay.next_frame(&cx, false, &mut replies) {
+            match Frame::decode(&frame) {
+                Ok(Some(Frame::Piece { task, piece })) => events.extend(relay.add(task, piece)),
+                Ok(Some(Frame::Cancel { task })) => events.push(HomeEvent::Cancel(task.into())),
+                _ => {}
+            }
+        }
+        drop(state);
+        for reply in replies {
+            peers.reply(reply, super::TAKEN);
+        }
+        Some((channel.session.clone(), channel.owner.clone(), events))
+    }
+
+    /// Tells a home what became of a task that its registrar does not get.
+    pub(super) fn refuse(&self, number: u64, task: &str, status: u16) {
+        if let Some(channel) = self.relays.lock().get(&number).cloned() {
+            channel.state.lock().push(number, Frame::Taken { task, status }.encode());
+        }
+    }
+
+    /// Ends the relays of a process that cannot be asked. Its tasks run on at the registrars.
+    pub(in crate::cluster) fn lose(&self, process: Process) {
+        for channel in self.all() {
+            let mut state = channel.state.lock();
+            let of_process = state.homes.iter().filter(|relay| relay.home == process);
+            let numbers: Vec<_> = of_process.map(|relay| relay.number).collect();
+            for number in numbers {
+                state.end(number);
+            }
+        }
+    }
+
+    /// Cancels the tasks of a process that is dead. Returns those of registrars that read events, by session.
+    pub(in crate::cluster) fn bury(&self, process: Process) -> Vec<(String, Vec<Arc<str>>)> {
+        self.lose(process);
+        let mut of_events = Vec::new();
+        for channel in self.all() {
+            let mut state = channel.state.lock();
+            let Some(tasks) = state.broken.remove(&process) else { continue };
+            if channel.is_link {
+                state.control.extend(tasks.iter().map(|task| Frame::Cancel { task }.encode()));
+                state.wake();
+            } else {
+                of_events.push((channel.session.clone(), tasks.into_iter().collect()));
+            }
+        }
+        of_events
+    }
+
+    /// Has all registrars connect again on whose channels tasks of other hubs ran.
+    pub(in crate::cluster) fn greet_all_again(&self) {
+        self.all().into_iter().filter(|channel| channel.is_link).for_each(|channel| channel.greet_again());
+    }
+
+    fn all(&self) -> Vec<Arc<HostedChannel>> {
+        self.channels.lock().values().cloned().collect()
+    }
+
+    fn close(&self, channel: &Arc<HostedChannel>) {
+        let mut channels = self.channels.lock();
+        if channels.get(&channel.session).is_some_and(|current| Arc::ptr_eq(current, channel)) {
+            channels.remove(&channel.session);
+        }
+        drop(channels);
+        let mut state = channel.state.lock();
+        state.is_closed = true;
+        state.homes.iter().for_each(|relay| relay.has_more.notify_one());
+    }
+}
+
+/// A channel of this hub, on which tasks of other hubs run until it is dropped.
+pub(crate) struct Hosted {
+    channel: Arc<HostedChannel>,
+    peers: Arc<Peers>,
+}
+
+impl Hosted {
+    /// Begins relays for `homes`, whose tasks the registrar of the channel has.
+    pub(crate) fn open(
+        peers: &Arc<Peers>,
+        session: &str,
+        stream: &str,
+        owner: &UserId,
+        is_link: bool,
+        homes: HomeTables,
+    ) -> Self {
+        let (session, stream, owner) = (session.to_owned(), stream.to_owned(), owner.clone());
+        let channel = Arc::new(HostedChannel { session, stream, owner, is_link, state: Mutex::default() });
+        let older = peers.hosts.channels.lock().insert(channel.session.clone(), channel.clone());
+        if let Some(older) = older {
+            peers.hosts.close(&older);
+        }
+        for (home, tables) in homes {
+            channel.begin(peers, home, Some(tables));
+        }
+        Self { channel, peers: peers.clone() }
+    }
+
+    /// The next frame to write; `None` if the registrar has to connect again.
+    pub(crate) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut replies = Vec::new();
+        let frame = self.channel.state.lock().poll_frame(cx, &mut replies);
+        for reply in replies {
+            self.peers.reply(reply, super::TAKEN);
+        }
+        frame
+    }
+
+    /// Passes a frame of the registrar on to the home of its task. Without a relay the registrar sends it again.
+    pub(crate) fn pass(&self, home: Process, frame: &[u8]) {
+        let mut state = self.channel.state.lock();
+        let number = state.homes.iter().find(|relay| relay.home == home).map(|relay| relay.number);
+        if let Some(number) = number.filter(|_| !state.is_closed) {
+            // A copy: the frame shares the block in which it was read.
+            state.push(number, Bytes::copy_from_slice(frame));
+        }
+    }
+
+    /// Whether the registrar has tasks of other hubs.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let state = self.channel.state.lock();
+        !state.broken.is_empty() || state.homes.iter().any(|relay| !relay.tasks.is_empty())
+    }
+
+    /// Has new tasks of other hubs go to the channel that the registrar opens next.
+    pub(crate) fn leave(&self) {
+        self.channel.state.lock().is_leaving = true;
+    }
+
+    /// Bytes that wait for other hubs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.channel.state.lock().waiting
+    }
+
+    /// Whether so much waits that nothing more is read.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.waiting() >= MOST_WAITING
+    }
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.peers.hosts.close(&self.channel);
+    }
+}

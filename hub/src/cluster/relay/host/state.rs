@@ -1,0 +1,188 @@
+//! What a channel has of the tasks of other hubs. Pure.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use wire::link::{Frame, MAX_TASKS, Piece};
+
+use crate::cluster::Process;
+use crate::cluster::bus::Reply;
+use crate::cluster::parts::Parts;
+use crate::cluster::relay::frames;
+
+/// Longest task for a registrar that reads events, in bytes: more than any request that a hub reads.
+const LARGEST: usize = 64 << 20;
+/// HTTP status of a task that the registrar does not get here.
+const REFUSED: u16 = 503;
+/// Memory in bytes of a frame that waits, besides its own bytes.
+pub(super) const FRAME_OVERHEAD: usize = 64;
+
+#[derive(Default)]
+pub(super) struct ChannelState {
+    /// In the order of their turns.
+    pub(super) homes: VecDeque<HomeRelay>,
+    /// Tasks at the registrar whose relay broke, until their home wants it again or is dead.
+    pub(super) broken: HashMap<Process, HashSet<Arc<str>>>,
+    /// The host's own frames: of tasks whose home is dead.
+    pub(super) control: VecDeque<Bytes>,
+    /// Bytes of the registrar's frames that wait.
+    pub(super) waiting: usize,
+    /// Whether the registrar has to connect again, and greet.
+    pub(super) must_greet: bool,
+    /// Whether no new task comes to the registrar here.
+    pub(super) is_leaving: bool,
+    pub(super) is_closed: bool,
+    pub(super) reader: Option<Waker>,
+}
+
+/// The relay of one home.
+pub(super) struct HomeRelay {
+    pub(super) home: Process,
+    pub(super) number: u64,
+    /// Whether the home knows of it.
+    pub(super) is_begun: bool,
+    /// What came from the home, and the part of it that is being written.
+    pub(super) arrived: Parts<Reply>,
+    pub(super) batch: Bytes,
+    /// Of a registrar that reads events, the task that has come in part, and its bytes.
+    pub(super) partial: Option<(Arc<str>, Vec<Bytes>, usize)>,
+    /// The home's tasks that the registrar has.
+    pub(super) tasks: HashSet<Arc<str>>,
+    /// The registrar's frames for the home.
+    pub(super) waiting: VecDeque<Bytes>,
+    pub(super) has_more: Arc<Notify>,
+}
+
+impl ChannelState {
+    pub(super) fn relay(&mut self, number: u64) -> Option<&mut HomeRelay> {
+        self.homes.iter_mut().find(|relay| relay.number == number)
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Ends a relay. Its tasks run on at the registrar.
+    pub(super) fn end(&mut self, number: u64) {
+        let Some(at) = self.homes.iter().position(|relay| relay.number == number) else { return };
+        let Some(ended) = self.homes.remove(at) else { return };
+        let waiting: usize = ended.waiting.iter().map(|frame| frame.len() + FRAME_OVERHEAD).sum();
+        self.waiting = self.waiting.saturating_sub(waiting);
+        if !ended.tasks.is_empty() {
+            self.broken.entry(ended.home).or_default().extend(ended.tasks);
+        }
+        ended.has_more.notify_one();
+        self.wake();
+    }
+
+    /// The next frame for the registrar, with what is to be answered now.
+    pub(super) fn poll_frame(&mut self, cx: &Context<'_>, replies: &mut Vec<Reply>) -> Poll<Option<Bytes>> {
+        if self.must_greet {
+            return Poll::Ready(None);
+        }
+        if let Some(frame) = self.control.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        let is_leaving = self.is_leaving;
+        for _ in 0..self.homes.len() {
+            if let Some(relay) = self.homes.front_mut()
+                && let Some(frame) = relay.next_frame(cx, is_leaving, replies)
+            {
+                self.homes.rotate_left(1);
+                return Poll::Ready(Some(frame));
+            }
+            self.homes.rotate_left(1);
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl HomeRelay {
+    /// The next frame of the home for the registrar, to which no new task is sent if `is_leaving`.
+    pub(super) fn next_frame(
+        &mut self,
+        cx: &Context<'_>,
+        is_leaving: bool,
+        replies: &mut Vec<Reply>,
+    ) -> Option<Bytes> {
+        loop {
+            while let Some(frame) = frames::next(&mut self.batch) {
+                if self.note(&frame, is_leaving) {
+                    return Some(frame);
+                }
+            }
+            let Poll::Ready(Some(Ok((batch, reply)))) = self.arrived.poll_next(cx) else { return None };
+            self.batch = batch;
+            replies.extend(reply);
+        }
+    }
+
+    /// Adds a piece of a task for a registrar that reads events. Returns the task if it is whole.
+    pub(super) fn add(&mut self, task: &str, piece: Piece) -> Option<HomeEvent> {
+        let is_next = self.partial.as_ref().is_some_and(|(of, ..)| **of == *task) && piece.seq > 0;
+        let (task, mut pieces, size) = match self.partial.take().filter(|_| is_next) {
+            Some(partial) => partial,
+            None => (task.into(), Vec::new(), 0),
+        };
+        let size = size + piece.bytes.len();
+        pieces.push(piece.bytes);
+        if piece.is_last && size <= LARGEST {
+            return Some(HomeEvent::Task(task, pieces));
+        }
+        self.partial = (size <= LARGEST).then_some((task, pieces, size));
+        None
+    }
+
+    /// Notes what a frame of the home does to its task. `false` if it is not about one.
+    pub(super) fn note(&mut self, frame: &Bytes, is_leaving: bool) -> bool {
+        let Ok(Some(frame)) = Frame::decode(frame) else { return false };
+        let is_of_home = |task: &str| Process::of_task(task) == Some(self.home);
+        match frame {
+            Frame::Piece { task, piece } if is_of_home(task) && !self.tasks.contains(task) => {
+                if is_leaving {
+                    if piece.seq == 0 {
+                        // It comes too late. Its home tries another channel.
+                        self.waiting.push_back(Frame::Taken { task, status: REFUSED }.encode());
+                        self.has_more.notify_one();
+                    }
+                    return false;
+                }
+                if self.tasks.len() >= MAX_TASKS {
+                    // Of a registrar that posts its answers: their end is not seen here. The next POST of an older one is answered with
+                    // 410 if its home is dead.
+                    self.tasks.clear();
+                }
+                self.tasks.insert(task.into());
+                true
+            }
+            Frame::Piece { task, .. } | Frame::Credit { task, .. } => is_of_home(task),
+            Frame::Cancel { task } | Frame::Taken { task, .. } if is_of_home(task) => {
+                self.tasks.remove(task);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a home has sent for a registrar that reads events.
+pub(in crate::cluster::relay) enum HomeEvent {
+    Task(Arc<str>, Vec<Bytes>),
+    Cancel(Arc<str>),
+}
+
+impl ChannelState {
+    pub(super) fn push(&mut self, number: u64, frame: Bytes) {
+        let size = frame.len() + FRAME_OVERHEAD;
+        let Some(relay) = self.relay(number) else { return };
+        relay.waiting.push_back(frame);
+        relay.has_more.notify_one();
+        self.waiting += size;
+    }
+}
