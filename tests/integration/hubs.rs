@@ -12,7 +12,7 @@ use testkit::client::ask;
 use testkit::free_port;
 use testkit::nats::{self, NatsServer};
 use testkit::process::Home;
-use testkit::team::{ADMIN, connected_registrar, start_registrar_with};
+use testkit::team::{connected_registrar, start_registrar_with};
 use testkit::wait::{eventually, wait_for, wait_within};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
