@@ -109,6 +109,8 @@ pub(crate) type HubData = Data<Hub>;
 pub(crate) enum Phase {
     /// Not shutting down.
     Serving,
+    /// New calls are served or passed on to other hubs, which load balancers and registrars are sent to. A hub alone has no such phase.
+    Leaving,
     /// New calls get 503, running ones continue.
     Draining,
     /// Running streams end.
@@ -259,10 +261,15 @@ impl Hub {
 
     /// Whether new calls are refused.
     pub(crate) fn is_stopping(&self) -> bool {
+        *self.phase.borrow() > Phase::Leaving
+    }
+
+    /// Whether others are to be used instead: new control channels are refused.
+    pub(crate) fn is_leaving(&self) -> bool {
         *self.phase.borrow() > Phase::Serving
     }
 
-    /// Resolves when new calls are refused.
+    /// Resolves when the hub leaves.
     pub(crate) fn draining(&self) -> LocalBoxFuture<'static, ()> {
         let mut phase = self.phase.subscribe();
         // The sender is gone with the hub only.

@@ -34,6 +34,7 @@ mod trace;
 
 pub use address::Proxies;
 pub use auth::AdminToken;
+pub use cluster::{InvalidCredentials, check_credentials};
 pub use http::inference_path;
 pub use hub::Hub;
 pub use model::Role;

@@ -78,6 +78,11 @@ impl Links {
         Going::of(index, count, first.elapsed())
     }
 
+    /// Whether the session has a link.
+    pub(crate) fn has(&self, session: &str) -> bool {
+        self.of.lock().contains_key(session)
+    }
+
     /// Removes the session's link. Answers that have not ended break off.
     pub(crate) fn remove(&self, session: &str) {
         if let Some(link) = self.of.lock().remove(session) {

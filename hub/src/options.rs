@@ -63,6 +63,8 @@ pub struct ClusterOptions {
 pub struct NatsOptions {
     /// Addresses of servers, with commas between them.
     pub url: String,
+    /// The text of a `.creds` file.
+    pub credentials: Option<Secret>,
 }
 
 /// The resources of the machine that a hub may use.

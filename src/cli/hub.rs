@@ -47,6 +47,9 @@ pub(crate) struct HubArgs {
     /// The NATS server between the hubs of the cluster, if it has more than one (several with commas)
     #[arg(long, value_name = "URL", requires = "cluster", env = "VIRTUAL_LLM_NATS_URL", hide_env_values = true, value_parser = nats_url)]
     pub(crate) nats_url: Option<String>,
+    /// A file with the credentials for the NATS server (.creds: a JWT and a seed)
+    #[arg(long, value_name = "FILE", requires = "nats_url", env = "VIRTUAL_LLM_NATS_CREDS")]
+    pub(crate) nats_creds: Option<PathBuf>,
     /// Serve https with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -254,8 +254,9 @@ fn changed(seen: &mut HashMap<String, Value>, answer: Value) -> Vec<Value> {
 fn without_times(row: &Value) -> Value {
     let mut row = row.clone();
     if let Value::Object(map) = &mut row {
-        map.remove("lastHeartbeatAt");
-        map.remove("updatedAt");
+        for time in ["lastHeartbeatAt", "updatedAt", "renewedAt", "leaseUntil", "saidAt"] {
+            map.remove(time);
+        }
     }
     row
 }

@@ -25,8 +25,8 @@ use crate::{
 /// Environment variable with an admin token that replaces the stored one while it is set.
 const ADMIN_TOKEN: &str = "VIRTUAL_LLM_ADMIN_TOKEN";
 
-/// Longest file with the database's address, in bytes.
-const MAX_URL: u64 = 4096;
+/// Longest file with the database's address or credentials, in bytes: a JWT with many permissions has some kilobytes.
+const MAX_SECRET: u64 = 32 << 10;
 
 /// Serves until a signal. A second signal ends running calls.
 pub(crate) async fn run(args: HubArgs, mut signals: Signals) -> Outcome {
@@ -85,7 +85,8 @@ async fn migrate_store(from: &Path, cluster: &str, file: &Path) -> Outcome {
 fn options(args: HubArgs) -> Result<HubOptions, Failure> {
     let cluster = match (args.cluster, args.hub_id, args.database_url_file) {
         (Some(cluster), Some(hub_id), Some(file)) => {
-            let nats = args.nats_url.map(|url| NatsOptions { url });
+            let credentials = args.nats_creds.as_deref().map(nats_credentials).transpose()?;
+            let nats = args.nats_url.map(|url| NatsOptions { url, credentials });
             Some(ClusterOptions { cluster, hub_id, database_url: database_url(&file)?, nats })
         }
         _ => None,
@@ -136,17 +137,31 @@ fn listen(given: &str) -> Result<SocketAddr, Failure> {
 
 /// Reads the file with the database's address, which holds a password.
 fn database_url(path: &Path) -> Result<Secret, Failure> {
+    let text = secret_file("--database-url-file", path, "the database's password")?;
+    Ok(Secret::new(text.trim().to_owned()))
+}
+
+/// Reads a file with credentials for NATS.
+fn nats_credentials(path: &Path) -> Result<Secret, Failure> {
+    let text = Secret::new(secret_file("--nats-creds", path, "the hub's credentials for NATS")?);
+    hub::check_credentials(&text)
+        .map_err(|error| Failure::usage(format!("--nats-creds {}: {error}", path.display())))?;
+    Ok(text)
+}
+
+/// Reads a file that holds a secret, and warns if everybody can.
+fn secret_file(option: &str, path: &Path, secret: &str) -> Result<String, Failure> {
     let unusable = |error: io::Error| {
-        Failure::usage(format!("--database-url-file {}: {}", path.display(), own_files::plain(&error)))
+        Failure::usage(format!("{option} {}: {}", path.display(), own_files::plain(&error)))
     };
     let file = OwnFile::open_given(path).and_then(OwnFile::trusted).map_err(unusable)?;
     if file.metadata().is_file() && file.mode() & 0o004 != 0 {
         log::warn!(
-            "everybody on this machine can read {0} with the database's password: run `chmod o-r {0}`",
+            "everybody on this machine can read {0} with {secret}: run `chmod o-r {0}`",
             path.display()
         );
     }
-    Ok(Secret::new(file.read_text(MAX_URL).map_err(unusable)?.trim().to_owned()))
+    file.read_text(MAX_SECRET).map_err(unusable)
 }
 
 fn cors_origins(given: &[String]) -> Result<Origins, Failure> {

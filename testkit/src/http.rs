@@ -78,13 +78,23 @@ impl Http {
     }
 
     pub async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
-        let mut response = self.open(method, path, body).await;
+        self.try_send(method, path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// As `send`, of a server that may not be there.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Answer, awc::error::SendRequestError> {
+        let mut response = self.request(method, path, body).await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = response.next().await {
             let Ok(chunk) = chunk else { break };
             bytes.extend_from_slice(&chunk);
         }
-        Answer {
+        Ok(Answer {
             status: response.status().as_u16(),
             headers: response
                 .headers()
@@ -92,7 +102,7 @@ impl Http {
                 .map(|(key, value)| (key.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
                 .collect(),
             body: String::from_utf8_lossy(&bytes).into_owned(),
-        }
+        })
     }
 
     /// Opens a session's control channel as a classic registrar does, and reads its hello.
@@ -117,6 +127,20 @@ impl Http {
     ) -> awc::ClientResponse<
         impl futures_util::Stream<Item = Result<bytes::Bytes, awc::error::PayloadError>> + use<>,
     > {
+        self.request(method, path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<
+        awc::ClientResponse<
+            impl futures_util::Stream<Item = Result<bytes::Bytes, awc::error::PayloadError>> + use<>,
+        >,
+        awc::error::SendRequestError,
+    > {
         let request = self
             .client
             .request(method, format!("{}{path}", self.base))
@@ -126,6 +150,6 @@ impl Http {
             Some(body) => request.insert_header(("content-type", "application/json")).send_body(body),
             None => request.send(),
         };
-        sent.await.unwrap_or_else(|error| panic!("{path}: {error}"))
+        sent.await
     }
 }

@@ -51,6 +51,15 @@ impl Database {
         is_local.then(|| config.get_ports().first().copied().unwrap_or(5432))
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs SQL that may end connections to the database.
+    pub async fn run_anyway(&self, sql: &str) {
+        drop(command(&self.url(), sql).await);
+    }
+
     /// Runs SQL in the database.
     pub async fn run(&self, sql: &str) {
         command(&self.url(), sql).await.unwrap();

@@ -1,7 +1,13 @@
 //! Several hubs of one cluster, with real servers of PostgreSQL and NATS.
 
+mod example;
+mod faults;
+mod limits;
+mod orphans;
 mod relays;
+mod restart;
 mod rig;
+mod seen;
 
 use std::time::Duration;
 

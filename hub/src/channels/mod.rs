@@ -202,6 +202,11 @@ impl Channels {
         self.open.lock().clear();
     }
 
+    /// The sessions with an open channel.
+    pub(crate) fn sessions(&self) -> Vec<String> {
+        self.open.lock().keys().cloned().collect()
+    }
+
     /// The number of open channels.
     pub(crate) fn len(&self) -> usize {
         self.open.lock().len()

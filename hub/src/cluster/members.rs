@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Process;
+use super::report::{Heard, Report};
 
 /// Time between two beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ const DRIFT_AFTER: u32 = 3;
 const MOST: usize = 256;
 
 /// What a process says of itself each second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Beat {
     /// Number of the process's lease among those of its hub.
@@ -53,6 +54,9 @@ pub struct Beat {
     /// Names of messages that it understands beyond the protocol's.
     #[serde(default)]
     pub features: Vec<String>,
+    /// What it says of itself to the others, and to admins.
+    #[serde(default)]
+    pub report: Report,
 }
 
 /// What is known of a process.
@@ -269,11 +273,19 @@ impl Members {
         self.echo > 0 && self.own.0 - self.echo <= ECHO_WITHIN
     }
 
-    /// Whether this process takes calls. `any_echo` is whether any lease in the store tells of an echo: if no process has one,
-    /// the network is broken, and all serve what they have.
-    #[cfg(test)]
-    pub fn is_ready(&self, any_echo: bool) -> bool {
-        self.has_echo() || !any_echo
+    /// Time for which no own beat has come back; `None` while they do.
+    pub fn without_echo(&self) -> Option<Duration> {
+        let beats = u32::try_from(self.own.0 - self.echo).unwrap_or(u32::MAX);
+        (!self.has_echo()).then(|| BEAT_EVERY.saturating_mul(beats))
+    }
+
+    /// What the other processes that are not dead said in their last beats.
+    pub fn reports(&self) -> impl Iterator<Item = (Process, State, Heard)> {
+        let others = self.others.values().filter(|member| member.state != State::Dead);
+        others.map(|member| {
+            let age = BEAT_EVERY.saturating_mul(member.silence);
+            (member.process, member.state, Heard { report: member.last.report.clone(), age })
+        })
     }
 }
 

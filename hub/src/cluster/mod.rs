@@ -9,13 +9,17 @@
 //! memory_bus  MemoryBus        that network in memory, for tests
 //! network     Network          what it does to messages: seeded faults
 //! members     Members          the other processes: alive, suspect or dead
+//! report      Report           what each process says of itself, and which should get calls
 //! pulse       run              beats, and hears those of others
 //! peers       Peers            the other processes, as one has them
 //! shared      Shared           the table that they share, and the turn to change it
+//! digest      keep             the digest of the table of LLMs
+//! shares      …                what hubs used of the limits of users and tokens
 //! calls       Calls            calls that are passed on to other hubs
 //! served      Served           calls that other hubs pass on to this one
 //! parts       Parts            the answer of such a call, a part at a time
 //! relay       Hosts, Homes     tasks of one hub on a channel of another one
+//! view        …                what it knows of itself and the others, for admins
 //! run         run              what a process does with what it learns
 //! ```
 //!
@@ -25,6 +29,7 @@
 
 mod bus;
 mod calls;
+mod digest;
 mod ended;
 mod frame;
 mod members;
@@ -38,14 +43,21 @@ mod peers;
 mod process;
 mod pulse;
 mod relay;
+mod report;
 mod run;
 mod served;
 mod shared;
+mod shares;
+mod view;
 
 pub(crate) use calls::{Answer, CallError, CallHead};
+pub(crate) use members::State;
+pub use nats::{InvalidCredentials, check_credentials};
 pub(crate) use peers::Home;
 pub use process::{Cluster, Process, Route};
 pub(crate) use relay::{HomeTables, Hosted};
+pub(crate) use report::Without;
+pub use report::{Heard, Report, Reports};
 pub(crate) use run::run;
 pub(crate) use served::{Forwarded, Handler};
 pub(crate) use shared::{Shared, TableTurn};

@@ -21,7 +21,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Message, StatusCode, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, Message, StatusCode, Subscriber};
+use backend::Secret;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ use tokio::time::timeout;
 use super::Process;
 use super::bus::{Bus, Inbox, Incoming, Lane, Numbers, Pending, Reply, To, Unanswered, Unsent};
 use super::frame::Frame;
+use crate::news::news;
 use crate::random;
 use question::Question;
 
@@ -57,7 +59,19 @@ pub struct NatsOptions {
     pub url: String,
     /// The cluster's name.
     pub cluster: String,
+    /// The text of a `.creds` file.
+    pub credentials: Option<Secret>,
 }
+
+/// Whether `text` is that of a `.creds` file.
+pub fn check_credentials(text: &Secret) -> Result<(), InvalidCredentials> {
+    ConnectOptions::new().credentials(text.reveal()).map(drop).map_err(|_| InvalidCredentials)
+}
+
+/// A text that is not that of a `.creds` file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a .creds file: a user's JWT and its seed, each between two lines of dashes")]
+pub struct InvalidCredentials;
 
 /// Questions that wait for their answers, by number.
 type Questions = Mutex<HashMap<u64, oneshot::Sender<Result<Frame, Unanswered>>>>;
@@ -120,7 +134,11 @@ impl Nats {
 
 /// Opens the connection of a lane.
 async fn client(options: &NatsOptions, me: Process, lane: Lane) -> Result<Client, String> {
-    ConnectOptions::new()
+    let connect = match &options.credentials {
+        Some(text) => ConnectOptions::new().credentials(text.reveal()).map_err(|error| error.to_string())?,
+        None => ConnectOptions::new(),
+    };
+    connect
         .name(format!("virtual-llm hub {me} {}", lane.as_str()))
         .ping_interval(PING_EVERY)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -128,10 +146,20 @@ async fn client(options: &NatsOptions, me: Process, lane: Lane) -> Result<Client
         .client_capacity(ROOM)
         .retry_on_initial_connect()
         .reconnect_delay_callback(delay)
-        .event_callback(async |event| log::info!("nats: {event}"))
+        .event_callback(async |event| log_event(&event))
         .connect(options.url.split(',').map(str::trim).collect::<Vec<_>>())
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Logs what happens to a connection.
+fn log_event(event: &Event) {
+    match event {
+        Event::ServerError(_) | Event::ClientError(_) | Event::SlowConsumer(_) => {
+            news!(warn, "nats", "the server", "nats: {event}");
+        }
+        _ => log::info!("nats: {event}"),
+    }
 }
 
 /// The time before the attempt `attempt` to connect: a random part of twice as much as before.

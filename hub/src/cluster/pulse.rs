@@ -108,8 +108,7 @@ pub mod tests {
             let (sender, mut learned) = mpsc::unbounded_channel();
             let of_task = members.clone();
             let running = tokio::spawn(async move {
-                let describe =
-                    || Beat { term, is_draining: false, digest: 0, protocol: [1, 1], features: Vec::new() };
+                let describe = || Beat { term, protocol: [1, 1], ..Beat::default() };
                 run(me, bus, &mut inbox, &of_task, describe, |_| 0, &sender).await
             });
             let told = Arc::<Mutex<(Vec<Frame>, Vec<Event>)>>::default();

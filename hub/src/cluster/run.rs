@@ -10,14 +10,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::Process;
 use super::bus::Incoming;
 use super::calls::{About, TAKEN, UNKNOWN};
+use super::digest;
 use super::members::{Beat, Event};
 use super::pulse::{self, Learned};
 use super::relay;
 use super::served::{Handler, asked};
 use super::shared::Shared;
+use super::shares;
 use crate::hub::Hub;
 use crate::news::news;
 use crate::registry::Told;
+use crate::tasks::run_orphans;
 
 /// Time between two looks at the feed, if nothing is heard.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -40,12 +43,17 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
     let tell_all = tokio::sync::Notify::new();
     let pulse = async {
         loop {
-            let describe = || Beat {
-                term: shared.peers.term,
-                is_draining: hub.is_stopping(),
-                digest: shared.changes.load(Ordering::Relaxed),
-                protocol: [1, 1],
-                features: Vec::new(),
+            let describe = || {
+                let report = hub.report(&shared);
+                shared.store.reports().say(report.clone());
+                Beat {
+                    term: shared.peers.term,
+                    is_draining: report.is_draining,
+                    digest: shared.changes.load(Ordering::Relaxed),
+                    protocol: [1, 1],
+                    features: Vec::new(),
+                    report,
+                }
             };
             let known = |process| shared.read.lock().get(&process).copied().unwrap_or(0);
             let ended = pulse::run(
@@ -80,6 +88,9 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
         () = look(&hub, &shared) => (),
         () = tell(&hub, &shared, &tell_all) => (),
         () = watch_network(&shared) => (),
+        () = digest::keep(&hub, &shared) => (),
+        () = shares::tell(&hub, &shared) => (),
+        () = run_orphans(&hub, &shared) => (),
         () = lose(&hub, &shared, losing) => (),
     }
 }
@@ -93,6 +104,7 @@ pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared) {
     shared.peers.hosts.greet_all_again();
     hub.lose_all();
     shared.look.notify_one();
+    shared.look_for_orphans.notify_one();
 }
 
 fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::sync::Notify) {
@@ -100,6 +112,7 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::s
         Event::Alive(process) => {
             news!(info, "hubs", process.hub(), "hub {process} is there");
             tell_all.notify_one();
+            shared.tell_shares.notify_one();
             shared.look.notify_one();
         }
         Event::Suspect(process) => {
@@ -113,6 +126,8 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::s
             shared.peers.bus.forget(process);
             hub.bury(&shared.peers, process);
             hub.registry.lock().hub_left(process.hub(), hub.now());
+            hub.tokens.limits().gone(process.hub());
+            shared.look_for_orphans.notify_one();
         }
         Event::Drifted(process) => {
             if let Some(beat) = shared.peers.members.lock().last_beat(process) {
@@ -140,6 +155,7 @@ fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Inc
                     take_told(hub, frame.from, &told);
                 }
             }
+            shares::KIND => shares::told(hub, &frame),
             "cancel" => {
                 if let Some(About::<()> { call, .. }) = frame.data() {
                     shared.peers.served.cancel(frame.from, call);
@@ -242,7 +258,7 @@ async fn lose(
 ) {
     while let Some((session, since)) = losing.recv().await {
         // Of a hub that stops, what runs on its channels may end. The other hub may have begun a relay.
-        if !hub.is_stopping() && !shared.peers.homes.has(&session) {
+        if !hub.is_leaving() && !shared.peers.homes.has(&session) {
             hub.channels.supersede(&session);
         }
         hub.regain(&shared.peers, &session);

@@ -16,6 +16,8 @@ use super::nats::{Nats, NatsOptions};
 use super::peers::Peers;
 use crate::clock::Now;
 use crate::hub::Hub;
+use crate::limits::Spent;
+use crate::model::Day;
 use crate::options::ClusterOptions;
 use crate::store::{Merge, PostgresStore, StoreError, StoreFuture};
 
@@ -42,6 +44,14 @@ pub(crate) struct Shared {
     pub(super) changes: AtomicU64,
     /// Of other processes, how many have been read.
     pub(super) read: Mutex<HashMap<Process, u64>>,
+    /// Number of times that the table was changed, here or by others.
+    pub(super) version: AtomicU64,
+    /// Digest of the table; `None` until it is known.
+    pub(super) digest: Mutex<Option<String>>,
+    /// Asks for a look for open tasks of hubs that are gone.
+    pub(crate) look_for_orphans: Notify,
+    /// Asks for all shares of limits to be told.
+    pub(super) tell_shares: Notify,
     /// Asks for a look at the feed.
     pub(super) look: Notify,
     /// Sessions whose channel belongs to another hub now.
@@ -95,7 +105,11 @@ impl Shared {
         let process = store.process();
         let cursor = store.cursor().await?;
         let term = store.term().await?;
-        let nats = NatsOptions { url: nats.url.clone(), cluster: options.cluster.clone() };
+        let nats = NatsOptions {
+            url: nats.url.clone(),
+            cluster: options.cluster.clone(),
+            credentials: nats.credentials.clone(),
+        };
         let (bus, inbox) = Nats::connect(&nats, process)
             .await
             .map_err(|error| StoreError::Network(format!("{error}; check --nats-url")))?;
@@ -110,6 +124,10 @@ impl Shared {
             is_doubtful: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             read: Mutex::default(),
+            version: AtomicU64::new(1),
+            digest: Mutex::default(),
+            look_for_orphans: Notify::new(),
+            tell_shares: Notify::new(),
             look: Notify::new(),
             lost,
             losing: Mutex::new(Some(losing)),
@@ -128,9 +146,15 @@ impl Shared {
         !self.peers.members.lock().all_alive().is_empty()
     }
 
+    /// What each hub used on `day`, as far as it has written that: of the user `user`, or of all.
+    pub(crate) async fn spent(&self, day: Day, user: Option<String>) -> Result<Vec<Spent>, StoreError> {
+        self.store.spent(day, user).await
+    }
+
     /// Tells the others that there is something to read.
     pub(crate) fn tell_changed(&self) {
         let changes = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.version.fetch_add(1, Ordering::Relaxed);
         self.peers.tell_all("changed", &changes, Bytes::new());
     }
 }
@@ -258,6 +282,14 @@ impl Hub {
                 self.tokens.merge(token.clone());
             }
         }
+        if pulled.is_all {
+            records.extend(self.tokens.limits().missing(&records));
+        }
+        for record in &records {
+            if let Merge::Limits(owner, limits) = record {
+                self.merge_limits(owner.clone(), limits.clone()).await?;
+            }
+        }
         let mut registry = self.registry.lock();
         if pulled.is_all {
             records.extend(registry.missing(&records));
@@ -266,6 +298,7 @@ impl Hub {
             return Ok(());
         }
         let lost = registry.merge(records, now);
+        shared.version.fetch_add(1, Ordering::Relaxed);
         self.end_taken_over(&mut registry);
         drop(registry);
         for session in lost {

@@ -1,5 +1,6 @@
 // The hub at a glance: models by pool, publishers, tasks. A member sees its own publishers and tasks, and is told so.
 
+import { json } from "./api.js";
 import { el, keyed, nextFrame, pill, text } from "./dom.js";
 import { ago, count, rate, seen } from "./format.js";
 import { live, watch } from "./live.js";
@@ -25,12 +26,14 @@ export function overview() {
     ["There is no model for you yet. Publish one from the machine that runs it: ", el("code", {}, "virtual-llm publish")], found, filter);
   llms.node.append(all);
   const publishers = section("publishers", admin ? "Publishers" : "Your publishers", ["Session", publisherHead], publisherColumns(admin), ["No publisher yet."]);
+  const hubs = section("hubs", "Hubs", ["Hub", hubHead], hubColumns, []);
+  hubs.node.hidden = true;
   const tasks = section("tasks", admin ? "Tasks" : "Your tasks", ["Model", taskHead], taskColumns(admin), ["No task yet."]);
   const of = (label) => (admin ? label : `Your ${label.toLowerCase()}`);
   const node = el("div.stack", {},
     el("h1.hidden", {}, "Overview"),
     el("dl.tiles", {}, tile("llms", "Models here"), tile("publishers", of("Publishers")), tile("running", of("Tasks running")), tile("queued", of("Tasks waiting")), tile("rate", "Tokens a second")),
-    llms.node, publishers.node, tasks.node);
+    llms.node, publishers.node, tasks.node, hubs.node);
 
   let [lines, left] = [LINES, false];
   const draw = () => {
@@ -65,8 +68,20 @@ export function overview() {
   all.addEventListener("click", more);
   draw();
   const unwatch = watch(draw);
+  // A hub alone is asked once.
+  let several = admin;
+  const lookAtHubs = async () => {
+    const said = several && await json("GET", "api/v1/cluster").catch(() => undefined);
+    if (!said) return;
+    several = said.cluster !== null;
+    // The newest process of each comes first.
+    const newest = [...new Map(said.hubs.map((one) => [one.id, one]).reverse()).values()].filter((one) => one.state !== "stopped");
+    hubs.node.hidden = newest.length < 2;
+    hubs.draw(newest.sort((a, b) => (a.id < b.id ? -1 : 1)), (one) => one.id);
+  };
+  lookAtHubs();
   // Ages grow without news from the hub.
-  const clock = setInterval(draw, 5000);
+  const clock = setInterval(() => (draw(), lookAtHubs()), 5000);
   return { title: "Overview", node, leave: () => ((left = true), unwatch(), clearInterval(clock)) };
 }
 
@@ -161,6 +176,22 @@ const publisherColumns = (admin) => [
   ...(admin ? [["User", (one) => one.ownerId]] : []),
   ["Models", ({ llms }) => (llms.length > 1 ? `${llms.length}: ${llms.join(", ")}` : llms[0] ?? "–"), "span.clip"],
   ["Seen", (one) => seen(one)],
+];
+
+function hubHead() {
+  const [name, note] = [el("span"), el("span.note")];
+  return { node: el("th", { scope: "row" }, name, " ", note), update: ({ id, here }) => (text(name, id), text(note, here ? "this one" : "")) };
+}
+
+const hubColumns = [
+  ["State", (one) => one.state, "pill"],
+  ["NATS", (one) => one.nats ?? "–"],
+  ["Database", (one) => one.store ?? "–"],
+  ["Channels", (one) => (one.channels === null ? "–" : count(one.channels))],
+  ["Calls", (one) => (one.calls === null ? "–" : count(one.calls))],
+  ["Table", (one) => one.table ?? "–", "span.mono"],
+  ["Version", (one) => one.version],
+  ["Began", (one) => (one.startedAt ? ago(one.startedAt) : "–")],
 ];
 
 function taskHead() {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use schemars::json_schema;
+use serde::Serialize;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::openapi::{Routes, Shape, about};
+use crate::cluster::Without;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::list::{ListPermit, PAGE, ok_json};
 use crate::hub::HubData;
@@ -22,6 +24,13 @@ const METRICS_BYTES: usize = 1 << 20;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     let status: Shape = |_| json_schema!({ "type": "object", "required": ["status"], "properties": { "status": { "type": "string" } } });
+    let ready_status: Shape = |_| {
+        json_schema!({ "type": "object", "required": ["status"], "properties": {
+            "status": { "type": "string" },
+            "nats": { "enum": ["ok", "away"] },
+            "store": { "enum": ["ok", "away"] },
+        } })
+    };
     routes
         .get(
             "/healthz",
@@ -32,8 +41,8 @@ pub(super) fn register(routes: &mut Routes<'_>) {
             "/readyz",
             ready,
             about("Whether the hub takes calls and its store can be written")
-                .returns(200, status)
-                .refuses(&[ErrorKind::HubStopping, ErrorKind::StoreUnavailable]),
+                .returns(200, ready_status)
+                .refuses(&[ErrorKind::HubStopping, ErrorKind::StoreUnavailable, ErrorKind::Unavailable]),
         )
         .get(
             "/metrics",
@@ -42,10 +51,32 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         );
 }
 
+/// That a hub of several takes calls. What is away for all hubs is told, and is no reason to take none.
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    nats: &'static str,
+    store: &'static str,
+}
+
+impl Ready {
+    fn of(without: Without) -> Self {
+        let [nats, store] =
+            [without.nats, without.database].map(|lost| if lost.is_none() { "ok" } else { "away" });
+        Self { status: "ready", nats, store }
+    }
+}
+
 /// Whether the hub takes calls and its store can be written. Needs no token, since it says nothing else.
 async fn ready(hub: HubData) -> Result<HttpResponse, ApiError> {
-    if hub.is_stopping() {
+    if hub.is_leaving() {
         return Err(ApiError::hub_stopping());
+    }
+    if let Some(shared) = &hub.shared {
+        return match shared.cut_off() {
+            Some(reason) => Err(ApiError::new(ErrorKind::Unavailable, reason.to_string())),
+            None => Ok(HttpResponse::Ok().json(Ready::of(shared.without()))),
+        };
     }
     match timeout(STORE_TIMEOUT, hub.store.probe()).await {
         Ok(Ok(())) => Ok(ok_json(r#"{"status":"ready"}"#)),
@@ -89,5 +120,8 @@ async fn metrics(hub: HubData, caller: Caller) -> Result<HttpResponse, ApiError>
         yield_now().await;
     }
     text.push_str(&metrics_text(&rows));
+    if let Some(shared) = hub.shared.as_ref().filter(|_| caller.role == Role::Admin) {
+        text.push_str(&shared.metrics_text());
+    }
     Ok(HttpResponse::Ok().content_type(Metrics::content_type()).body(text))
 }

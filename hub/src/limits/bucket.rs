@@ -31,6 +31,13 @@ impl Bucket {
         self.full_at = self.full_at.max(now) + interval(size);
     }
 
+    /// Takes requests that other hubs accepted: at most all that the bucket may have.
+    pub(super) fn take_others(&mut self, requests: u64, size: u32, now: Duration) {
+        let requests = u32::try_from(requests.min(size.into())).unwrap_or(size);
+        let full_at = self.full_at.max(now) + interval(size) * requests;
+        self.full_at = full_at.min(now + full(size));
+    }
+
     pub(super) fn level(self, size: u32, now: Duration) -> Level {
         let reset = self.missing(now);
         let left = full(size).saturating_sub(reset).as_nanos() / interval(size).as_nanos().max(1);

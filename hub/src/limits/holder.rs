@@ -5,7 +5,9 @@ use std::time::Duration;
 use wire::row::Timestamp;
 
 use super::bucket::{Bucket, Level};
+use super::shares::{Others, Share};
 use crate::clock::Now;
+use crate::cluster::Process;
 use crate::error::{ApiError, ErrorKind};
 use crate::model::{CallLimits, Day};
 use crate::telemetry::Limit;
@@ -19,8 +21,14 @@ pub(super) struct Holder {
     running: u32,
     /// The day of `used`.
     day: Day,
-    /// Tokens of the calls that ended on that day.
+    /// Tokens of the calls that ended on that day at this hub.
     used: u64,
+    /// Requests since the start.
+    accepted: u64,
+    /// What other hubs used.
+    others: Others,
+    /// What the others were told last.
+    told: Option<Share>,
 }
 
 /// A budget of tokens, for the headers of an answer.
@@ -33,7 +41,16 @@ pub(super) struct Budget {
 
 impl Holder {
     pub(super) fn new(limits: CallLimits, day: Day, used: u64) -> Self {
-        Self { limits, requests: Bucket::default(), running: 0, day, used }
+        Self {
+            limits,
+            requests: Bucket::default(),
+            running: 0,
+            day,
+            used,
+            accepted: 0,
+            others: Others::default(),
+            told: None,
+        }
     }
 
     pub(super) fn limits(&self) -> &CallLimits {
@@ -51,8 +68,28 @@ impl Holder {
         }
     }
 
+    /// Tokens of the calls that ended on the day at all hubs.
     pub(super) fn used(&self) -> u64 {
-        self.used
+        self.used.saturating_add(self.others.tokens(self.day))
+    }
+
+    pub(super) fn others_mut(&mut self) -> &mut Others {
+        &mut self.others
+    }
+
+    /// What this hub used, if that was not told before, or `again`.
+    pub(super) fn tell(&mut self, again: bool) -> Option<Share> {
+        let share =
+            Share { day: self.day.0, tokens: self.used, running: self.running, requests: self.accepted };
+        (again || self.told != Some(share)).then(|| *self.told.insert(share))
+    }
+
+    /// Takes over what `process` used.
+    pub(super) fn told(&mut self, process: Process, share: Share, now: Now) {
+        let requests = self.others.told(process, share);
+        if let Some(size) = self.limits.requests_per_minute {
+            self.requests.take_others(requests, size, now.mono);
+        }
     }
 
     pub(super) fn count(&mut self, tokens: u64) {
@@ -83,19 +120,21 @@ impl Holder {
     }
 
     fn refusal_of_tokens(&self, now: Now) -> Option<ApiError> {
-        let limit = self.limits.tokens_per_day.filter(|limit| self.used >= *limit)?;
+        let limit = self.limits.tokens_per_day.filter(|limit| self.used() >= *limit)?;
         let seconds = seconds(until_midnight(now.wall));
         let text = format!(
             "no more than {} a day, and today's are used up ({}): the next day begins at 00:00 UTC, in {} min",
             noun(limit, "token"),
-            self.used,
+            self.used(),
             seconds.div_ceil(60)
         );
         Some(refused(Limit::TokensPerDay, &text, Some(seconds)))
     }
 
     fn refusal_of_slot(&self) -> Option<ApiError> {
-        let limit = self.limits.max_concurrent.filter(|limit| self.running >= *limit)?;
+        let limit = self.limits.max_concurrent;
+        let running = self.running.saturating_add(self.others.running());
+        let limit = limit.filter(|limit| running >= *limit)?;
         let text = format!("no more than {} at a time: wait for one to end", noun(limit.into(), "call"));
         Some(refused(Limit::MaxConcurrent, &text, None))
     }
@@ -108,6 +147,7 @@ impl Holder {
 
     /// A request is accepted.
     pub(super) fn request(&mut self, now: Now) {
+        self.accepted += 1;
         if let Some(size) = self.limits.requests_per_minute {
             self.requests.take(size, now.mono);
         }
@@ -129,7 +169,7 @@ impl Holder {
 
     pub(super) fn budget(&self, now: Now) -> Option<Budget> {
         let limit = self.limits.tokens_per_day?;
-        Some(Budget { limit, left: limit.saturating_sub(self.used), reset: until_midnight(now.wall) })
+        Some(Budget { limit, left: limit.saturating_sub(self.used()), reset: until_midnight(now.wall) })
     }
 }
 

@@ -4,13 +4,15 @@
 //! Limits that protect the hub itself, and hold for everybody, are in [`crate::quota`].
 //!
 //! A call that passes [`CallerLimits::admit`] has taken one request of its minute, and has a [`Slot`] until it ends. Its tokens are
-//! counted when it ends, where the sums of the day are: [`CallerLimits::count`]. While nobody has a limit, each of these costs one
+//! counted when it ends, where the sums of the day are: [`CallerLimits::count`]. Several hubs tell each other what they counted
+//! ([`shares`]). While nobody has a limit, each of these costs one
 //! branch.
 
 mod bucket;
 mod headers;
 mod holder;
 mod set;
+mod shares;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Now;
 use crate::error::ApiError;
-use crate::model::{AllowedModels, CallLimits, Caller, Day, LimitOwner, LimitRecord, UsageSum, UserId};
+use crate::model::{AllowedModels, CallLimits, Caller, Day, LimitOwner, LimitRecord, UserId};
 use holder::Holder;
 pub(crate) use set::LimitsPatch;
+pub(crate) use shares::Share;
+pub use shares::Spent;
 
 /// The limits of all users and tokens that have any.
 #[derive(Default)]
@@ -59,6 +63,12 @@ impl Holders {
         };
     }
 
+    fn all(&self) -> impl Iterator<Item = (LimitOwner, &SharedHolder)> {
+        let of_users = self.of_users.iter().map(|(user, holder)| (LimitOwner::User(user.clone()), holder));
+        let of_tokens = self.of_tokens.iter().map(|(id, holder)| (LimitOwner::Token(id.clone()), holder));
+        of_users.chain(of_tokens)
+    }
+
     fn remove(&mut self, owner: &LimitOwner) {
         match owner {
             LimitOwner::User(user) => self.of_users.remove(user),
@@ -85,20 +95,13 @@ impl Drop for Slot {
 }
 
 impl CallerLimits {
-    /// The limits in the store. `sums` are those of the newest day that has any: a restart gives nobody a new budget.
-    pub(crate) fn load(records: Vec<LimitRecord>, sums: &[UsageSum], today: Day) -> Self {
-        let mut holders = Holders::default();
-        for LimitRecord { owner, limits } in records {
-            let of_owner = |sum: &&UsageSum| match &owner {
-                LimitOwner::User(user) => sum.key.user == *user,
-                LimitOwner::Token(id) => sum.key.token == *id,
-            };
-            let used = sums.iter().filter(|sum| sum.key.day == today).filter(of_owner);
-            let used = used.map(|sum| sum.counts.tokens()).fold(0, u64::saturating_add);
-            holders.put(owner, Holder::new(limits, today, used));
+    /// The limits in the store of the hub `own`. `spent` is what was used on the day `today`: a restart gives nobody a new budget.
+    pub(crate) fn load(records: Vec<LimitRecord>, spent: &[Spent], own: &str, today: Day) -> Self {
+        let limits = Self::default();
+        for LimitRecord { owner, limits: of_owner } in records {
+            limits.put_shared(&owner, of_owner, today, spent, own);
         }
-        let is_any = !(holders.of_users.is_empty() && holders.of_tokens.is_empty());
-        Self { is_any: is_any.into(), holders: RwLock::new(holders), changing: tokio::sync::Mutex::default() }
+        limits
     }
 
     fn of(&self, user: &str, token: &str) -> [Option<SharedHolder>; 2] {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::CallerLimits;
+use super::{CallerLimits, Spent};
 use crate::clock;
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::model::{CallLimits, Day, LimitOwner, LimitRecord, MAX_COUNT, ModelPatterns};
-use crate::store::{Change, UsageBy, UsageQuery};
+use crate::model::{CallLimits, Day, LimitOwner, LimitRecord, MAX_COUNT, ModelPatterns, UsageSum};
+use crate::store::{Change, StoreError, UsageBy, UsageQuery};
 
 /// Most requests a minute and calls at a time that can be a limit: more than a hub serves.
 const MAX_CALLS: u32 = 1_000_000;
@@ -106,30 +106,57 @@ impl Hub {
             let today = Day::of(clock::now());
             let (current, used) = limits.get(&owner, today);
             let new = patch.apply(&current)?;
-            let used = match used {
-                Some(used) => used,
-                None => self.used_on(today, &owner, name).await?,
-            };
+            let spent = if used.is_some() { Vec::new() } else { self.spent(today, name).await? };
             self.store.write(vec![CallerLimits::change(owner.clone(), new.clone())]).await?;
-            limits.put(owner, new, today, used);
+            limits.put_shared(&owner, new, today, &spent, self.id());
+            self.tell_changed();
             Ok(())
         });
         set.await.map_err(ApiError::internal)?
     }
 
-    /// The tokens of the calls that ended on `day`.
-    async fn used_on(&self, day: Day, owner: &LimitOwner, user: String) -> Result<u64, ApiError> {
+    /// Takes over limits that another hub has set.
+    pub(crate) async fn merge_limits(&self, owner: LimitOwner, new: CallLimits) -> Result<(), StoreError> {
+        let (limits, today) = (self.tokens.limits(), Day::of(clock::now()));
+        let is_new = limits.get(&owner, today).1.is_none();
+        let user = match &owner {
+            LimitOwner::User(user) => Some(user.clone()),
+            LimitOwner::Token(id) => self.tokens.get(id).map(|token| token.user),
+        };
+        let spent = match user.filter(|_| is_new && !new.is_none()) {
+            Some(user) => self.spent(today, user).await?,
+            None => Vec::new(),
+        };
+        limits.put_shared(&owner, new, today, &spent, self.id());
+        Ok(())
+    }
+
+    /// This hub's id among several.
+    fn id(&self) -> &str {
+        self.shared.as_ref().map_or("", |shared| shared.peers.hub())
+    }
+
+    /// What was used by the calls of `user` that ended on `day`.
+    async fn spent(&self, day: Day, user: String) -> Result<Vec<Spent>, StoreError> {
         self.watch.flush().await;
-        let (user, llm, limit) = (Some(user), None, usize::MAX);
-        let query =
-            UsageQuery { by: UsageBy::Token, since: day, until: day, user, llm, limit, as_member: false };
+        if let Some(shared) = &self.shared {
+            return shared.spent(day, Some(user)).await;
+        }
+        let (of_user, llm, limit) = (Some(user), None, usize::MAX);
+        let query = UsageQuery {
+            by: UsageBy::Token,
+            since: day,
+            until: day,
+            user: of_user,
+            llm,
+            limit,
+            as_member: false,
+        };
         let found = self.store.usage(query).await?;
-        Ok(match owner {
-            LimitOwner::User(_) => found.total.counts.tokens(),
-            LimitOwner::Token(id) => {
-                let of_token = found.rows.iter().find(|(key, _)| key.token == *id);
-                of_token.map_or(0, |(_, total)| total.counts.tokens())
-            }
-        })
+        Ok(found
+            .rows
+            .into_iter()
+            .map(|(key, total)| Spent::here(&UsageSum { key, counts: total.counts }))
+            .collect())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::UserId;
 
 /// Most patterns of models in one limit: all are compared with each name of a list.
@@ -10,7 +12,8 @@ pub const MAX_PATTERNS: usize = 64;
 const MAX_PATTERN: usize = 101;
 
 /// Whom a limit concerns.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum LimitOwner {
     /// A user, with all of its tokens.
     User(UserId),

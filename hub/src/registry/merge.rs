@@ -30,7 +30,7 @@ impl Registry {
                 Merge::Agent(name, _) => drop(agents.insert(name)),
                 Merge::Name(name, _) => drop(names.insert(name)),
                 Merge::Alias(scope, name, _) => drop(aliases.insert((scope, name.as_str()))),
-                Merge::Token(_) => {}
+                Merge::Token(_) | Merge::Limits(..) => {}
             }
         }
         let gone =
@@ -76,7 +76,7 @@ impl Registry {
                 Merge::Alias(_, _, Some(alias)) => self.aliases.insert(alias),
                 Merge::Alias(scope, name, None) => drop(self.aliases.remove(&scope, &name)),
                 Merge::Name(name, record) => self.merge_name(&name, record, now),
-                Merge::Token(_) => {}
+                Merge::Token(_) | Merge::Limits(..) => {}
             }
         }
         self.feed.touch();

@@ -6,6 +6,7 @@
 mod abilities;
 mod aliases;
 mod capacity;
+mod digest;
 mod elsewhere;
 mod entry;
 mod feed;

@@ -1,6 +1,7 @@
 //! Starting and stopping a hub: its store, background tasks and HTTP server. Routes are in `http`.
 
 mod error;
+mod leaving;
 mod liveness;
 mod maintenance;
 mod open;
@@ -31,7 +32,7 @@ use crate::dispatch;
 use crate::http;
 use crate::http::middleware::{catch_panic, front, limit_unread, trace};
 use crate::hub::{Hub, Phase};
-use crate::limits::CallerLimits;
+use crate::limits::{CallerLimits, Spent};
 use crate::model::{CallLimits, Day, Role};
 use crate::options::{DataDir, HubOptions};
 use crate::registry::Registry;
@@ -85,7 +86,12 @@ impl Hub {
             auth::admin_token(given, stored, &mut snapshot.tokens, clock::now()).await?;
         let today = Day::of(clock::now());
         let records = std::mem::take(&mut snapshot.limits);
-        let limits = Arc::new(CallerLimits::load(records, &snapshot.usage, today));
+        let spent = match &shared {
+            Some(shared) => shared.spent(today, None).await?,
+            None => snapshot.usage.iter().filter(|sum| sum.key.day == today).map(Spent::here).collect(),
+        };
+        let own = shared.as_ref().map_or("", |shared| shared.peers.hub());
+        let limits = Arc::new(CallerLimits::load(records, &spent, own, today));
         let stored = std::mem::take(&mut snapshot.tokens);
         let tokens = Tokens::new(stored, environment, store.clone()).with_limits(limits.clone());
         let hub_id = options.cluster.as_ref().filter(|_| shared.is_some()).map(|of| of.hub_id.clone());
@@ -98,7 +104,7 @@ impl Hub {
         watch.restore_usage(std::mem::take(&mut snapshot.usage).into_iter().map(|sum| sum.key).collect());
         let (tokens, watch) = (Arc::new(tokens), Arc::new(watch));
         let hub = Arc::new(Self::new(options, (cluster, shared), clock, registry, store, tokens, watch));
-        tasks::restore(&hub, tasks).await?;
+        tasks::restore(&hub, tasks, tasks::HUB_RESTARTED).await?;
         serve(hub, admin_token)
     }
 }
@@ -227,11 +233,9 @@ impl HubHandle {
         Ok(code.reveal().to_owned())
     }
 
-    /// Stops the hub: new calls get 503, running ones have 20 s, then streams end.
+    /// Stops the hub: new calls get 503, running ones have 20 s, then streams end. One of several leaves first.
     pub async fn stop(self) {
-        if self.hub.shared.is_some() {
-            self.hub.registry.lock().leave();
-        }
+        self.hub.leave().await;
         self.hub.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut ended = self.hub.dispatch_ended.subscribe();

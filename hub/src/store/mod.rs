@@ -8,8 +8,8 @@ use std::pin::Pin;
 use wire::row::Timestamp;
 
 use crate::model::{
-    Agent, Alias, AliasScope, AuditRecord, Day, DurableTask, LimitOwner, LimitRecord, Llm, NameRecord,
-    SessionRecord, Token, UsageSum, UserId,
+    Agent, Alias, AliasScope, AuditRecord, CallLimits, Day, DurableTask, LimitOwner, LimitRecord, Llm,
+    NameRecord, SessionRecord, Token, UsageSum, UserId,
 };
 
 mod apply;
@@ -260,8 +260,8 @@ pub trait Store: Send + Sync {
     /// Adds up the sums that match.
     fn usage(&self, query: UsageQuery) -> StoreFuture<UsageTable>;
 
-    /// Reads the token whose secret has the hash `hash`, which another hub may have made.
-    fn token(&self, _hash: [u8; 32]) -> StoreFuture<Option<Token>> {
+    /// Reads the token whose secret has the hash `hash`, which another hub may have made, and its limits.
+    fn token(&self, _hash: [u8; 32]) -> StoreFuture<Option<(Token, CallLimits)>> {
         Box::pin(async { Ok(None) })
     }
 

@@ -114,8 +114,10 @@ pub(super) fn add(sum: &UsageSum, batch: i64, mark: char) -> Statement<'_> {
             "{name} = usage_sums.{name} + CASE WHEN usage_sums.{name} < {MAX_COUNT} THEN excluded.{name} ELSE 0 END"
         )
     });
+    // Of several hubs each has sums of its own: a batch that another one wrote meanwhile does not hide that it was added.
+    let hub = if mark == '$' { ", hub" } else { "" };
     let conflict = format!(
-        "ON CONFLICT ({KEY}) DO UPDATE SET {}, batch = excluded.batch WHERE usage_sums.batch <> excluded.batch",
+        "ON CONFLICT ({KEY}{hub}) DO UPDATE SET {}, batch = excluded.batch WHERE usage_sums.batch <> excluded.batch",
         updates.join(", ")
     );
     Statement { sql: insert_sql("usage_sums", &columns, mark, &conflict).into(), values: values(columns) }

@@ -8,6 +8,7 @@ mod attempt;
 mod chunks;
 mod ending;
 mod open_task;
+mod orphans;
 mod queues;
 mod runner;
 mod scheduler;
@@ -17,12 +18,15 @@ mod target_capacity;
 mod views;
 
 pub(crate) use chunks::ChunkBatch;
+pub(crate) use orphans::run as run_orphans;
 pub(crate) use scheduler::{restore, run_scheduler};
 pub(crate) use state::{Attempt, Effect, Event, TaskState};
 pub(crate) use table::DurableTasks;
 
 /// Error of a task that was sent out before a restart.
 pub(crate) const HUB_RESTARTED: &str = "the hub was restarted while this task was running";
+/// Error of a task that was sent out by a hub that is gone.
+pub(crate) const HUB_LOST: &str = "the hub that ran this task was lost";
 /// Error of a task whose runner panicked.
 const CRASHED: &str = "the hub crashed over this task";
 /// Error of a task that no publisher took before its deadline.

@@ -6,6 +6,7 @@ use wire::task::Endpoint;
 
 use super::attempt::{AttemptResult, run_attempt};
 use super::ending::{Ending, end};
+use super::orphans::{forget, is_own};
 use super::state::{Attempt, Event};
 use crate::agents;
 use crate::dispatch::{ActiveCall, InferenceRequest, Priority, RequestBody, Reservation, refusal};
@@ -69,6 +70,11 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
     let Some(written) = hub.tasks.if_running(number, attempt, write) else { return };
     if written.await.is_err() {
         return requeue(&hub, number, attempt, true);
+    }
+    match is_own(&hub, &task.id).await {
+        Ok(true) => {}
+        Ok(false) => return forget(&hub, number),
+        Err(_) => return requeue(&hub, number, attempt, true),
     }
     let body = match prepare_request(&hub, &caller, &target, request, permit).await {
         Ok(body) => body,

@@ -17,7 +17,7 @@ use super::ending::end;
 use super::runner::{ClaimedTask, run_task};
 use super::state::{Attempt, Effect, Event, TaskState};
 use super::target_capacity::TargetCapacity;
-use super::{CRASHED, EXPIRED, HUB_RESTARTED};
+use super::{CRASHED, EXPIRED};
 use crate::clock::{self, Now};
 use crate::dispatch::Reservation;
 use crate::error::{ApiError, ErrorKind};
@@ -33,14 +33,15 @@ const PASS_INTERVAL: Duration = Duration::from_millis(500);
 /// Time that a pass runs before other tasks of the thread may run.
 const TIME_SLICE: Duration = Duration::from_micros(500);
 
-/// Restores the tasks of the store at start: waiting ones wait again, those that had been sent out fail.
-pub(crate) async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>) -> Result<(), StoreError> {
+/// Restores the tasks of the store at start, or of a hub that is gone: waiting ones wait again, those that had been sent out fail with
+/// the error `lost`.
+pub(crate) async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>, lost: &str) -> Result<(), StoreError> {
     let mut ended = Vec::new();
     for mut task in tasks {
         if let Effect::Ended { state, .. } = TaskState::stored(task.state).step(Event::Restart) {
             task.state = state;
             task.request = None;
-            task.error = Some(HUB_RESTARTED.into());
+            task.error = Some(lost.into());
             task.code = Some(ErrorKind::Interrupted.code().into());
             task.updated_at = clock::now();
             ended.push(Change::PutTask(Box::new(task)));

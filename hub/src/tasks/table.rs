@@ -282,6 +282,13 @@ impl DurableTasks {
         table.open.get(&number).filter(|open| !open.state.status().is_terminal()).map(access)
     }
 
+    /// The tasks that have not ended, by id.
+    pub(super) fn not_ended(&self) -> HashMap<String, u64> {
+        let table = self.table.lock();
+        let open = table.open.iter().filter(|(_, open)| !open.state.status().is_terminal());
+        open.map(|(number, open)| (open.task.id.clone(), *number)).collect()
+    }
+
     /// Takes the chunks of a complete answer. From now on they can only be read from the store.
     pub(super) fn take_chunks(&self, number: u64) -> Chunks {
         self.with(number, |open| std::mem::take(&mut open.chunks)).unwrap_or_default()

@@ -103,6 +103,11 @@ impl Metrics {
         self.requests.with_label_values(&[endpoint.as_str(), outcome(status)]).inc();
     }
 
+    /// Inferences that run or wait.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.get().max(0).unsigned_abs()
+    }
+
     /// Counts a wake task that ended.
     pub fn woke(&self, outcome: WakeOutcome, took: Duration) {
         let outcome = match outcome {

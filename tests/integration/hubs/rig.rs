@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 
 /// A hub of a cluster.
 pub(super) struct Hub {
-    home: Home,
+    pub(super) home: Home,
     pub(super) port: u16,
     pub(super) options: Vec<String>,
     pub(super) process: Process,
@@ -24,6 +24,17 @@ pub(super) struct Hub {
 
 impl Hub {
     async fn start(database: &str, nats: &str, cluster: &str, id: &str) -> Self {
+        Self::start_with(database, nats, cluster, id, &[]).await
+    }
+
+    /// As `start`, with further options.
+    pub(super) async fn start_with(
+        database: &str,
+        nats: &str,
+        cluster: &str,
+        id: &str,
+        more: &[&str],
+    ) -> Self {
         let (home, port) = (Home::new(), free_port());
         let file = home.write("database", database).display().to_string();
         let nats = format!("nats://{nats}");
@@ -35,7 +46,8 @@ impl Hub {
             ["--sweep-interval", "1s"],
             ["--reattach-grace", "10s"],
         ];
-        let options: Vec<String> = options.concat().into_iter().map(str::to_owned).collect();
+        let options = [&options.concat(), more].concat();
+        let options: Vec<String> = options.into_iter().map(str::to_owned).collect();
         let process = Self::run(&home, port, &options).await;
         Self { home, port, options, process }
     }
@@ -69,18 +81,26 @@ impl Hub {
 /// Hubs on a new database. `None` without servers.
 pub(super) async fn hubs(nats: &str, ids: &[&str]) -> Option<(Database, Vec<Hub>)> {
     let database = Database::create().await?;
+    let url = database.url();
+    let places: Vec<_> = ids.iter().map(|id| (*id, url.as_str(), nats)).collect();
+    let hubs = hubs_at(&database, &places).await;
+    Some((database, hubs))
+}
+
+/// Hubs on `database`, each with its id and its addresses of the database and of NATS.
+pub(super) async fn hubs_at(database: &Database, places: &[(&str, &str, &str)]) -> Vec<Hub> {
     // Other tests use the same NATS server.
     let cluster = format!("t{}", database.url().rsplit_once("vl_").unwrap().1.replace('_', "-"));
     let mut hubs = Vec::new();
-    for id in ids {
-        hubs.push(Hub::start(&database.url(), nats, &cluster, id).await);
+    for (id, url, nats) in places {
+        hubs.push(Hub::start(url, nats, &cluster, id).await);
     }
     for hub in &hubs {
-        for id in ids.iter().filter(|id| !hub.options.contains(&(**id).to_owned())) {
+        for (id, ..) in places.iter().filter(|(id, ..)| !hub.options.contains(&(**id).to_owned())) {
             hub.process.logs(&format!("hub {id}.")).await;
         }
     }
-    Some((database, hubs))
+    hubs
 }
 
 /// A registrar's home with a mock of `tokens` words, ten a second.

@@ -7,7 +7,8 @@ use wire::row::Timestamp;
 
 use super::{TokenCheck, Tokens};
 use crate::auth::table::hash;
-use crate::model::{Caller, Token};
+use crate::clock;
+use crate::model::{Caller, Day, LimitOwner, Token};
 
 /// Most tokens that are looked up in a second.
 const LOOKUPS: u32 = 100;
@@ -48,7 +49,10 @@ impl Tokens {
         if self.table.read().knows(&hash) || !self.lookups.allows(self.start.elapsed()) {
             return;
         }
-        if let Ok(Some(token)) = self.store.token(hash).await {
+        if let Ok(Some((token, limits))) = self.store.token(hash).await {
+            let owner = LimitOwner::Token(token.id.clone());
+            // Its calls at other hubs are told.
+            self.limits.put(owner, limits, Day::of(clock::now()), 0);
             self.merge(token);
         }
     }

@@ -9,7 +9,7 @@ fn process(text: &str) -> Process {
 }
 
 fn beat_of(term: u64) -> Beat {
-    Beat { term, is_draining: false, digest: 0, protocol: [1, 1], features: Vec::new() }
+    Beat { term, protocol: [1, 1], ..Beat::default() }
 }
 
 /// A process that beats each second from second 0, and its next second.
@@ -111,12 +111,12 @@ fn a_process_that_was_stopped_fences_itself_and_takes_nobody_for_dead() {
 fn an_echo_counts_for_three_beats() {
     let me = process("a.aaaaaa");
     let mut members = Members::new(me, 1);
-    assert!(!members.has_echo() && !members.is_ready(true) && members.is_ready(false));
+    assert!(!members.has_echo() && members.without_echo() == Some(Duration::ZERO));
     for second in 0..10 {
         members.beat(Duration::from_secs(second));
         assert!(second == 0 || members.has_echo());
         assert_eq!(members.heard(me, second + 1, beat_of(1), 0), []);
-        assert!(members.is_ready(true));
+        assert_eq!(members.without_echo(), None);
     }
     let lost: Vec<_> = (10..14)
         .map(|second| {
@@ -125,7 +125,7 @@ fn an_echo_counts_for_three_beats() {
         })
         .collect();
     assert_eq!(lost, [true, true, true, false]);
-    assert!(!members.is_ready(true) && members.is_ready(false));
+    assert_eq!(members.without_echo(), Some(Duration::from_secs(4)));
     // An old one that comes late is no echo.
     members.heard(me, 9, beat_of(1), 0);
     assert!(!members.has_echo());

@@ -87,8 +87,7 @@ impl Hub {
         let (sender, mut learned) = mpsc::unbounded_channel();
         let of_pulse = peers.clone();
         spawn_local(async move {
-            let describe =
-                || Beat { term: 1, is_draining: false, digest: 0, protocol: [1, 1], features: Vec::new() };
+            let describe = || Beat { term: 1, protocol: [1, 1], ..Beat::default() };
             let bus = of_pulse.bus.clone();
             pulse::run(of_pulse.process, bus, &mut inbox, &of_pulse.members, describe, |_| 0, &sender).await
         });

@@ -26,7 +26,7 @@ async fn hubs<const N: usize>(ids: [&str; N]) -> Option<(Database, [TestHub; N])
         let (cluster, url) = (cluster.clone(), url.clone());
         let database_url = Secret::new(database.url());
         hub_with(move |options| {
-            let nats = Some(NatsOptions { url });
+            let nats = Some(NatsOptions { url, credentials: None });
             options.cluster = Some(ClusterOptions { cluster, hub_id: id.into(), database_url, nats });
         })
     });

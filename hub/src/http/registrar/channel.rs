@@ -39,7 +39,7 @@ pub(super) async fn open(
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     let session = header(SESSION_HEADER)
         .ok_or_else(|| ApiError::bad_request(format!("the header {SESSION_HEADER} is missing")))?;
-    if hub.is_stopping() {
+    if hub.is_leaving() {
         return Err(ApiError::hub_stopping());
     }
     if req.extensions().contains::<HeadOnly>() {

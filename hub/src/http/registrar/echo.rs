@@ -47,7 +47,7 @@ pub(super) async fn open(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let hub = hub.into_inner();
-    if hub.is_stopping() {
+    if hub.is_leaving() {
         return Err(ApiError::hub_stopping());
     }
     let protocols = req.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());

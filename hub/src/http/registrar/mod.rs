@@ -130,7 +130,7 @@ async fn register_llms(
         turn = turn.lengthen(&hub, &caller).await?;
     }
     naming::check_budget(&hub, &caller)?;
-    if hub.is_stopping() {
+    if hub.is_leaving() {
         return Err(ApiError::hub_stopping());
     }
     let registered = hub.try_change(&turn.table, |registry| {

@@ -5,19 +5,22 @@
 use std::collections::BTreeSet;
 
 use super::connection::{Failure, Session};
-use crate::model::{Agent, Alias, AliasScope, Llm, NameRecord, SessionRecord, Token};
+use crate::model::{
+    Agent, Alias, AliasScope, CallLimits, LimitOwner, LimitRecord, Llm, NameRecord, SessionRecord, Token,
+};
 use crate::store::StoreError;
 use crate::store::columns::StoredRow;
 use crate::store::rows::{self, scope_text};
 
 /// Kinds of records, as their tables are called.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("sessions", "id"),
     ("llms", "name"),
     ("agents", "name"),
     ("aliases", "\"user\" || ' ' || name"),
     ("names", "name"),
     ("tokens", "id"),
+    ("call_limits", "kind || ' ' || id"),
 ];
 
 /// A record as it is in the database, for memory: `None` if it is gone.
@@ -30,6 +33,8 @@ pub enum Merge {
     Alias(AliasScope, String, Option<Alias>),
     Name(String, Option<NameRecord>),
     Token(Token),
+    /// No limits if they are gone.
+    Limits(LimitOwner, CallLimits),
 }
 
 /// What was changed since a cursor.
@@ -115,6 +120,11 @@ fn read(kind: &str, row: &tokio_postgres::Row) -> Result<(String, Merge), StoreE
             let record = rows::name(row)?;
             (record.name.clone(), Merge::Name(record.name.clone(), Some(record)))
         }
+        "call_limits" => {
+            let LimitRecord { owner, limits } = rows::limits(row)?;
+            let (kind, id) = owner.parts();
+            (format!("{kind} {id}"), Merge::Limits(owner, limits))
+        }
         _ => {
             let token = rows::token(row)?;
             (token.id.clone(), Merge::Token(token))
@@ -134,6 +144,10 @@ fn gone(kind: &str, key: String) -> Option<Merge> {
             Merge::Alias(scope, name.to_owned(), None)
         }
         "names" => Merge::Name(key, None),
+        "call_limits" => {
+            let (kind, id) = key.split_once(' ')?;
+            Merge::Limits(LimitOwner::of_parts(kind, id.to_owned())?, CallLimits::default())
+        }
         _ => return None,
     })
 }

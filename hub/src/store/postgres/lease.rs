@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connection::{Failure, Session};
 use super::processes;
-use crate::cluster::Process;
+use crate::cluster::{Process, Report};
 use crate::store::StoreError;
 use crate::store::columns::{StoredRow, Value};
 
@@ -87,12 +87,12 @@ impl Lease {
         self.process
     }
 
-    /// Renews the lease. `false` if it has ended: another process took over.
-    pub(super) async fn renew(&self, session: &Session) -> Result<bool, Failure> {
+    /// Renews the lease, with what this process says of itself. `false` if it has ended: another process took over.
+    pub(super) async fn renew(&self, session: &Session, report: &Report) -> Result<bool, Failure> {
         let sql = "UPDATE hubs SET until = now() + interval '15 s' WHERE id = $1 AND boot = $2";
         let holds = session.execute(sql, &self.key()).await? > 0;
         if holds {
-            processes::renew(session, self.process).await?;
+            processes::renew(session, self.process, report).await?;
         }
         Ok(holds)
     }

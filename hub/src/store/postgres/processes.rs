@@ -1,7 +1,9 @@
 //! The processes of hubs that had the lease, in the database: what they are, and how they ended.
 
+use std::time::Duration;
+
 use super::connection::{Failure, Session};
-use crate::cluster::Process;
+use crate::cluster::{Process, Report};
 use crate::store::columns::StoredRow;
 use crate::store::{ClusterRecord, ProcessRecord, StoreError};
 
@@ -26,10 +28,34 @@ pub(super) async fn begin(session: &Session, process: Process, version: &str) ->
     session.execute(sql, &[process.hub().into(), process.boot().into(), version.into()]).await.map(drop)
 }
 
-/// Notes that a process has renewed the lease.
-pub(super) async fn renew(session: &Session, process: Process) -> Result<(), Failure> {
-    let sql = "UPDATE processes SET renewed_at = now(), until = now() + interval '15 s' WHERE hub = $1 AND boot = $2";
-    session.execute(sql, &[process.hub().into(), process.boot().into()]).await.map(drop)
+/// Notes that a process has renewed the lease, and what it says of itself.
+pub(super) async fn renew(session: &Session, process: Process, report: &Report) -> Result<(), Failure> {
+    let sql = "UPDATE processes SET renewed_at = now(), until = now() + interval '15 s', report = $3
+        WHERE hub = $1 AND boot = $2";
+    let report = serde_json::to_string(report).unwrap_or_default();
+    session.execute(sql, &[process.hub().into(), process.boot().into(), (&report).into()]).await.map(drop)
+}
+
+/// What the other processes with a lease said when they renewed it, and how long ago that was.
+pub(super) async fn reports(
+    session: &Session,
+    process: Process,
+) -> Result<Vec<(Process, Report, Duration)>, Failure> {
+    let sql = "SELECT hub || '.' || boot AS process, report,
+            (extract(epoch FROM clock_timestamp() - renewed_at) * 1000)::bigint AS age
+        FROM processes WHERE until > now() AND report IS NOT NULL AND hub <> $1";
+    let mut reports = Vec::new();
+    for row in session.query(sql, &[process.hub().into()]).await? {
+        let read = || {
+            Ok((row.field::<String>("process")?, row.field::<String>("report")?, row.field::<i64>("age")?))
+        };
+        let (process, report, age) = read().map_err(Failure::Broken)?;
+        // What a newer version writes is left out if it cannot be read.
+        if let (Some(process), Ok(report)) = (Process::parse(&process), serde_json::from_str(&report)) {
+            reports.push((process, report, Duration::from_millis(age.max(0).unsigned_abs())));
+        }
+    }
+    Ok(reports)
 }
 
 /// Notes that a process has released the lease.

@@ -220,10 +220,21 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE OR REPLACE FUNCTION virtual_llm_hub() RETURNS text LANGUAGE sql STABLE AS $$
         SELECT coalesce(nullif(current_setting('virtual_llm.hub', true), ''),
             substring(current_setting('application_name') FROM '^virtual-llm hub ([a-z0-9]+)$')) $$;
+", "
+    -- What a process said of itself with the last renewal of its lease, as JSON.
+    ALTER TABLE processes ADD COLUMN report text;
+", "
+    -- Each hub has sums of its own.
+    ALTER TABLE usage_sums ADD COLUMN hub text COLLATE \"C\" NOT NULL DEFAULT '';
+    ALTER TABLE usage_sums ALTER COLUMN hub SET DEFAULT coalesce(virtual_llm_hub(), '');
+    ALTER TABLE usage_sums DROP CONSTRAINT usage_sums_pkey,
+        ADD PRIMARY KEY (day, \"user\", token, llm, through, code, hub);
+    CREATE TRIGGER call_limits_noted AFTER INSERT OR UPDATE OR DELETE ON call_limits
+        FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('kind', 'id');
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.
-const COMPATIBLE: i64 = 6;
+const COMPATIBLE: i64 = 10;
 
 /// Opens the database of `cluster` for `process`: takes the lease and brings the database to the newest schema, or makes it.
 /// Nothing is written to a database that is refused or that another hub uses.

@@ -1,5 +1,6 @@
 //! What several hubs on one database need beside [`Store`](crate::store::Store).
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -11,9 +12,11 @@ use super::store::{PostgresStore, respond};
 use super::writer::{ReadFn, SharedConnection};
 use super::{tasks, turns};
 use crate::cluster::Process;
+use crate::limits::Spent;
+use crate::model::{Day, DurableTask};
 use crate::store::columns::{StoredRow, StoredValue};
 use crate::store::queue::wait_for;
-use crate::store::{Change, StoreFuture};
+use crate::store::{Change, StoreFuture, tasks as task_rows, usage};
 
 impl PostgresStore {
     /// Does work of turns and the feed, in order.
@@ -94,6 +97,42 @@ impl PostgresStore {
     pub fn adopt_sessions(&self) -> StoreFuture<()> {
         let process = self.process;
         self.work(async move |session: Rc<Session>| adopt_sessions(&session, process, "5 min").await)
+    }
+
+    /// The open tasks of hubs whose lease is over, without texts, oldest first; and whether it has been over for a minute.
+    pub fn orphans(&self) -> StoreFuture<Vec<(DurableTask, bool)>> {
+        let own = vec![StoredValue::Text(self.process.hub().to_owned())];
+        self.select(tasks::ORPHANS, own, |row| Ok((task_rows::task(row)?, row.field("is_old")?)))
+    }
+
+    /// Makes tasks of hubs whose lease is over this hub's own. Returns the ids of those that no other hub was quicker to take.
+    pub fn adopt_orphans(&self, ids: &[&str]) -> StoreFuture<HashSet<String>> {
+        let (hub, boot) = (self.process.hub().to_owned(), self.process.boot().to_owned());
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        let values = vec![StoredValue::Text(hub), StoredValue::Text(ids), StoredValue::Text(boot)];
+        let adopted = self.select(tasks::ADOPT_ORPHANS, values, |row| row.field("id"));
+        Box::pin(async { Ok(adopted.await?.into_iter().collect()) })
+    }
+
+    /// Of the tasks `ids` those that another hub has taken over.
+    pub fn taken_over(&self, ids: &[&String]) -> StoreFuture<Vec<String>> {
+        let ids = serde_json::to_string(ids).unwrap_or_default();
+        let values = vec![StoredValue::Text(self.process.hub().to_owned()), StoredValue::Text(ids)];
+        self.select(tasks::TAKEN_OVER, values, |row| row.field("id"))
+    }
+
+    /// What each hub used on `day`, as far as it has written that: of the user `user`, or of all.
+    pub fn spent(&self, day: Day, user: Option<String>) -> StoreFuture<Vec<Spent>> {
+        let tokens = usage::postgres_sum("input_tokens + output_tokens");
+        let sql = format!(
+            "SELECT hub, \"user\", token, {tokens} AS tokens FROM usage_sums
+            WHERE day = $1 AND ($2::text IS NULL OR \"user\" = $2) GROUP BY hub, \"user\", token"
+        );
+        let values = vec![StoredValue::Integer(day.0), user.map_or(StoredValue::Null, StoredValue::Text)];
+        self.select(sql, values, |row| {
+            let [hub, user, token] = ["hub", "user", "token"].map(|column| row.field(column));
+            Ok(Spent { hub: hub?, user: user?, token: token?, tokens: row.field("tokens")? })
+        })
     }
 
     /// The hub that runs the task `id`, if the task has not ended.

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
@@ -18,8 +19,8 @@ use super::shared::adopt;
 use super::tls::Verified;
 use super::writer::{Read, ReadFn, SharedConnection, Writer};
 use super::{address, parts, processes, schema, tasks};
-use crate::cluster::Process;
-use crate::model::{AuditRecord, DurableTask, Token};
+use crate::cluster::{Process, Report, Reports};
+use crate::model::{AuditRecord, CallLimits, DurableTask, Token};
 use crate::options::ClusterOptions;
 use crate::store::columns::{StoredRow, StoredValue, Value};
 use crate::store::job::{Job, Reply};
@@ -56,6 +57,8 @@ pub struct PostgresStore {
     /// Why the lease has ended, when it has.
     lost: watch::Receiver<Option<StoreError>>,
     unwritten: Unwritten,
+    /// What this process and others say of themselves.
+    reports: Arc<Reports>,
     /// Work on the connection for turns and the feed, in order.
     pub(super) shared: mpsc::UnboundedSender<ReadFn>,
 }
@@ -82,6 +85,8 @@ impl PostgresStore {
         let (shared, mut works) = mpsc::unbounded_channel::<ReadFn>();
         let unwritten = Unwritten::default();
         let marks = unwritten.clone();
+        let reports = Arc::<Reports>::default();
+        let of_lease = reports.clone();
         let run = async move || {
             let mut upkeep = connection();
             let lease = match open(&mut upkeep, &cluster, process, sharing).await {
@@ -102,7 +107,7 @@ impl PostgresStore {
             };
             let (reads, searches) = (shared(connection()), shared(Connection::for_searches(address, tls)));
             let cleanup = Cleanup::new(shared(upkeep), searches.clone(), lease.clone());
-            let renewing = keep(lease.clone(), shared(connection()), losing);
+            let renewing = keep(lease.clone(), shared(connection()), &of_lease, losing);
             let pending = Pending::default();
             let (sender, staged) = mpsc::unbounded_channel();
             let large = Large::new(shared(connection()), lease.clone(), sender, marks);
@@ -129,12 +134,17 @@ impl PostgresStore {
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         wait_for(is_open).await?;
-        Ok(Self { process, address: shown, queue, thread: Some(thread), lost, unwritten, shared })
+        Ok(Self { process, address: shown, queue, thread: Some(thread), lost, unwritten, reports, shared })
     }
 
     /// The process that has the lease.
     pub fn process(&self) -> Process {
         self.process
+    }
+
+    /// What this process and others say of themselves.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// Reads after the commit of all earlier jobs.
@@ -216,21 +226,37 @@ async fn open(
 }
 
 /// Renews the lease until it has ended, and tells that. While the database is away it may end only by another hub.
-async fn keep(lease: Lease, connection: SharedConnection, losing: watch::Sender<Option<StoreError>>) {
+async fn keep(
+    lease: Lease,
+    connection: SharedConnection,
+    reports: &Reports,
+    losing: watch::Sender<Option<StoreError>>,
+) {
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let mut connection = connection.lock().await;
-        let Ok(session) = connection.session().await else { continue };
-        match lease.renew(&session).await {
-            Ok(true) => {}
+        let Ok(session) = connection.session().await else {
+            reports.failed();
+            continue;
+        };
+        // A lease that was renewed is one of a hub that has the database.
+        let own = Report { has_database: true, ..reports.own() };
+        match lease.renew(&session, &own).await {
+            Ok(true) => match processes::reports(&session, lease.process()).await {
+                Ok(others) => reports.renewed(others),
+                Err(_) => connection.close(),
+            },
             Ok(false) => {
                 losing.send_replace(Some(lease.lost()));
                 // The writer continues, and refuses each write with an error.
                 return std::future::pending().await;
             }
-            Err(_) => connection.close(),
+            Err(_) => {
+                reports.failed();
+                connection.close();
+            }
         }
     }
 }
@@ -364,11 +390,16 @@ impl Store for PostgresStore {
         })
     }
 
-    fn token(&self, hash: [u8; 32]) -> StoreFuture<Option<Token>> {
+    fn token(&self, hash: [u8; 32]) -> StoreFuture<Option<(Token, CallLimits)>> {
         let hash = vec![StoredValue::Bytes(hash.to_vec())];
-        let found =
-            self.select("SELECT * FROM tokens WHERE $1 IN (hash, old_hash, link_hash)", hash, rows::token);
-        Box::pin(async { Ok(found.await?.pop()) })
+        self.read(async move |session: Rc<Session>| {
+            let sql = "SELECT * FROM tokens WHERE $1 IN (hash, old_hash, link_hash)";
+            let Some(token) = all(&session, sql, &hash, rows::token).await?.pop() else { return Ok(None) };
+            let id = [StoredValue::Text(token.id.clone())];
+            let sql = "SELECT * FROM call_limits WHERE kind = 'token' AND id = $1";
+            let limits = all(&session, sql, &id, rows::limits).await?.pop();
+            Ok(Some((token, limits.map(|record| record.limits).unwrap_or_default())))
+        })
     }
 
     fn expire(&self, limits: RetentionLimits) -> StoreFuture<()> {

@@ -9,14 +9,14 @@ use crate::store::rows::Statement;
 
 /// Columns of a task without its request and result, for a list.
 macro_rules! listed {
-    ($rest:literal) => {
+    ($($rest:tt)*) => {
         concat!(
             "SELECT id, owner, token, target, target_owner, CASE WHEN claimed AND NOT ended THEN 'claimed' ELSE state END AS state,
             NULL::bytea AS request, streaming, CASE WHEN claimed AND NOT ended THEN coalesce(claim_llm, llm) ELSE llm END AS llm,
             CASE WHEN claimed AND NOT ended THEN coalesce(claim_session, session) ELSE session END AS session, error, code, input_tokens, cached_tokens,
             output_tokens, counted, created_at,
             updated_at, ",
-            $rest
+            $($rest)*
         )
     };
 }
@@ -29,6 +29,32 @@ pub(super) const OPEN: &str = listed!(
 /// Makes those tasks the hub's own.
 pub(super) const ADOPT: &str = "UPDATE tasks SET hub = $1
     WHERE NOT ended AND hub IS DISTINCT FROM $1 AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub)";
+/// Whether a task is the hub's own: another one may have taken it over, while this one did not renew its lease.
+const OWN: &str = "tasks.hub IS NOT DISTINCT FROM virtual_llm_hub()";
+/// Whether a task is open and another hub's, whose lease is over. `$1` is this hub.
+macro_rules! orphaned {
+    () => {
+        "NOT ended AND hub IS DISTINCT FROM $1
+        AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub AND until > now())"
+    };
+}
+/// Such tasks, oldest first, and whether the lease has been over for a minute.
+pub(super) const ORPHANS: &str = listed!(
+    "NULL::bigint AS result_status, NULL::bytea AS result_body, NOT EXISTS (SELECT FROM processes
+        WHERE processes.hub = tasks.hub AND until > now() - interval '1 min') AS is_old FROM tasks WHERE ",
+    orphaned!(),
+    " ORDER BY seq LIMIT 1000"
+);
+/// Makes those of the JSON list `$2` that still are such tasks the hub's own, while its process `$3` has the lease.
+pub(super) const ADOPT_ORPHANS: &str = concat!(
+    "UPDATE tasks SET hub = $1 WHERE id IN (SELECT jsonb_array_elements_text($2::text::jsonb))
+        AND EXISTS (SELECT FROM hubs WHERE id = $1 AND boot = $3 AND until > now() FOR SHARE) AND ",
+    orphaned!(),
+    " RETURNING id"
+);
+/// Of the tasks in the JSON list `$2` those that are another hub's than `$1`.
+pub(super) const TAKEN_OVER: &str = "SELECT id FROM tasks
+    WHERE hub IS DISTINCT FROM $1 AND id IN (SELECT jsonb_array_elements_text($2::text::jsonb))";
 /// A page of ended tasks, the newest of those created before `($1, $2)` first.
 pub(super) const ENDED: &str = listed!(
     "result_status, NULL::bytea AS result_body FROM tasks WHERE ended AND (created_at, id) < ($1, $2)
@@ -66,11 +92,11 @@ pub(super) fn statement(change: &Change, texts: TaskTexts) -> Option<Statement<'
     Some(match change {
         Change::PutTask(task) | Change::NewTask { task, .. } => put(task, texts),
         Change::ClaimTask { id, llm, session } => Statement {
-            sql: "UPDATE tasks SET claimed = true, claim_llm = $2, claim_session = $3 WHERE id = $1 AND NOT ended".into(),
+            sql: format!("UPDATE tasks SET claimed = true, claim_llm = $2, claim_session = $3 WHERE id = $1 AND NOT ended AND {OWN}").into(),
             values: vec![id.into(), llm.into(), session.into()],
         },
         Change::UnclaimTask(id) => Statement {
-            sql: "UPDATE tasks SET claimed = false WHERE id = $1 AND NOT ended".into(),
+            sql: format!("UPDATE tasks SET claimed = false WHERE id = $1 AND NOT ended AND {OWN}").into(),
             values: vec![id.into()],
         },
         Change::DeleteTask(id) => {
@@ -80,7 +106,7 @@ pub(super) fn statement(change: &Change, texts: TaskTexts) -> Option<Statement<'
     })
 }
 
-/// Inserts or replaces a task. A task that has ended is not changed.
+/// Inserts or replaces a task. A task that has ended is not changed, nor one that another hub has taken over.
 fn put(task: &DurableTask, texts: TaskTexts) -> Statement<'_> {
     let tokens = task.tokens;
     let request = task.request.as_deref().filter(|_| texts.request.is_none());
@@ -113,6 +139,7 @@ fn put(task: &DurableTask, texts: TaskTexts) -> Statement<'_> {
     ];
     let updates: Vec<_> =
         columns.iter().skip(1).map(|(name, _)| format!("{name} = excluded.{name}")).collect();
-    let conflict = format!("ON CONFLICT (id) DO UPDATE SET {} WHERE NOT tasks.ended", updates.join(", "));
+    let conflict =
+        format!("ON CONFLICT (id) DO UPDATE SET {} WHERE NOT tasks.ended AND {OWN}", updates.join(", "));
     Statement { sql: insert_sql("tasks", &columns, '$', &conflict).into(), values: values(columns) }
 }

@@ -4,6 +4,7 @@ mod lease;
 mod outage;
 mod quotas;
 mod same;
+mod several;
 mod shared;
 
 use backend::Secret;

@@ -13,7 +13,7 @@ use crate::store::columns::StoredRow;
 /// The store of the hub `hub`, which shares the database.
 async fn shared_by(database: &Database, hub: &str) -> PostgresStore {
     // The store itself uses no network.
-    let nats = Some(NatsOptions { url: String::new() });
+    let nats = Some(NatsOptions { url: String::new(), credentials: None });
     PostgresStore::open(&ClusterOptions { nats, ..options(database, hub) }).await.unwrap()
 }
 

@@ -1,0 +1,123 @@
+//! Open tasks of hubs that are gone: a hub that lives takes them over, and one that was taken for dead lets go of them.
+//!
+//! The database decides whose a task is: a claim that is not the hub's own changes nothing there, and the runner looks at it before
+//! it sends the task. So none runs twice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::state::Event;
+use super::{HUB_LOST, restore};
+use crate::clock;
+use crate::cluster::Shared;
+use crate::error::{ApiError, ErrorKind};
+use crate::hub::Hub;
+use crate::model::DurableTask;
+use crate::news::news;
+use crate::store::StoreError;
+
+/// Time between two looks, if no hub was lost.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Time between two looks while there are tasks for whose target no publisher is here: another hub may have one.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// Time for which this hub must have renewed its lease: after the database was away all others get the time to do so.
+const STEADY_FOR: Duration = Duration::from_secs(16);
+
+/// Takes over tasks, and lets go of those that others took over, for as long as the hub runs.
+pub(crate) async fn run(hub: &Arc<Hub>, shared: &Shared) {
+    let mut wait = LOOK_EVERY;
+    loop {
+        drop(timeout(wait, shared.look_for_orphans.notified()).await);
+        wait = match look(hub, shared).await {
+            Ok(true) => LOOK_AGAIN,
+            Ok(false) => LOOK_EVERY,
+            Err(error) => {
+                news!(
+                    error,
+                    "tasks of other hubs",
+                    "the store",
+                    "tasks of hubs that are gone are not looked for: {error}"
+                );
+                LOOK_AGAIN
+            }
+        };
+    }
+}
+
+/// Looks once. Returns whether to look again soon.
+async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
+    let_go(hub, shared).await?;
+    if hub.is_stopping() {
+        return Ok(false);
+    }
+    let orphans = shared.store.orphans().await?;
+    if orphans.is_empty() || shared.store.reports().steady_for() < STEADY_FOR {
+        return Ok(!orphans.is_empty());
+    }
+    let count = orphans.len();
+    let mut wanted: Vec<DurableTask> = orphans
+        .into_iter()
+        .filter(|(task, is_old)| *is_old || is_served_here(hub, task))
+        .map(|(task, _)| task)
+        .collect();
+    let ids: Vec<_> = wanted.iter().map(|task| task.id.as_str()).collect();
+    let adopted = if ids.is_empty() { HashSet::new() } else { shared.store.adopt_orphans(&ids).await? };
+    wanted.retain(|task| adopted.contains(&task.id));
+    if !wanted.is_empty() {
+        let number = wanted.len();
+        news!(
+            info,
+            "tasks of other hubs",
+            "the hub",
+            "{number} open tasks of hubs that are gone are this hub's now"
+        );
+        let is_rest = wanted.len() < count;
+        restore(hub, wanted, HUB_LOST).await?;
+        return Ok(is_rest);
+    }
+    Ok(true)
+}
+
+/// Whether a publisher that this hub has may run the task, now or when it has room.
+fn is_served_here(hub: &Hub, task: &DurableTask) -> bool {
+    let Some(caller) = hub.tokens.sender(task, clock::now()) else { return true };
+    let registry = hub.registry.lock();
+    let through_agent = || registry.agent_target(&caller, registry.agent(&caller, &task.target)?).ok();
+    let target = registry.target(&caller, &task.target).or_else(through_agent);
+    target.is_some_and(|target| registry.is_served_here(&caller, &target))
+}
+
+/// Lets go of tasks that another hub has taken over.
+async fn let_go(hub: &Hub, shared: &Shared) -> Result<(), StoreError> {
+    let known = hub.tasks.not_ended();
+    if known.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = known.keys().collect();
+    for id in shared.store.taken_over(&ids).await? {
+        if let Some(number) = known.get(&id) {
+            forget(hub, *number);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the task, whose claim is committed, is this hub's own. It is not sent if another hub has taken it over.
+pub(super) async fn is_own(hub: &Hub, id: &str) -> Result<bool, StoreError> {
+    let Some(shared) = &hub.shared else { return Ok(true) };
+    Ok(shared.store.hub_of_task(id).await?.as_deref() == Some(shared.peers.hub()))
+}
+
+/// Forgets a task that another hub has taken over; a runner of it ends. Nothing of it is written.
+pub(super) fn forget(hub: &Hub, number: u64) {
+    hub.tasks.step(number, Event::Cancel, |open, _| {
+        if let Some(call) = open.call.take() {
+            let error = ApiError::new(ErrorKind::Interrupted, HUB_LOST);
+            call.end(error.status().as_u16(), Some(&error));
+        }
+    });
+    hub.tasks.close(number);
+}
