@@ -61,9 +61,11 @@ impl Holder {
         self.limits = limits;
     }
 
-    /// Begins the budget of `day`, unless it has begun.
+    /// Begins the budget of `day`, unless it has begun. A clock that is set back over midnight begins none; the day of a clock that
+    /// was further ahead does not stay.
     pub(super) fn renew(&mut self, day: Day) {
-        if self.day != day {
+        let is_set_back = self.day.0.saturating_sub(day.0) == 1;
+        if self.day != day && !is_set_back {
             (self.day, self.used) = (day, 0);
         }
     }

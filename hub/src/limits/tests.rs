@@ -251,3 +251,19 @@ fn a_hub_that_starts_begins_with_the_shares_of_all() {
     limits.learn(&[spent("b", "u", "t", 80)], "a", today());
     assert_eq!(used(), Some(90));
 }
+
+/// A clock that is set back over midnight gives nobody a second budget, and one that was years ahead takes nobody's.
+#[test]
+fn a_clock_that_is_set_back_begins_no_day() {
+    let limits = with(&[(user(), budget(100))]);
+    let at = |days: i64| Now { wall: NOW.wall.plus_millis(days * 86_400_000), ..NOW };
+    let count = |now: Now, tokens| limits.count("u", "t", Day::of(now.wall), tokens);
+    let used = |now: Now| limits.get(&user(), Day::of(now.wall)).1;
+    count(at(1), 60);
+    assert_eq!(used(at(0)), Some(60), "yesterday's budget begins again");
+    count(at(0), 60);
+    assert!(refusal(&limits, "t", at(0)).is_some() && refusal(&limits, "t", at(1)).is_some());
+    assert_eq!(used(at(2)), Some(0));
+    count(at(4000), 100);
+    assert_eq!(used(at(3)), Some(0), "the budget of a day in ten years stays");
+}
