@@ -117,9 +117,10 @@ impl Queues {
         ready.filter_map(|(user, numbers)| Some((*numbers.front()?, user.clone()))).collect()
     }
 
-    /// The first claimable task for `target` of `user`.
-    pub(super) fn head(&self, target: &str, user: &str) -> Option<u64> {
-        self.by_target.get(target)?.ready.get(user)?.front().copied()
+    /// The first claimable task for `target` of `user` behind the task `after`.
+    pub(super) fn next(&self, target: &str, user: &str, after: u64) -> Option<u64> {
+        let numbers = self.by_target.get(target)?.ready.get(user)?;
+        numbers.get(numbers.partition_point(|number| *number <= after)).copied()
     }
 
     /// At most `count` targets after the target `after`, in order; the first ones if there is none.
@@ -224,8 +225,12 @@ mod tests {
                     let counted = queues.targets().find(|(target, _)| target == name).map_or(0, |(_, count)| count);
                     prop_assert_eq!(counted, queue.len());
                     for (user, user_name) in USERS.iter().enumerate() {
-                        let head = queue.iter().find(|task| task.user == user && task.ready).map(|task| task.number);
-                        prop_assert_eq!(queues.head(name, user_name), head);
+                        let mut ready = queue.iter().filter(|task| task.user == user && task.ready).map(|task| task.number);
+                        let head = ready.next();
+                        let heads = queues.heads(name);
+                        let found = heads.iter().find(|(_, user)| user == user_name);
+                        prop_assert_eq!(found.map(|(number, _)| *number), head);
+                        prop_assert_eq!(head.and_then(|head| queues.next(name, user_name, head)), ready.next());
                     }
                 }
             }

@@ -102,6 +102,9 @@ pub(crate) async fn run_scheduler(hub: Arc<Hub>) {
     }
 }
 
+/// Tasks of one user for one target that a pass leaves behind because their token is at a limit.
+const MAX_SKIPPED: usize = 64;
+
 /// One pass of the scheduler over the queues.
 struct Pass {
     last_yield: Instant,
@@ -124,7 +127,8 @@ impl Pass {
 }
 
 /// Claims tasks for `targets` in the order of their numbers; with `own` only for publishers of the task's owner. Tasks of
-/// one user for one target have the same members, so a later one is tried only after the one before it was claimed.
+/// one user for one target have the same members, so a later one is tried only after the one before it was claimed, or cannot be
+/// because its token is at a limit.
 async fn claim_tasks<'a>(
     hub: &Arc<Hub>,
     targets: &'a [String],
@@ -136,21 +140,25 @@ async fn claim_tasks<'a>(
     for target in targets.iter().filter(|target| capacity.is_free(target)) {
         let of_target = hub.tasks.heads(target).into_iter();
         let of_target = of_target.filter(|(_, user)| !own || capacity.is_free_of(target, user));
-        heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user))));
+        heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user, 0))));
     }
-    while let Some(Reverse((number, target, user))) = heads.pop() {
+    while let Some(Reverse((number, target, user, skipped))) = heads.pop() {
         if !capacity.is_free(target) {
             continue;
         }
         pass.yield_if_due().await;
-        match claim_task(hub, number, own, &mut pass.exhausted) {
-            ClaimResult::NoCapacity => capacity.reload(target),
-            ClaimResult::Skipped => (),
-            ClaimResult::Done => {
-                if let Some(next) = hub.tasks.head(target, &user) {
-                    heads.push(Reverse((next, target, user)));
-                }
+        let skipped = match claim_task(hub, number, own, &mut pass.exhausted) {
+            ClaimResult::NoCapacity => {
+                capacity.reload(target);
+                continue;
             }
+            ClaimResult::Skipped => continue,
+            ClaimResult::AtLimit if skipped == MAX_SKIPPED => continue,
+            ClaimResult::AtLimit => skipped + 1,
+            ClaimResult::Done => skipped,
+        };
+        if let Some(next) = hub.tasks.next(target, &user, number) {
+            heads.push(Reverse((next, target, user, skipped)));
         }
     }
 }
@@ -160,7 +168,9 @@ enum ClaimResult {
     Done,
     /// No member has capacity for the task.
     NoCapacity,
-    /// The task has no target, its class of callers is exhausted, or its user is at a limit: the rows were not searched.
+    /// The task's token or user is at a limit.
+    AtLimit,
+    /// The task has no target, or its class of callers is exhausted: the rows were not searched.
     Skipped,
 }
 
@@ -175,7 +185,7 @@ fn claim_task(hub: &Arc<Hub>, number: u64, own: bool, exhausted: &mut HashSet<Ca
         end(hub, number, Event::Revoke, ApiError::revoked().into());
         return ClaimResult::Done;
     };
-    let Some(running) = hub.tokens.limits().start(&caller, hub.now()) else { return ClaimResult::Skipped };
+    let Some(running) = hub.tokens.limits().start(&caller, hub.now()) else { return ClaimResult::AtLimit };
     let (target, member, slot) = match pick_member(hub, &caller, (&name, owner.as_ref()), own, exhausted) {
         Ok(picked) => picked,
         Err(ClaimResult::Done) => {

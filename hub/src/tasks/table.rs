@@ -177,9 +177,9 @@ impl DurableTasks {
         self.table.lock().queues.heads(target)
     }
 
-    /// The first claimable task for `target` of `user`.
-    pub(super) fn head(&self, target: &str, user: &str) -> Option<u64> {
-        self.table.lock().queues.head(target, user)
+    /// The first claimable task for `target` of `user` behind the task `after`.
+    pub(super) fn next(&self, target: &str, user: &str, after: u64) -> Option<u64> {
+        self.table.lock().queues.next(target, user, after)
     }
 
     /// Sets the names whose capacity serves `target`.

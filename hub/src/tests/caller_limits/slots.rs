@@ -94,3 +94,29 @@ async fn durable_tasks_wait_for_a_slot_of_their_user() {
     .await;
     hub.stop().await;
 }
+
+/// A27: durable tasks of a token at a limit do not hold up those of the user's other tokens.
+#[actix_rt::test]
+async fn a_durable_task_does_not_wait_behind_one_whose_token_is_at_a_limit() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let (one, _) = limited(&hub, "bob", &json!({ "maxConcurrent": 1 })).await;
+    let (other, _) = limited(&hub, "bob", &json!({})).await;
+    let (answer, task) = publisher.begins(&hub, &stream(&hub, &one, "a"), "one").await;
+    let waits = [hub.enqueue(&one, "a", false).await, hub.enqueue(&one, "a", false).await];
+    let runs = hub.enqueue(&other, "a", false).await;
+    let of_other = publisher.task().await;
+    publisher.answer(&hub, &of_other, "hi").await;
+    hub.until_task(&json!({ "id": runs }), "status", "completed").await;
+    for id in &waits {
+        assert_eq!(hub.durable_task(id).await["status"], "pending");
+    }
+    publisher.done(&hub, &task).await;
+    answer.text().await;
+    for id in waits {
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "hi").await;
+        hub.until_task(&json!({ "id": id }), "status", "completed").await;
+    }
+    hub.stop().await;
+}
