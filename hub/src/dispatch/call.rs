@@ -119,7 +119,7 @@ impl ActiveCall {
     pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) -> Option<TokenCounts> {
         let Running { inference, _slot } = self.running.lock().take()?;
         let tokens = inference.end(status, error.map(|error| (error.kind, error.message.as_ref())));
-        self.settle(tokens);
+        self.settle(tokens, status < 400 && error.is_none());
         Some(tokens)
     }
 
@@ -128,9 +128,12 @@ impl ActiveCall {
         *self.charge.lock() = Some(charge);
     }
 
-    fn settle(&self, tokens: TokenCounts) {
+    /// Corrects the charge. Only a whole answer whose tokens are known may lower it: a caller that leaves just before the end has
+    /// had its slot as long.
+    fn settle(&self, tokens: TokenCounts, is_whole: bool) {
         if let Some(charge) = self.charge.lock().take() {
-            charge.settle(tokens.input.unwrap_or_default().saturating_add(tokens.output.unwrap_or_default()));
+            let sum = tokens.input.unwrap_or_default().saturating_add(tokens.output.unwrap_or_default());
+            charge.settle(sum, is_whole && tokens.input.or(tokens.output).is_some());
         }
     }
 
@@ -153,7 +156,7 @@ impl Drop for ActiveCall {
     fn drop(&mut self) {
         // Its caller has left.
         if let Some(tokens) = self.tokens() {
-            self.settle(tokens);
+            self.settle(tokens, false);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! queue, then the waits for claims.
 
 mod arrivals;
+mod charge;
 mod offers;
 mod takeover;
 
@@ -28,6 +29,7 @@ use crate::registry::{Candidate, Registry, Target};
 
 pub(super) use arrivals::ArrivalWait;
 use arrivals::Arrivals;
+pub(super) use charge::TurnCharge;
 pub(crate) use offers::run_offers;
 pub(super) use takeover::ClaimWait;
 use takeover::ClaimWaits;
@@ -197,7 +199,11 @@ impl QueuedCaller {
             },
         };
         let reservation = Reservation::counted(&self.hub, &candidate);
-        Some((candidate, reservation, TurnCharge { hub: self.hub.clone(), place: self.place }))
+        Some((candidate, reservation, self.charge()))
+    }
+
+    fn charge(&self) -> TurnCharge {
+        TurnCharge::new(&self.hub, self.place)
     }
 }
 
@@ -206,29 +212,9 @@ impl Drop for QueuedCaller {
         self.hub.capacity.queues.lock().callers.leave(&self.name, &self.class, self.place);
         self.assigned.close();
         if let Ok(candidate) = self.assigned.try_recv() {
-            drop(TurnCharge { hub: self.hub.clone(), place: self.place });
+            drop(self.charge());
             drop(Reservation::counted(&self.hub, &candidate));
         }
-    }
-}
-
-/// What a call that waited was charged in the line: corrected when it ends. Dropping it charges next to nothing.
-pub(super) struct TurnCharge {
-    hub: Arc<Hub>,
-    /// The place that the caller had.
-    place: u64,
-}
-
-impl TurnCharge {
-    /// The call took so many tokens.
-    pub(super) fn settle(&self, tokens: u64) {
-        self.hub.capacity.queues.lock().callers.settle(self.place, tokens);
-    }
-}
-
-impl Drop for TurnCharge {
-    fn drop(&mut self) {
-        self.settle(0);
     }
 }
 
@@ -288,7 +274,8 @@ impl Hub {
         let agent = agent.map(|through| ClaimWait::new(self, registry, &through.agent));
         let prompt = tokens_of(request.body.as_str().len());
         let waiter = Waiter { target, conversation: request.conversation.clone(), assign };
-        let place = self.capacity.queues.lock().callers.join(&name, class.clone(), prompt, waiter);
+        let line = registry.names_reaching(&name).pop().unwrap_or_else(|| name.clone());
+        let place = self.capacity.queues.lock().callers.join(&line, &name, class.clone(), prompt, waiter);
         let hub = self.clone();
         QueuedCaller { hub, name, class, place, assigned, agent, _priority: PriorityGuard::new() }
     }

@@ -35,7 +35,8 @@ async fn answer_all(publisher: &mut Publisher, hub: &TestHub, number: usize, lar
         let task = publisher.task().await;
         let user = task["request"]["messages"][0]["content"].as_str().unwrap().to_owned();
         let output = if user == large { 5000 } else { 100 };
-        let mut body = super::publisher::completion("hi");
+        // A backend's count is no greater than the bytes of its answer.
+        let mut body = super::publisher::completion(&"x".repeat(output));
         body["usage"] = json!({ "prompt_tokens": 1, "completion_tokens": output });
         assert_eq!(publisher.post(hub, &task, &json!({ "status": 200, "body": body })).await, 200);
         users.push(user);
@@ -66,6 +67,37 @@ async fn a_full_llm_is_shared_by_tokens_and_bulk_calls_are_last() {
     let order =
         ["greedy", "modest", "modest", "modest", "modest", "modest", "greedy", "greedy", "batch", "batch"];
     assert_eq!(users, order);
+    drop((first, callers));
+    hub.stop().await;
+}
+
+/// A27: a call whose caller leaves has been charged for its prompt, and gets nothing of that back.
+#[actix_rt::test]
+async fn a_caller_who_leaves_does_not_come_sooner_again() {
+    let hub = hub().await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status, cancel")).await;
+    assert_eq!(publisher.beat(&hub, json!({ "providers": [report("a", "active", 0, 1)] })).await, 200);
+    let first = call(&hub, "first").await.begin().await;
+    let running = publisher.task().await;
+    let text = "long ".repeat(1000);
+    let long = call(&hub, "leaver").await.header("x-queue-timeout", "60");
+    let body = json!({ "model": "a", "messages": [{ "role": "user", "content": text }] });
+    let long = long.body(body.to_string());
+    let leaves = long.begin().await;
+    until_waiting(&hub, 1).await;
+    let mut callers = vec![long.begin().await];
+    until_waiting(&hub, 2).await;
+    let modest = call(&hub, "modest").await.header("x-queue-timeout", "60");
+    for number in 3..6 {
+        callers.push(modest.begin().await);
+        until_waiting(&hub, number).await;
+    }
+    publisher.answer(&hub, &running, "hi").await;
+    assert_eq!(publisher.task().await["request"]["messages"][0]["content"], text);
+    drop(leaves);
+    publisher.cancelled().await;
+    assert_eq!(answer_all(&mut publisher, &hub, 3, "").await, ["modest"; 3]);
+    assert_eq!(publisher.task().await["request"]["messages"][0]["content"], text);
     drop((first, callers));
     hub.stop().await;
 }

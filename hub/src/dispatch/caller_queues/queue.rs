@@ -3,24 +3,29 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::Class;
+use super::{Class, LEAST, Spent, signed};
 
 /// Accounts of lanes that do not wait which are kept in any case: those of a team.
 const MIN_ACCOUNTS: usize = 64;
+/// The time of calls after which those before count half for the pace.
+const PACE_MILLIS: u64 = 600_000;
 
 /// The callers that wait for one name.
 pub(super) struct Queue<C, W> {
     /// Its first place: tells it from an earlier queue of the name.
     pub(super) id: u64,
+    /// The line that it is a part of.
+    pub(super) line: String,
     pub(super) lanes: HashMap<Lane, LaneCallers<C, W>>,
     /// The waiting lanes by turn.
     pub(super) turns: BTreeMap<Turn, Lane>,
-    /// Of lanes that do not wait, and are ahead of `served`.
+    /// Of lanes that do not wait.
     pub(super) accounts: HashMap<Lane, Account>,
-    /// Number of these above which those that are not ahead any more are removed.
+    /// Number of these above which those that matter no more are removed.
     pub(super) most_accounts: usize,
     /// The greatest account with which a lane was served, of bulk callers and others.
     pub(super) served: [i64; 2],
+    pace: Pace,
     /// The time of the last news.
     pub(super) news: u64,
     /// The time at which the last finished scan began.
@@ -50,6 +55,32 @@ pub(super) struct Account {
     pub(super) tokens: i64,
     /// What the last call took beyond its prompt.
     pub(super) answer: u64,
+    /// Calls under way, which were charged and not settled.
+    pub(super) running: u32,
+}
+
+/// How many tokens whole answers took in how much time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pace {
+    tokens: u64,
+    millis: u64,
+}
+
+impl Pace {
+    fn add(&mut self, spent: Spent) {
+        if self.millis > PACE_MILLIS {
+            (self.tokens, self.millis) = (self.tokens / 2, self.millis / 2);
+        }
+        self.tokens = self.tokens.saturating_add(spent.tokens);
+        self.millis = self.millis.saturating_add(spent.millis);
+    }
+
+    /// What a call has taken after `millis`, about.
+    fn tokens(self, millis: u64) -> u64 {
+        let of_others = u128::from(self.tokens) * u128::from(millis) / u128::from(self.millis.max(1000));
+        let least = u128::from(LEAST) * u128::from(millis) / 1000;
+        u64::try_from(of_others.max(least)).unwrap_or(u64::MAX)
+    }
 }
 
 /// The callers of a lane in one queue.
@@ -101,23 +132,25 @@ impl<C: Class, W> Queue<C, W> {
     pub(super) fn new(id: u64) -> Self {
         Self {
             id,
+            line: String::new(),
             lanes: HashMap::new(),
             turns: BTreeMap::new(),
             accounts: HashMap::new(),
             most_accounts: MIN_ACCOUNTS,
             served: [0; 2],
+            pace: Pace::default(),
             news: 0,
             scanned: 0,
         }
     }
 
-    /// The callers of a lane, which waits from now on if it did not.
-    pub(super) fn lane(&mut self, lane: &Lane, number: u64) -> &mut LaneCallers<C, W> {
-        let account = self.account(lane);
+    /// The callers of a lane, which waits from now on if it did not: as far `ahead` of what was served, or at its own account.
+    pub(super) fn lane(&mut self, lane: &Lane, number: u64, ahead: i64) -> &mut LaneCallers<C, W> {
+        let least = self.served[lane.tier()] + ahead;
         match self.lanes.entry(lane.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                self.accounts.remove(lane);
+                let account = at_least(self.accounts.remove(lane), least);
                 let callers =
                     LaneCallers { number, account, classes: HashMap::new(), heads: BTreeMap::new() };
                 self.turns.insert(callers.turn(lane.is_bulk), lane.clone());
@@ -126,24 +159,36 @@ impl<C: Class, W> Queue<C, W> {
         }
     }
 
-    /// The account of a lane that does not wait.
-    pub(super) fn account(&self, lane: &Lane) -> Account {
-        let served = self.served[lane.tier()];
-        let account = self.accounts.get(lane).filter(|account| account.tokens > served);
-        account.copied().unwrap_or(Account { tokens: served, answer: 0 })
+    /// Removes a lane if it has no callers; whether it did.
+    pub(super) fn remove_empty(&mut self, lane: &Lane) -> bool {
+        if self.lanes.get(lane).is_none_or(|callers| !callers.classes.is_empty()) {
+            return false;
+        }
+        if let Some(callers) = self.lanes.remove(lane) {
+            self.turns.remove(&callers.turn(lane.is_bulk));
+            self.set_account(lane, callers.account);
+        }
+        true
     }
 
-    /// Sets the account of a lane that does not wait. One that is not ahead is as good as none; those that others have caught up
-    /// with are removed when their number has doubled.
-    pub(super) fn set_account(&mut self, lane: &Lane, account: Account) {
+    /// What is known of a lane, whether it waits or not.
+    pub(super) fn account(&self, lane: &Lane) -> Option<Account> {
+        let waiting = self.lanes.get(lane).map(|callers| callers.account);
+        waiting.or_else(|| self.accounts.get(lane).copied())
+    }
+
+    /// How far a lane is ahead of what was served, if anything is known of it.
+    pub(super) fn ahead_of(&self, lane: &Lane) -> Option<i64> {
+        Some(self.account(lane)?.tokens - self.served[lane.tier()])
+    }
+
+    /// Sets the account of a lane that does not wait. When the number of accounts has doubled, those are removed that others have
+    /// caught up with.
+    fn set_account(&mut self, lane: &Lane, account: Account) {
         let served = self.served;
-        if account.tokens <= served[lane.tier()] {
-            self.accounts.remove(lane);
-            return;
-        }
         self.accounts.insert(lane.clone(), account);
         if self.accounts.len() > self.most_accounts {
-            self.accounts.retain(|lane, account| account.tokens > served[lane.tier()]);
+            self.accounts.retain(|lane, account| account.running > 0 || account.tokens > served[lane.tier()]);
             self.most_accounts = MIN_ACCOUNTS.max(2 * self.accounts.len());
         }
     }
@@ -157,15 +202,40 @@ impl<C: Class, W> Queue<C, W> {
         turn.tokens - self.served[usize::from(turn.is_bulk)]
     }
 
-    /// Changes the account of a lane. A lane that waits gets the turn of that, with a new `number` as the last of equal ones.
-    /// Returns whether its turn is earlier now.
-    pub(super) fn change(
-        &mut self,
-        lane: &Lane,
-        number: Option<u64>,
-        change: impl FnOnce(&mut Account),
-    ) -> bool {
-        let mut account = self.account(lane);
+    /// Charges a lane that is served, and was so far `ahead` where it waited. It becomes the last of equal ones, by `number`.
+    pub(super) fn charge(&mut self, lane: &Lane, number: u64, ahead: i64, tokens: u64) {
+        let served = &mut self.served[lane.tier()];
+        let least = *served + ahead;
+        *served += ahead.max(0);
+        if !self.lanes.contains_key(lane) {
+            let account = at_least(self.accounts.get(lane).copied(), least);
+            self.set_account(lane, account);
+        }
+        self.change(lane, Some(number), |account| {
+            account.tokens += signed(tokens);
+            account.running += 1;
+        });
+    }
+
+    /// Corrects what a call of a lane was charged. Returns whether the lane's turn is earlier now.
+    pub(super) fn settle(&mut self, lane: &Lane, prompt: u64, charged: u64, spent: Spent) -> bool {
+        let tokens = if spent.is_whole {
+            self.pace.add(spent);
+            spent.tokens.max(LEAST)
+        } else {
+            spent.tokens.max(charged).max(self.pace.tokens(spent.millis))
+        };
+        let answer = tokens.saturating_sub(prompt);
+        self.change(lane, None, |account| {
+            account.tokens += signed(tokens) - signed(charged);
+            account.answer = if spent.is_whole { answer } else { account.answer.max(answer) };
+            account.running = account.running.saturating_sub(1);
+        })
+    }
+
+    /// Changes the account of a lane, of which something is known. A lane that waits gets the turn of that. Returns whether its turn
+    /// is earlier now.
+    fn change(&mut self, lane: &Lane, number: Option<u64>, change: impl FnOnce(&mut Account)) -> bool {
         if let Some(callers) = self.lanes.get_mut(lane) {
             let before = callers.turn(lane.is_bulk);
             change(&mut callers.account);
@@ -175,8 +245,14 @@ impl<C: Class, W> Queue<C, W> {
             self.turns.insert(after, lane.clone());
             return after < before;
         }
-        change(&mut account);
-        self.set_account(lane, account);
+        if let Some(account) = self.accounts.get_mut(lane) {
+            change(account);
+        }
         false
     }
+}
+
+fn at_least(known: Option<Account>, tokens: i64) -> Account {
+    let account = known.unwrap_or(Account { tokens, ..Account::default() });
+    Account { tokens: account.tokens.max(tokens), ..account }
 }

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::queue::{Lane, Turn, Waiting};
-use super::{CallerQueues, Charge, Class, LEAST, signed};
+use super::{CallerQueues, Charge, Class, LEAST};
 
 /// The position of an interrupted scan.
 #[derive(Debug, Clone, Default)]
@@ -30,9 +30,11 @@ impl Cursor {
 }
 
 /// The decision on the first caller of a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::dispatch) enum Decision {
-    /// The caller leaves the queue: it was served if it was taken, else it no longer waits.
+    /// The caller was taken, and is served by a row that callers of these names wait for.
+    Served(Vec<String>),
+    /// The caller no longer waits, and leaves the queue.
     Remove,
     /// There is no capacity for this class.
     Keep,
@@ -55,13 +57,20 @@ pub(in crate::dispatch) enum ScanResult {
 
 /// The result of one lane's turn.
 enum TurnResult {
-    /// The caller of this place, with a prompt of so many tokens.
-    Served(u64, u64),
+    Served(Served),
     /// There is no capacity for the lane.
     Passed,
     Stopped,
     /// The turn continues behind this place.
     Interrupted(u64),
+}
+
+/// A caller that was served.
+struct Served {
+    /// The names in whose queues it is charged.
+    names: Vec<String>,
+    place: u64,
+    prompt: u64,
 }
 
 impl<C: Class, W> CallerQueues<C, W> {
@@ -89,7 +98,7 @@ impl<C: Class, W> CallerQueues<C, W> {
             }
             let checked = if cursor.within.0 == turn.number { cursor.within.1 } else { 0 };
             match self.scan_lane(names, &lane, checked, &mut decide) {
-                TurnResult::Served(place, prompt) => self.charge(names, &lane, place, prompt),
+                TurnResult::Served(served) => self.charge(&lane, served),
                 TurnResult::Passed => (),
                 TurnResult::Stopped => return ScanResult::Stopped,
                 TurnResult::Interrupted(place) => {
@@ -131,20 +140,22 @@ impl<C: Class, W> CallerQueues<C, W> {
             };
             let mut caller = Some(caller);
             let decision = decide(&class, &mut caller);
-            let is_served = caller.is_none();
             if let Some(caller) = caller.filter(|_| decision != Decision::Remove) {
                 of_class.push_front(Waiting { place, prompt, caller });
             } else {
                 callers.replace_head(place, &class);
-                if !is_served {
-                    self.remove_empty(name, lane);
-                }
             }
             match decision {
                 Decision::Stop => return TurnResult::Stopped,
                 Decision::Interrupt => return TurnResult::Interrupted(place - 1),
-                Decision::Remove if is_served => return TurnResult::Served(place, prompt),
-                Decision::Remove | Decision::Keep => (),
+                Decision::Served(mut names) => {
+                    if !names.iter().any(|charged| charged == name) {
+                        names.push(name.to_owned());
+                    }
+                    return TurnResult::Served(Served { names, place, prompt });
+                }
+                Decision::Remove => self.remove_empty(name, lane),
+                Decision::Keep => (),
             }
         }
     }
@@ -161,28 +172,23 @@ impl<C: Class, W> CallerQueues<C, W> {
         Some((name, turn, lane.clone()))
     }
 
-    /// Charges the lane, whose caller of this place was served, in the queues of `names`.
-    fn charge(&mut self, names: &[&str], lane: &Lane, place: u64, prompt: u64) {
+    /// Charges the lane for its caller that was served.
+    fn charge(&mut self, lane: &Lane, Served { names, place, prompt }: Served) {
         self.numbers += 1;
         let number = self.numbers;
-        let ahead = |name: &&str| {
-            let queue = self.queues.get(*name)?;
-            Some(queue.ahead(queue.turn(lane)?))
-        };
-        let ahead = names.iter().filter_map(ahead).min().unwrap_or(0).max(0);
-        let answer = |name: &&str| Some(self.queues.get(*name)?.lanes.get(lane)?.account.answer);
-        let answer = names.iter().filter_map(answer).max().unwrap_or(0);
+        let queues = || names.iter().filter_map(|name| self.queues.get(name));
+        let ahead = queues().filter_map(|queue| Some(queue.ahead(queue.turn(lane)?))).min().unwrap_or(0);
+        let answer = queues().filter_map(|queue| Some(queue.account(lane)?.answer)).max().unwrap_or(0);
         let charged = prompt.saturating_add(answer).max(LEAST);
         let mut queues = Vec::with_capacity(names.len());
         for name in names {
-            let Some(queue) = self.queues.get_mut(*name) else { continue };
-            queue.served[lane.tier()] += ahead;
-            queue.change(lane, Some(number), |account| account.tokens += signed(charged));
-            queues.push(((*name).to_owned(), queue.id));
+            let Some(queue) = self.queues.get_mut(&name) else { continue };
+            queue.charge(lane, number, ahead, charged);
+            queues.push((name, queue.id));
         }
-        self.charges.insert(place, Charge { lane: lane.clone(), queues, prompt, charged });
-        for name in names {
+        for (name, _) in &queues {
             self.remove_empty(name, lane);
         }
+        self.charges.insert(place, Charge { lane: lane.clone(), queues, prompt, charged });
     }
 }

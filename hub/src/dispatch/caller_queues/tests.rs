@@ -1,5 +1,6 @@
 //! `CallerQueues`: the order in which callers are served.
 
+mod model;
 mod order;
 mod shares;
 
@@ -8,8 +9,11 @@ use std::collections::{BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
+use model::{Model, lane};
 
 const NAMES: [&str; 3] = ["row", "pool", "other"];
+/// The line of each name, as an index.
+const LINES: [usize; 3] = [1, 1, 2];
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
 const KINDS: usize = 2;
 /// With an `at_once` above this, a scan is not interrupted.
@@ -39,8 +43,8 @@ enum Op {
         prompt: u64,
     },
     Leave(usize),
-    /// A call that was served took so many tokens.
-    Settle(usize, u64),
+    /// A call that was served has ended.
+    Settle(usize, Spent),
     /// `places` slots become free under `names`, for callers of the classes in `for_class`.
     Serve {
         names: Vec<usize>,
@@ -60,10 +64,16 @@ fn any_op() -> impl Strategy<Value = Op> {
         5 => (0..NAMES.len(), class, 0..300_u64)
             .prop_map(|(name, class, prompt)| Op::Join { name, class, prompt }),
         2 => any::<usize>().prop_map(Op::Leave),
-        3 => (any::<usize>(), 0..2000_u64).prop_map(|(call, tokens)| Op::Settle(call, tokens)),
+        3 => (any::<usize>(), 0..2000_u64, any::<bool>(), 0..20_000_u64)
+            .prop_map(|(call, tokens, is_whole, millis)| Op::Settle(call, Spent { tokens, is_whole, millis })),
         3 => (names, 0_usize..4, any::<ForClass>(), 0_usize..5, 1_usize..9)
             .prop_map(|(names, places, for_class, dropped, at_once)| Op::Serve { names, places, for_class, dropped, at_once }),
     ]
+}
+
+/// The caller is served by a row that callers of these names wait for.
+fn served_by(names: &[&str]) -> Decision {
+    Decision::Served(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
 /// A caller that waits.
@@ -73,132 +83,6 @@ struct Caller {
     name: usize,
     class: TestClass,
     prompt: u64,
-}
-
-/// A user, and whether these are its bulk callers.
-type ModelLane = (usize, bool);
-
-fn lane(class: TestClass) -> ModelLane {
-    (class.0, class.is_bulk())
-}
-
-/// A model of the queues: plain lists.
-#[derive(Default)]
-struct Model {
-    /// The callers in the order of arrival.
-    list: Vec<Caller>,
-    queues: HashMap<usize, ModelQueue>,
-    /// By place.
-    charges: HashMap<u64, ModelCharge>,
-    number: u64,
-}
-
-struct ModelCharge {
-    lane: ModelLane,
-    /// Names and ids.
-    queues: Vec<(usize, u64)>,
-    prompt: u64,
-    charged: i64,
-}
-
-#[derive(Default)]
-struct ModelQueue {
-    id: u64,
-    served: [i64; 2],
-    /// Tokens, the last answer, and the number among equal ones.
-    accounts: HashMap<ModelLane, (i64, u64, u64)>,
-}
-
-impl ModelQueue {
-    /// The account of a lane that does not wait: nothing is known of one that is not ahead.
-    fn begin(&mut self, lane: ModelLane, number: u64) -> &mut (i64, u64, u64) {
-        let served = self.served[usize::from(lane.1)];
-        let account = self.accounts.entry(lane).or_default();
-        if account.0 <= served {
-            *account = (served, 0, 0);
-        }
-        account.2 = number;
-        account
-    }
-}
-
-impl Model {
-    fn waits(&self, name: usize, lane_: ModelLane) -> bool {
-        self.list.iter().any(|caller| caller.name == name && lane(caller.class) == lane_)
-    }
-
-    fn join(&mut self, caller: Caller) {
-        self.number = caller.place;
-        let waits = self.waits(caller.name, lane(caller.class));
-        let queue = self
-            .queues
-            .entry(caller.name)
-            .or_insert(ModelQueue { id: caller.place, ..ModelQueue::default() });
-        if !waits {
-            queue.begin(lane(caller.class), caller.place);
-        }
-        self.list.push(caller);
-    }
-
-    fn tidy(&mut self) {
-        let list = &self.list;
-        self.queues.retain(|name, _| list.iter().any(|caller| caller.name == *name));
-    }
-
-    /// The order of a lane in these queues, where it waits.
-    fn order(&self, names: &[usize], lane: ModelLane) -> (bool, i64, u64) {
-        let of = |name: &usize| {
-            let queue = self.queues.get(name).filter(|_| self.waits(*name, lane))?;
-            let (tokens, _, number) = queue.accounts[&lane];
-            Some((lane.1, tokens - queue.served[usize::from(lane.1)], number))
-        };
-        names.iter().filter_map(of).min().unwrap()
-    }
-
-    /// Removes and returns the caller that gets the next slot under `names`: the first caller of the lane that comes next.
-    fn serve(&mut self, names: &[usize], can: impl Fn(&Caller) -> bool) -> Option<u64> {
-        let able = self.list.iter().filter(|caller| names.contains(&caller.name) && can(caller));
-        let next =
-            able.min_by_key(|caller| (self.order(names, lane(caller.class)), caller.place)).copied()?;
-        let of = lane(next.class);
-        let ahead = self.order(names, of).1.max(0);
-        let answers =
-            names.iter().filter(|name| self.waits(**name, of)).map(|name| self.queues[name].accounts[&of].1);
-        let charged = i64::try_from((next.prompt + answers.max().unwrap()).max(LEAST)).unwrap();
-        self.number += 1;
-        let mut queues = Vec::new();
-        for name in names {
-            let waits = self.waits(*name, of);
-            let Some(queue) = self.queues.get_mut(name) else { continue };
-            queue.served[usize::from(of.1)] += ahead;
-            if !waits {
-                queue.begin(of, 0);
-            }
-            let account = queue.accounts.get_mut(&of).unwrap();
-            account.0 += charged;
-            account.2 = self.number;
-            queues.push((*name, queue.id));
-        }
-        self.charges.insert(next.place, ModelCharge { lane: of, queues, prompt: next.prompt, charged });
-        self.list.retain(|caller| caller.place != next.place);
-        self.tidy();
-        Some(next.place)
-    }
-
-    fn settle(&mut self, place: u64, tokens: u64) {
-        let ModelCharge { lane: of, queues, prompt, charged } = self.charges.remove(&place).unwrap();
-        let tokens = tokens.max(LEAST);
-        for (name, id) in queues {
-            let waits = self.waits(name, of);
-            let Some(queue) = self.queues.get_mut(&name).filter(|queue| queue.id == id) else { continue };
-            if !waits {
-                queue.begin(of, 0);
-            }
-            let account = queue.accounts.get_mut(&of).unwrap();
-            account.0 += i64::try_from(tokens).unwrap() - charged;
-            account.1 = tokens.saturating_sub(prompt);
-        }
-    }
 }
 
 proptest! {
@@ -216,7 +100,7 @@ proptest! {
             match op {
                 Op::Join { name, class, prompt } => {
                     let place = queues.numbers + 1;
-                    prop_assert_eq!(queues.join(NAMES[name], class, prompt, place), place);
+                    prop_assert_eq!(queues.join(NAMES[LINES[name]], NAMES[name], class, prompt, place), place);
                     model.join(Caller { place, name, class, prompt });
                 }
                 Op::Leave(at) if !model.list.is_empty() => {
@@ -226,14 +110,14 @@ proptest! {
                     // A second `leave` changes nothing.
                     queues.leave(NAMES[name], &class, place);
                 }
-                Op::Settle(call, tokens) if !model.charges.is_empty() => {
+                Op::Settle(call, spent) if !model.charges.is_empty() => {
                     let mut places: Vec<u64> = model.charges.keys().copied().collect();
                     places.sort_unstable();
                     let place = places[call % places.len()];
-                    model.settle(place, tokens);
-                    queues.settle(place, tokens);
+                    model.settle(place, spent);
+                    queues.settle(place, spent);
                     // A second one changes nothing.
-                    queues.settle(place, tokens + 1);
+                    queues.settle(place, spent);
                 }
                 Op::Leave(_) | Op::Settle(..) => (),
                 Op::Serve { names, places, for_class, dropped, at_once } => {
@@ -268,7 +152,7 @@ proptest! {
                             }
                             left -= 1;
                             served.extend(waiter.take());
-                            Decision::Remove
+                            served_by(&asked)
                         });
                     }
                     let has_news = asked.iter().any(|name| queues.has_news(name));

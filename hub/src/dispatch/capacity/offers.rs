@@ -237,8 +237,9 @@ pub(super) fn try_assign(
             // The caller may have left since the check above.
             if waiter.take().is_none_or(|waiter| waiter.assign.send(*candidate).is_err()) {
                 registry.release_reservation(&row, &owner);
+                return Decision::Remove;
             }
-            Decision::Remove
+            Decision::Served(registry.names_reaching(&row))
         }
         // The removed waiter picks again, and gets the error.
         PickResult::EndpointUnsupported | PickResult::TakenOver => Decision::Remove,

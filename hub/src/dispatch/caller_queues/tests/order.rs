@@ -8,7 +8,7 @@ fn serve(queues: &mut CallerQueues<TestClass, usize>, names: &[&str]) -> Option<
     queues.scan(names, &mut Cursor::default(), |_, waiter| match served {
         None => {
             served = waiter.take();
-            Decision::Remove
+            served_by(names)
         }
         Some(_) => Decision::Stop,
     });
@@ -20,12 +20,12 @@ fn serve(queues: &mut CallerQueues<TestClass, usize>, names: &[&str]) -> Option<
 fn a_caller_that_comes_is_before_another_users_thousand_calls() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..1000 {
-        queues.join("pool", TestClass(0, number % KINDS), 0, number);
+        queues.join("pool", "pool", TestClass(0, number % KINDS), 0, number);
     }
     let next = |queues: &mut _| serve(queues, &["row", "pool"]).unwrap();
     assert_eq!([next(&mut queues), next(&mut queues)], [0, 1]);
     for (user, number) in [(1, 1001), (2, 2001), (1, 1002)] {
-        queues.join(if user == 1 { "row" } else { "pool" }, TestClass(user, 0), 0, number);
+        queues.join("pool", if user == 1 { "row" } else { "pool" }, TestClass(user, 0), 0, number);
     }
     let order: Vec<usize> = (0..6).map(|_| next(&mut queues)).collect();
     assert_eq!(order, [1001, 2001, 2, 1002, 3, 4]);
@@ -36,11 +36,11 @@ fn a_caller_that_comes_is_before_another_users_thousand_calls() {
 fn bulk_callers_are_behind_all_others() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..4 {
-        queues.join("row", TestClass(0, KINDS), 1000, number);
-        queues.join("row", TestClass(1, KINDS), 500, 10 + number);
+        queues.join("row", "row", TestClass(0, KINDS), 1000, number);
+        queues.join("row", "row", TestClass(1, KINDS), 500, 10 + number);
     }
-    queues.join("row", TestClass(2, 0), 9000, 20);
-    queues.join("row", TestClass(0, 0), 9000, 21);
+    queues.join("row", "row", TestClass(2, 0), 9000, 20);
+    queues.join("row", "row", TestClass(0, 0), 9000, 21);
     let order: Vec<usize> = std::iter::from_fn(|| serve(&mut queues, &["row"])).collect();
     assert_eq!(order, [20, 21, 0, 10, 11, 1, 12, 13, 2, 3]);
 }
@@ -49,7 +49,7 @@ fn bulk_callers_are_behind_all_others() {
 fn a_freed_slot_costs_two_checks_however_many_callers_wait() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for number in 0..3000 {
-        queues.join("row", TestClass(number % USERS.len(), 0), 1 << 30, number);
+        queues.join("row", "row", TestClass(number % USERS.len(), 0), 1 << 30, number);
     }
     let mut checks = 0;
     let mut free = true;
@@ -57,7 +57,7 @@ fn a_freed_slot_costs_two_checks_however_many_callers_wait() {
         checks += 1;
         if std::mem::take(&mut free) {
             waiter.take();
-            Decision::Remove
+            served_by(&["row", "pool"])
         } else {
             Decision::Stop
         }
@@ -71,7 +71,7 @@ fn news_during_a_scan_cause_another_scan() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     assert!(!queues.note_news("row") && !queues.has_news("row"), "news are noted although no caller waits");
     for user in 0..USERS.len() {
-        queues.join("row", TestClass(user, 0), 0, user);
+        queues.join("row", "row", TestClass(user, 0), 0, user);
     }
     assert!(!queues.has_news("row") && queues.note_news("row") && queues.has_news("row"));
     let mut cursor = Cursor::default();
@@ -101,7 +101,7 @@ fn news_during_a_scan_cause_another_scan() {
 fn a_correction_during_a_scan_leaves_no_caller_out() {
     let mut queues: CallerQueues<TestClass, usize> = CallerQueues::default();
     for user in [0, 0, 1, 2] {
-        queues.join("row", TestClass(user, 0), 1000, user);
+        queues.join("row", "row", TestClass(user, 0), 1000, user);
     }
     // The first user is charged 1,000 tokens.
     assert_eq!(serve(&mut queues, &["row"]), Some(0));
@@ -112,7 +112,7 @@ fn a_correction_during_a_scan_leaves_no_caller_out() {
         if checked == 2 { Decision::Interrupt } else { Decision::Keep }
     });
     assert_eq!(round, ScanResult::Interrupted);
-    queues.settle(1, 0);
+    queues.settle(1, Spent { tokens: 0, is_whole: true, millis: 0 });
     assert_eq!(queues.scan(&["row"], &mut cursor, |_, _| Decision::Keep), ScanResult::Finished);
     assert!(queues.has_news("row"), "the first user's turn is passed over");
 }
