@@ -3,7 +3,7 @@
 //! The way of one inference through the registrar, from the control channel to the hub:
 //!
 //! ```text
-//! read      StreamActor::channel_event   stream/mod.rs            decodes the SSE events of the control channel
+//! read      StreamActor::channel_event   stream/reading.rs        gets the tasks of the control channel, a link or SSE
 //! route     TaskRouter::task             stream/task_router.rs    takes a Ticket from Outbox::accept and sends Infer
 //! admit     Handler<Infer>               provider/handlers.rs     puts the task into the AdmissionQueue, or refuses it
 //! start     ProviderActor::start_next    provider/mod.rs          takes it from the queue and spawns a Job
@@ -16,7 +16,7 @@
 //!           post_chunks                  provider/chunk_posts.rs  or posts them one by one without a link
 //! send      Outbox::send_stream          outbox/mod.rs            drops what a superseded task still sends
 //!           RegistrarLink::send_stream   hub_client/link/mod.rs   sends the body as far as the hub grants credit
-//! finish    Outbox::finish               outbox/mod.rs            posts a whole result until the hub takes it
+//! finish    Outbox::finish               outbox/mod.rs            sends a whole result until the hub takes it
 //! free      Handler<JobEnded>            provider/handlers.rs     frees the slot and starts the next task
 //! ```
 //!

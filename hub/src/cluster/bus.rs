@@ -130,7 +130,7 @@ impl Reply {
     }
 }
 
-/// The numbers of the frames that a process sends: a receiver finds what was lost by a hole.
+/// The numbers of the frames that a process sends: a receiver notices a lost frame by a gap.
 #[derive(Default)]
 pub struct Numbers {
     beat: AtomicU64,

@@ -22,7 +22,7 @@ pub(crate) struct CommitNotifier {
     retry: Arc<Notify>,
 }
 
-/// The publisher's side.
+/// The publisher's side: the handler of its last message about the task waits on it.
 #[derive(Debug, Clone)]
 pub(crate) struct CommitReceipt {
     state: watch::Receiver<CommitState>,
@@ -63,7 +63,7 @@ impl CommitNotifier {
         });
     }
 
-    /// Resolves when a publisher asks again after a failure.
+    /// Resolves when a publisher sends its result again after a failed commit.
     pub(crate) async fn retry_requested(&self) {
         self.retry.notified().await;
     }

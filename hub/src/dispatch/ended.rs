@@ -95,7 +95,7 @@ mod tests {
         table.insert(&format!("{user}-{number}"), ended, Duration::from_secs(seconds));
     }
 
-    /// The dispatches of users with few stay, however many another user's end.
+    /// However many dispatches of one user have ended, those of others are kept.
     #[test]
     fn a_users_many_dispatches_displace_only_its_own() {
         let mut table = EndedTable::default();

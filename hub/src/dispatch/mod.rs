@@ -5,7 +5,7 @@
 //! pick      pick_member          chooses the member with the fewest tasks for its capacity, or queues the caller
 //! wake      wake                 starts the backend of a member that sleeps, once for all callers
 //! dispatch  dispatch_to          registers the task in DispatchTable and sends it on the publisher's channel
-//!           The publisher's answers arrive at `http/registrar/mod.rs`, or over its link at `http/registrar/link/`.
+//!           The publisher's answers arrive at `http/registrar/results.rs`, or over its link at `http/registrar/link/`.
 //! collect   accept_result        checks one POST of the publisher and writes it to the task's ResponseChannel
 //!           accept_events        does the same for the events of a stream over a link
 //!           UpstreamCall::run    does the same for a public row, which the hub calls itself

@@ -20,7 +20,7 @@ pub(super) struct Level {
 }
 
 impl Bucket {
-    /// Time until the bucket, which holds `size` requests, has one; `None` if it has one now.
+    /// Time until a request may be taken from a bucket of `size` requests; `None` if one may now.
     pub(super) fn wait(self, size: u32, now: Duration) -> Option<Duration> {
         let wait = (self.missing(now) + interval(size)).saturating_sub(full(size));
         Some(wait).filter(|wait| !wait.is_zero())

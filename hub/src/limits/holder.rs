@@ -179,7 +179,7 @@ fn until_midnight(now: Timestamp) -> Duration {
     Duration::from_millis((DAY_MILLIS - now.0.rem_euclid(DAY_MILLIS)).unsigned_abs())
 }
 
-/// Whole seconds that are not shorter.
+/// `wait` in whole seconds, rounded up, at least 1.
 fn seconds(wait: Duration) -> u32 {
     u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }

@@ -52,7 +52,7 @@ impl ByteKind {
     }
 }
 
-/// The purpose of an allocation, which decides what it may take.
+/// What memory is taken for, which decides how far beyond the budget it may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MemoryUse {
     /// Of a call that begins.
@@ -77,7 +77,7 @@ impl UserUsage {
         self.own[kind as usize].saturating_add(self.shared[kind as usize])
     }
 
-    /// Bytes that count against a new allocation: of all kinds for a new call, else without those of requests.
+    /// Bytes that count against a new allocation: of all kinds for a new call, else of [`ByteKind::Results`] and the kinds after it.
     pub(super) fn counted_for(&self, purpose: MemoryUse) -> usize {
         let first = if purpose == MemoryUse::NewCall { 0 } else { ByteKind::Results as usize };
         self.own[first..].iter().fold(0, |sum: usize, bytes| sum.saturating_add(*bytes))

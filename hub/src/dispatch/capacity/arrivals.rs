@@ -57,7 +57,7 @@ impl Drop for ArrivalWait<'_> {
 }
 
 impl Hub {
-    /// Waits for a channel to be opened under `name`. The registry stays locked since the pick that found no member.
+    /// Begins to wait for a channel under `name`. The registry stays locked since the pick that found no member.
     pub(in crate::dispatch) fn await_arrival<'a>(&'a self, _: &Registry, name: &'a str) -> ArrivalWait<'a> {
         self.capacity.arrivals.wait(name)
     }

@@ -68,8 +68,8 @@ impl StoredChunks {
     }
 }
 
-/// Writes events of stored chunks, from the one after `seen` on. A chunk larger than a part is parsed from its beginning
-/// with each further part, so this runs on another thread.
+/// Writes events of stored chunks, from the one after `seen` on. A chunk that spans several
+/// parts is parsed from its beginning again for each of them, so this runs on another thread.
 pub(super) async fn stored_events(
     user: &str,
     mut chunks: StoredChunks,
