@@ -2,7 +2,7 @@
 //!
 //! Lock order: registry, then capacity or tasks, then tokens. Dispatches, wakes and channels are locked alone or behind the
 //! registry. Of the other hubs, what is known by their beats and then `Shared::read` may be locked behind the registry, and
-//! `Shared::turn` alone. No lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
+//! `Shared::turn` alone. No synchronous lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
 
 use std::convert::Infallible;
 use std::hash::RandomState;

@@ -122,49 +122,37 @@ async fn each_refusal_of_a_hub_is_printed_with_the_next_step() {
     sheet.is_golden("refusals.txt");
 }
 
+/// The names under "Commands" in a help text.
+fn subcommands(help: &str) -> Vec<String> {
+    let listed = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    let names =
+        lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
 #[actix_rt::test]
 async fn every_help_text_matches_its_golden_file_and_has_an_example() {
     let home = Home::new();
     let mut text = String::new();
-    for command in [
-        "",
-        "up",
-        "publish",
-        "hub",
-        "login",
-        "add",
-        "status",
-        "provider",
-        "pause",
-        "resume",
-        "reload",
-        "get",
-        "describe",
-        "create",
-        "create llm",
-        "create agent",
-        "delete",
-        "apply",
-        "chat-llm",
-        "launch",
-        "local",
-        "token",
-        "token create",
-        "token list",
-        "token revoke",
-        "usage",
-        "check",
-        "service",
-        "service install",
-        "completions",
-        "man",
-        "schema",
-    ] {
+    let mut global = String::new();
+    let mut commands = vec![String::new()];
+    while let Some(command) = commands.pop() {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let outcome = home.run(&args).await;
         assert_eq!(outcome.code(), 0, "{outcome:?}");
-        assert!(outcome.stdout.contains("Example"), "{command} has no example");
-        writeln!(text, "$ virtual-llm {}\n{}", args.join(" "), outcome.stdout).unwrap();
+        let mut help = outcome.stdout;
+        assert!(help.contains("Example"), "{command} has no example");
+        commands.extend(subcommands(&help).iter().rev().map(|name| format!("{command} {name}")));
+        // All end with the same options, which are here once.
+        if global.is_empty() {
+            let from = help.find("Global options:").unwrap();
+            global = help[from..from + help[from..].find("\n\n").unwrap()].to_owned();
+        } else {
+            assert!(help.contains(&global), "{command}: {help}");
+            help = help.replace(&global, "Global options: as above");
+        }
+        writeln!(text, "$ virtual-llm {}\n{help}", args.join(" ")).unwrap();
     }
     golden("help.txt", &text);
 }

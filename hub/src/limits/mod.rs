@@ -4,8 +4,9 @@
 //! Limits that protect the hub itself, and hold for everybody, are in [`crate::quota`].
 //!
 //! A call that passes [`CallerLimits::admit`] has taken one request of its minute, and has a [`Slot`] until it ends. Its tokens are
-//! counted when it ends, where the sums of the day are: [`CallerLimits::count`]. Several hubs tell each other what they counted
-//! ([`shares`]). While nobody has a limit, each of these costs one
+//! counted when it ends, in `telemetry/inference.rs`, where the sums of the day are: [`CallerLimits::count`]. Refusals are counted
+//! as those of other limits are, by `http/middleware/trace.rs`. Several hubs tell each other what they counted ([`shares`]). While
+//! nobody has a limit, each of these costs one
 //! branch.
 
 mod bucket;

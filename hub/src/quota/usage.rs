@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use crate::model::UserId;
 use crate::telemetry::Limit;
 
-/// The kinds of bytes. Each has its own counter, so that none blocks another.
+/// The kinds of bytes. Each has its own counter, so that none blocks another. Those of requests come first, since
+/// [`UserUsage::counted_for`] leaves them out together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByteKind {
     /// Request bodies that are read or held.

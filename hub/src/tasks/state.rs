@@ -5,7 +5,7 @@
 
 use crate::model::TaskStatus;
 
-/// The number of a dispatch of a task, from 1.
+/// The number of a claim of a task, from 1: it may take several dispatches, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Attempt(u32);
 
