@@ -36,8 +36,10 @@ const MOST_SHOWN = 5000;
 export function collect(calls, pieces) {
   for (const { index, id, function: { name, arguments: given } = {} } of pieces) {
     let call = calls.find((known) => (index !== undefined ? known.index === index : id && known.id === id));
-    if (!call && index === undefined && !id && !name) call = calls.at(-1);
-    if (!call && calls.length >= MOST_CALLS) continue;
+    // What follows a call that is left out is left out, too.
+    if (!call && index === undefined && !id && !name) call = calls.skips ? undefined : calls.at(-1);
+    calls.skips = !call && calls.length >= MOST_CALLS;
+    if (calls.skips) continue;
     if (!call) calls.push((call = { index, id, name: "", given: "" }));
     if (name) call.name = name;
     if (given !== undefined && given !== null) call.given += typeof given === "string" ? given : JSON.stringify(given);

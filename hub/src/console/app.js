@@ -72,7 +72,6 @@ function open() {
 function outside(form) {
   shown = false;
   disconnect();
-  forget();
   bar.hidden = true;
   document.title = "Sign in · virtual-llm";
   document.body.classList.remove("wide");
@@ -82,6 +81,7 @@ function outside(form) {
 
 function signIn(message) {
   keepToken(null);
+  forget();
   outside(signInForm(message));
 }
 
@@ -90,7 +90,7 @@ function byLink() {
   const [page, code] = place();
   if (page !== "sign-in" || !code) return false;
   history.replaceState(null, "", "#/");
-  outside(linkForm(code, begin));
+  outside(linkForm(code, forget, begin));
   return true;
 }
 

@@ -176,7 +176,8 @@ export function chat(wanted, page) {
     const run = runOf(talk.id);
     run?.stop();
     await run?.ended;
-    if (left || open !== talk) return;
+    // Another click may have come first.
+    if (left || open !== talk || runOf(talk.id)) return;
     talk.exchanges.length = index;
     draw();
     submit(question);
@@ -189,10 +190,9 @@ export function chat(wanted, page) {
     if (!left) drawSide();
   }
   async function rename(id, title) {
-    const talk = runOf(id)?.conversation ?? (open.id === id ? open : await store.load(user, id));
-    if (!talk) return;
-    talk.title = title;
-    await store.save(talk).catch(() => {});
+    const talk = runOf(id)?.conversation ?? (open.id === id ? open : undefined);
+    if (talk) talk.title = title;
+    await store.rename(user, id, title).catch(() => {});
     list();
   }
   async function remove(id) {

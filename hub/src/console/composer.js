@@ -27,13 +27,17 @@ export function composer({ ask, stop, drafted }) {
       el("button.plain-button", { type: "button", "aria-label": `Remove image ${index + 1}`, onclick: () => (images.splice(index, 1), drawShelf(), noted(), field.focus()) }, "✕"))));
   };
   const add = async (found) => {
+    // Another conversation may be shown before an image is read.
+    const question = images;
     for (const file of found) {
-      if (images.length >= MOST) {
+      if (question.length >= MOST) {
         text(status, `A question takes ${MOST} images.`);
         break;
       }
       try {
-        images.push(await fromFile(file));
+        const image = await fromFile(file);
+        if (question !== images) return;
+        question.push(image);
       } catch {
         text(status, `${file.name} is no image that this browser can read.`);
       }

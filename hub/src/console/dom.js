@@ -99,7 +99,9 @@ export async function copy(value) {
 export function copyButton(value, label) {
   const button = el("button.plain-button", { type: "button", "aria-label": label }, "Copy");
   button.addEventListener("click", async () => {
-    text(button, (await copy(value())) ? "Copied" : "Not allowed");
+    const said = (await copy(value())) ? "Copied" : "Not allowed";
+    text(button, said);
+    announce(said);
     setTimeout(() => text(button, "Copy"), 1500);
   });
   return button;

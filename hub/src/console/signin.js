@@ -52,9 +52,9 @@ const card = (kind, props, ...children) => el(`${kind}.sign-in.card`, props,
 
 /**
  * Gives the code of a sign-in link for its token, after a click: programs that look at links in messages click nothing, so they
- * do not use it up. Then shows the token and calls `done()`.
+ * do not use it up. Calls `taken()` when it has the token, shows that, and then calls `done()`.
  */
-export function linkForm(code, done) {
+export function linkForm(code, taken, done) {
   const trouble = el("p.trouble", { role: "alert" });
   const button = el("button", { type: "submit" }, "Sign in");
   const submit = async (event) => {
@@ -64,20 +64,29 @@ export function linkForm(code, done) {
     try {
       const made = await json("POST", "api/v1/sign-in", { secret: code });
       keepToken(made.token);
+      taken();
+      const go = el("button", { type: "button", onclick: done }, "Go on");
       node.replaceWith(card("section", {}, el("p", { role: "status" }, `You are ${made.user}. This is your token, shown this once:`),
         el("div.row", {}, el("output.secret.mono", {}, made.token), copyButton(() => made.token, "Copy the token")),
         el("p.hint", {}, "It stays in this tab until you close it. Programs send it as their key; the command line takes it with ",
           el("code", {}, `virtual-llm login ${made.hubUrl ?? address}`), "."),
-        el("button", { type: "button", onclick: done }, "Go on")));
+        go));
+      go.focus();
     } catch (error) {
       button.disabled = false;
       if (!(error instanceof Refused)) return text(trouble, "The hub cannot be reached. Check the network and try again.");
       text(trouble, `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`);
-      if (error.status === 401) button.replaceWith(el("button", { type: "button", onclick: done }, "Go on without it"));
+      if (error.status === 401) {
+        const without = el("button", { type: "button", onclick: done }, "Go on without it");
+        (instead || button).replaceWith(without);
+        button.remove();
+        without.focus();
+      }
     }
   };
+  const instead = hasToken() && el("button.quiet", { type: "button", onclick: done }, "Go on without it");
   const node = card("form", { onsubmit: submit }, el("p", {}, "This link signs you in at this hub. It works once."),
-    hasToken() && el("p.hint", {}, "Its token takes the place of the one in this tab."), trouble, button);
+    instead && el("p.hint", {}, "Its token takes the place of the one in this tab."), trouble, button, instead);
   return { node, focus: () => button.focus() };
 }
 

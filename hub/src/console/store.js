@@ -91,6 +91,14 @@ export const save = (conversation) => within("readwrite", async (heads, bodies) 
   }
 });
 
+/** Gives a stored conversation another title, whichever tab wrote it last. */
+export const rename = (user, id, title) => within("readwrite", async (heads, bodies) => {
+  const [head, body] = [await done(heads.get(id)), await done(bodies.get(id))];
+  if (head?.user !== user || !body) return;
+  heads.put({ ...head, title });
+  bodies.put({ ...body, text: JSON.stringify({ ...JSON.parse(body.text), title }) });
+});
+
 export const remove = (id) => within("readwrite", (heads, bodies) => {
   heads.delete(id);
   bodies.delete(id);

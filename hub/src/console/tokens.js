@@ -7,6 +7,8 @@ import { limits, limitsCard } from "./limits.js";
 
 const DAY = 86_400_000;
 
+const past = (moment) => Boolean(moment) && Date.parse(moment) < Date.now();
+
 export function tokens() {
   const trouble = el("p.trouble", { role: "alert" });
   const user = el("input", { id: "user-name", required: true, maxlength: 100, pattern: "[A-Za-z0-9][A-Za-z0-9._@+\\-]*", autocomplete: "off", spellcheck: "false" });
@@ -62,7 +64,7 @@ export function tokens() {
 
   function row(token) {
     const state = pill();
-    const ended = token.revokedAt ? "revoked" : token.expiresAt && Date.parse(token.expiresAt) < Date.now() ? "expired" : "valid";
+    const ended = token.revokedAt ? "revoked" : past(token.expiresAt) ? "expired" : past(token.signInUntil) ? "not used" : "valid";
     state.set(ended, ended === "valid" ? "active" : "inactive");
     const cell = (label, ...said) => el("td", { "data-label": label }, ...said);
     const revoke = el("button.quiet.danger", { type: "button", "aria-label": `Revoke the token of ${token.user}` }, "Revoke");
