@@ -7,7 +7,7 @@ use clap::Args;
 #[command(next_help_heading = "Limits (those of a token and of its user both hold)")]
 pub(crate) struct LimitArgs {
     /// The LLMs, pools and agents that can be used, by name or as 'qwen*'; '*' for all
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', num_args = 1)]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', num_args = 1, value_parser = model)]
     pub(crate) models: Option<Vec<String>>,
     /// Input and output tokens of a day (UTC), such as 500000, 500k or 2M; none for no limit
     #[arg(long, value_name = "N", value_parser = count)]
@@ -18,6 +18,14 @@ pub(crate) struct LimitArgs {
     /// Calls at a time; none for no limit
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_concurrent: Option<LimitArg>,
+}
+
+/// Parses the name or pattern of a model.
+fn model(text: &str) -> Result<String, String> {
+    match text {
+        "none" => Err("'*' is for all models; to end all use, revoke the user's tokens".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// A limit, or none.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use wire::ids::encode_uri_component;
 
 use super::cells::text;
+use super::limits;
 use crate::{
     cli::{Global, LogoutArgs, TokenFormat, WhoamiArgs},
     client::HubClient,
@@ -52,13 +53,17 @@ pub(crate) async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
         return output::document(&caller, format == TokenFormat::Yaml);
     }
     let expires = if caller["expiresAt"].is_null() { "never".to_owned() } else { text(&caller, "expiresAt") };
-    output::lines([
+    let limits = [&caller["userLimits"], &caller["tokenLimits"]];
+    let limits = limits.into_iter().filter(|limits| limits.is_object()).map(limits::summary);
+    let limits: Vec<_> = limits.map(|limits| format!("Limits:   {limits}")).collect();
+    let lines = [
         format!("User:     {} ({})", text(&caller, "user"), text(&caller, "role")),
         format!("Token:    {}", text(&caller, "tokenId")),
         format!("Expires:  {expires}"),
         format!("Hub:      {}", text(&caller, "hub")),
         format!("Version:  {}", text(&caller, "version")),
-    ])
+    ];
+    output::lines(lines.into_iter().chain(limits))
 }
 
 pub(crate) async fn logout(global: &Global, args: &LogoutArgs) -> Outcome {

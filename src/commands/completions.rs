@@ -36,7 +36,7 @@ _virtual_llm_with_names() {
         *" get pool" | *" get pools" | *" describe pool" | *" pool admit" | *" pool remove") kind=pool ;;
         *" pool admit "* | *" pool remove "*) kind=llm ;;
         *" get user" | *" get users" | *" describe user" | *" user set") kind=user ;;
-        *" get token" | *" get tokens" | *" describe token" | *" token set" | *" token revoke") kind=token ;;
+        *" get token" | *" get tokens" | *" describe token" | *" token set" | *" token rotate" | *" token revoke") kind=token ;;
         *" provider") kind=provider ;;
         *) return ;;
     esac
@@ -81,7 +81,7 @@ complete -c virtual-llm -n "__virtual_llm_after completions" -f -a "bash elvish 
 complete -c virtual-llm -n "__virtual_llm_after 'service install'" -f -a "publish hub"
 complete -c virtual-llm -n "__virtual_llm_after 'name give'" -f -a "(virtual-llm -qq completions --names name 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'user set'" -f -a "(virtual-llm -qq completions --names user 2>/dev/null)"
-complete -c virtual-llm -n "__virtual_llm_after 'token (set|revoke)'" -f -a "(virtual-llm -qq completions --names token 2>/dev/null)"
+complete -c virtual-llm -n "__virtual_llm_after 'token (set|rotate|revoke)'" -f -a "(virtual-llm -qq completions --names token 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'alias delete'" -f -a "(virtual-llm -qq completions --names alias 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'alias set \S+'" -f -a "(virtual-llm -qq completions --names chat 2>/dev/null)"
 complete -c virtual-llm -n "__virtual_llm_after 'pool (admit|remove)'" -f -a "(virtual-llm -qq completions --names pool 2>/dev/null)"
@@ -115,6 +115,10 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 ("Its name", "_virtual_llm_names"),
                 ("The user", "_virtual_llm_names user"),
                 ("The token'\\''s id, from `token list`", "_virtual_llm_names token"),
+                (
+                    "The token'\\''s id, from `token list` \\[default\\: that of your token\\]",
+                    "_virtual_llm_names token",
+                ),
                 ("Names, or ids of tasks", "_virtual_llm_names"),
                 ("Its name; for a task its id, or the id of its request", "_virtual_llm_names"),
             ] {

@@ -64,7 +64,7 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
 fn check(args: &GetArgs) -> Outcome {
     let wrong = |option: &str, of: &str| Err(Failure::usage(format!("{option} is for {of}")));
     match args.kind {
-        GetKind::Hub if args.mine => wrong("--mine", "what users own"),
+        GetKind::Hub | GetKind::User if args.mine => wrong("--mine", "what users own"),
         kind if args.status.is_some() && kind != GetKind::Llm => wrong("--status", "`get llm`"),
         kind if args.wait && kind != GetKind::Task => wrong("--wait", "`get task ID`"),
         _ => Ok(()),

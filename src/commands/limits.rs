@@ -57,7 +57,7 @@ pub(super) fn members(limits: &LimitArgs) -> Map<String, Value> {
 }
 
 /// The limits of a row in words.
-fn summary(row: &Value) -> String {
+pub(super) fn summary(row: &Value) -> String {
     let mut words = Vec::new();
     if row["models"].is_array() {
         words.push(format!("models {}", models(row)));
@@ -67,8 +67,9 @@ fn summary(row: &Value) -> String {
         ("requestsPerMinute", "requests a minute"),
         ("maxConcurrent", "calls at a time"),
     ] {
-        if row[name].is_u64() {
-            words.push(format!("{} {unit}", text(row, name)));
+        if let Some(limit) = row[name].as_u64() {
+            let unit = if limit == 1 { unit.replacen("s ", " ", 1) } else { unit.to_owned() };
+            words.push(format!("{limit} {unit}"));
         }
     }
     if words.is_empty() { "no limits".to_owned() } else { words.join(", ") }
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn limits_are_told_in_words() {
         let row = json!({ "models": ["a", "b*"], "tokensPerDay": 5, "requestsPerMinute": null, "maxConcurrent": 1 });
-        assert_eq!(summary(&row), "models a,b*, 5 tokens a day, 1 calls at a time");
+        assert_eq!(summary(&row), "models a,b*, 5 tokens a day, 1 call at a time");
         assert_eq!(summary(&json!({})), "no limits");
     }
 }

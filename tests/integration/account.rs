@@ -38,6 +38,10 @@ async fn whoami_names_user_token_and_hub() {
     assert_eq!((&said["tokenId"], &said["expiresAt"]), (&made["id"], &made["expiresAt"]));
     assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
     assert!(!said.to_string().contains(made["token"].as_str().unwrap()), "no secret");
+    assert!(!zoe.run(&["whoami"]).await.stdout.contains("Limits"));
+    admin.run(&["user", "set", "zoe", "--max-concurrent", "1"]).await;
+    let said = zoe.run(&["whoami"]).await.stdout;
+    assert!(said.contains("Limits:   1 call at a time\n"), "{said}");
 }
 
 #[actix_rt::test]

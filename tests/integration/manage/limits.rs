@@ -1,5 +1,6 @@
 //! Limits of users and tokens.
 
+use testkit::free_port;
 use testkit::http::Http;
 
 use super::*;
@@ -49,14 +50,20 @@ async fn limits_of_users_and_tokens_are_set_shown_and_removed() {
         (&me["userLimits"]["maxConcurrent"], &me["tokenLimits"]["requestsPerMinute"]),
         (&json!(3), &json!(2))
     );
-    let task = json!({ "llm": "nothing", "request": {} });
-    assert_eq!(bob.post("/api/v1/inference-tasks", &task).await.status, 404);
+    let url = format!("http://127.0.0.1:{}/v1", free_port());
+    let llm = ["create", "llm", "away", "--type", "openai", "--model", "m", "--url", &url];
+    scene.ok(&[&llm[..], &["--visibility", "public"]].concat()).await;
+    let call = json!({ "model": "away", "messages": [] });
+    for expected in [502, 502, 429] {
+        assert_eq!(bob.post("/v1/chat/completions", &call).await.status, expected);
+    }
     // `apply` leaves them alone.
     let yaml = scene.ok(&["get", "user", "-o", "yaml"]).await;
     let applied = run_with_input(&scene.admin, &["apply", "-f", "-"], &yaml).await;
     assert_eq!((applied.code(), applied.stdout.contains("user/bob unchanged")), (0, true), "{applied:?}");
     let clear = ["user", "set", "bob", "--max-concurrent", "none", "--tokens-per-day", "none"];
     assert_eq!(scene.ok(&clear).await, "user/bob: no limits\n");
+    scene.fails(&["user", "set", "bob", "--models", "none"], 2, "'*' is for all").await;
     scene.fails(&["user", "set", "bob"], 2, "--tokens-per-day").await;
     scene.fails(&["user", "set", "bob", "--tokens-per-day", "0"], 2, "or none").await;
     scene.fails(&["user", "set", "bob", "--models", "a b"], 1, "models: name 1 to 64").await;
