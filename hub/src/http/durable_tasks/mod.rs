@@ -155,9 +155,9 @@ async fn create(
     let Some((target, target_owner)) = hub.owned_target(&caller, &new.llm) else {
         return Err(ApiError::not_found("LLM", &new.llm));
     };
-    hub.tokens.limits().accept(&caller, hub.now())?;
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
     let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
+    hub.tokens.limits().accept(&caller, hub.now())?;
     let now = clock::now();
     let task = DurableTask {
         id: random::id("task"),

@@ -59,6 +59,15 @@ async fn every_ending_of_a_call_frees_its_slot() {
     hub.core().lose_all();
     answer.text().await;
     publisher.serves(&hub, &whole, "hi").await;
+    // A token that is revoked, of a user whose limit counts all its tokens.
+    set_user(&hub, "bob", &json!({ "maxConcurrent": 1 })).await;
+    let (other, id) = limited(&hub, "bob", &json!({})).await;
+    let (answer, _) = publisher.begins(&hub, &stream(&hub, &other, "a"), "one").await;
+    refused().await;
+    assert_eq!(hub.ask("DELETE", format!("/api/v1/tokens/{id}")).send().await.0, 204);
+    answer.text().await;
+    publisher.cancelled().await;
+    publisher.serves(&hub, &whole, "hi").await;
     hub.stop().await;
 }
 
