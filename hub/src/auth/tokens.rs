@@ -19,7 +19,7 @@ use super::bootstrap::ADMIN;
 use super::table::TokenTable;
 use super::table::{TokenSecret, hash};
 use crate::limits::CallerLimits;
-use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, Token};
+use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, SecretMark, Token};
 use crate::quota::Verdict;
 use crate::store::{Change, Store};
 use crate::{clock, random};
@@ -112,19 +112,20 @@ impl Tokens {
     }
 
     /// The caller that a token stands for.
-    fn caller_of(&self, token: &Token) -> Caller {
+    fn caller_of(&self, token: &Token, secret: Option<SecretMark>) -> Caller {
         let models = self.limits.models(&token.user, &token.id);
-        Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone(), models }
+        Caller { user: token.user.clone(), role: token.role, token_id: token.id.clone(), models, secret }
     }
 
     /// The caller to whom `secret` belongs, if it is valid at `now`, and what [`is_still_valid`](Self::is_still_valid) needs
     /// later.
     pub(crate) fn check(&self, secret: &str, now: Timestamp) -> Option<(Caller, TokenCheck)> {
         let table = self.table.read();
-        let token = table.by_hash(&hash(secret), now)?;
+        let hash = hash(secret);
+        let token = table.by_hash(&hash, now)?;
         let revocations = self.revocations.load(Ordering::Acquire);
-        let expires = token.expires_at.is_some() || token.old.is_some();
-        Some((self.caller_of(token), TokenCheck { revocations, expires }))
+        let expires = token.expires_at.is_some() || token.hash != hash;
+        Some((self.caller_of(token, Some(SecretMark::of(&hash))), TokenCheck { revocations, expires }))
     }
 
     #[cfg(test)]
@@ -135,12 +136,12 @@ impl Tokens {
     /// Whether a token that passed `check` is valid now. It is looked up only if one was revoked since or if it can expire.
     pub(crate) fn is_still_valid(&self, caller: &Caller, check: TokenCheck) -> bool {
         let is_same = !check.expires && self.revocations.load(Ordering::Acquire) == check.revocations;
-        is_same || self.is_valid(&caller.token_id, clock::now())
+        is_same || self.time_left(&caller.token_id, caller.secret, clock::now()).is_some()
     }
 
     /// The caller of the token with this id, if it is valid.
     pub(crate) fn holder(&self, id: &str, now: Timestamp) -> Option<Caller> {
-        self.table.read().by_id(id, now).map(|token| self.caller_of(token))
+        self.table.read().by_id(id, now).map(|token| self.caller_of(token, None))
     }
 
     pub(crate) fn is_valid(&self, id: &str, now: Timestamp) -> bool {
@@ -155,7 +156,7 @@ impl Tokens {
         }
         let table = self.table.read();
         let tokens = table.valid(now).filter(|token| token.user == task.owner);
-        tokens.max_by_key(|token| token.role == Role::Admin).map(|token| self.caller_of(token))
+        tokens.max_by_key(|token| token.role == Role::Admin).map(|token| self.caller_of(token, None))
     }
 
     /// Changes whenever a token is revoked or rotated.
@@ -176,34 +177,36 @@ impl Tokens {
         verdict != Verdict::Allowed
     }
 
-    /// Resolves when `caller`'s token is revoked or expires, or when its secret of now ends: everything opened with it has to
-    /// end. Also what was opened with a new secret ends when the old one does: the token does not tell them apart.
+    /// Resolves when `caller`'s token is revoked or expires, or when the secret that it sent ends: everything opened with it has
+    /// to end.
     pub(crate) async fn ended(&self, caller: &Caller) {
-        self.ended_since(caller, clock::now()).await;
+        self.ended_with(caller, caller.secret).await;
     }
 
     /// Resolves when `caller`'s token is revoked or expires. Its accepted tasks outlast its secret.
     pub(crate) async fn revoked(&self, caller: &Caller) {
-        self.ended_since(caller, Timestamp(i64::MAX)).await;
+        self.ended_with(caller, None).await;
     }
 
-    async fn ended_since(&self, caller: &Caller, opened: Timestamp) {
+    async fn ended_with(&self, caller: &Caller, secret: Option<SecretMark>) {
         let mut revoked = self.revoked.subscribe();
-        while let Some(left) = self.time_left(&caller.token_id, opened, clock::now()) {
+        while let Some(left) = self.time_left(&caller.token_id, secret, clock::now()) {
             // The sender lives in self. Whether it timed out or not, the next check decides.
             let _ = tokio::time::timeout(left.min(CHECK_INTERVAL), revoked.changed()).await;
         }
     }
 
-    /// The time until the token with this id expires, or ends what was `opened` before; `None` if that is over.
-    fn time_left(&self, id: &str, opened: Timestamp, now: Timestamp) -> Option<Duration> {
+    /// The time until the token with this id, or its `secret`, ends; `None` if that is over.
+    fn time_left(&self, id: &str, secret: Option<SecretMark>, now: Timestamp) -> Option<Duration> {
         let table = self.table.read();
         let token = table.by_id(id, now)?;
-        let cut = token.old.map(|old| old.until).filter(|cut| opened <= *cut);
-        if cut.is_some_and(|cut| cut <= now) {
-            return None;
-        }
-        let end = cut.into_iter().chain(token.expires_at).min();
+        let is_old = secret.is_some_and(|secret| secret != SecretMark::of(&token.hash));
+        let end = if is_old {
+            let old = token.old.filter(|old| secret == Some(SecretMark::of(&old.hash)) && now < old.until)?;
+            Some(token.expires_at.map_or(old.until, |end| end.min(old.until)))
+        } else {
+            token.expires_at
+        };
         Some(end.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
     }
 

@@ -58,6 +58,7 @@ mod tests {
                 role: Role::Member,
                 token_id: "t".into(),
                 models: crate::model::AllowedModels::default(),
+                secret: None,
             };
             permit.connection.set_caller(Some(&caller).filter(|_| has_token)).unwrap();
             let mut gate = Gate::new(MaybeTlsStream::Plain(stream), permit);

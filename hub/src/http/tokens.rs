@@ -1,5 +1,7 @@
 //! `/api/v1/tokens`, for admins (SPEC.md section 5).
 
+use std::sync::Arc;
+
 use actix_web::web::{Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use schemars::JsonSchema;
@@ -9,7 +11,7 @@ use wire::row::Timestamp;
 use super::body;
 use super::openapi::{Routes, about, shape};
 use super::users::LimitsView;
-use crate::auth::{Admin, CreateError, NewToken, RevokeError, check_user};
+use crate::auth::{Admin, CreateError, NewToken, RevokeError, Tokens, check_user};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::{Hub, HubData};
@@ -136,9 +138,16 @@ async fn create(
     let is_link = request.link;
     let new = check(request, clock::now())?;
     // The rule of names looks at all tokens.
-    let _turn = hub.table_turn().await?;
-    let made = if is_link { hub.tokens.create_link(new).await } else { hub.tokens.create(new).await };
-    let (token, secret) = made.map_err(|error| match error {
+    let turn = hub.table_turn().await?;
+    let made =
+        changed(
+            &hub,
+            turn,
+            async move |tokens| {
+                if is_link { tokens.create_link(new).await } else { tokens.create(new).await }
+            },
+        );
+    let (token, secret) = made.await?.map_err(|error| match error {
         CreateError::AdminsName(_) => ApiError::new(ErrorKind::Conflict, error.to_string()),
         CreateError::Store(error) => error.into(),
     })?;
@@ -150,7 +159,6 @@ async fn create(
         token.id,
         token.user
     );
-    hub.tell_changed();
     let secret = Some(secret.reveal());
     let (secret, sign_in_code) = if is_link { (None, secret) } else { (secret, None) };
     Ok(shown_once(
@@ -158,6 +166,22 @@ async fn create(
         &hub,
         TokenView { sign_in_code, ..TokenView::of(&hub, &token, secret) },
     ))
+}
+
+/// Changes tokens in `turn`, to the end also if the caller leaves: what the store has must hold here.
+async fn changed<T: Send + 'static, F: Future<Output = T> + Send>(
+    hub: &HubData,
+    turn: impl Send + 'static,
+    change: impl FnOnce(Arc<Tokens>) -> F + Send + 'static,
+) -> Result<T, ApiError> {
+    let hub = hub.clone().into_inner();
+    let changed = tokio::spawn(async move {
+        let _turn = turn;
+        let changed = change(hub.tokens.clone()).await;
+        hub.tell_changed();
+        changed
+    });
+    changed.await.map_err(ApiError::internal)
 }
 
 /// The response with a secret.

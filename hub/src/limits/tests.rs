@@ -22,7 +22,13 @@ fn today() -> Day {
 
 /// The caller with token `token` of the user `u`.
 fn caller(token: &str) -> Caller {
-    Caller { user: "u".into(), role: Role::Member, token_id: token.into(), models: AllowedModels::default() }
+    Caller {
+        user: "u".into(),
+        role: Role::Member,
+        token_id: token.into(),
+        models: AllowedModels::default(),
+        secret: None,
+    }
 }
 
 fn user() -> LimitOwner {

@@ -52,6 +52,19 @@ pub struct Caller {
     pub token_id: String,
     /// Others look as if they did not exist.
     pub models: AllowedModels,
+    /// Which of the token's secrets it sent: what was opened with a secret ends with it. `None` for a durable task, and for a
+    /// call that another hub passed on.
+    pub secret: Option<SecretMark>,
+}
+
+/// Tells the secrets of one token apart: the first bytes of a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretMark(u64);
+
+impl SecretMark {
+    pub(crate) fn of(hash: &[u8; 32]) -> Self {
+        Self(hash.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte)))
+    }
 }
 
 impl Caller {
@@ -62,6 +75,7 @@ impl Caller {
             role: Role::Member,
             token_id: String::new(),
             models: AllowedModels::default(),
+            secret: None,
         }
     }
 
@@ -108,9 +122,10 @@ pub struct EndingHash {
 }
 
 impl Token {
-    /// Whether it is neither revoked nor expired.
+    /// Whether it is neither revoked nor expired, and somebody has its secret or can get it.
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+        let ends = [self.expires_at, self.link.map(|link| link.until)];
+        self.revoked_at.is_none() && ends.into_iter().flatten().all(|end| now < end)
     }
 }
 

@@ -45,6 +45,7 @@ fn caller(user: &str) -> Caller {
         role: Role::Member,
         token_id: "t".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 

@@ -217,6 +217,7 @@ mod tests {
             role: Role::Admin,
             token_id: "t".into(),
             models: crate::model::AllowedModels::default(),
+            secret: None,
         };
         let mut watcher = Watcher::new(caller);
         while hub.core().poll_changes(&mut watcher).more {}

@@ -49,7 +49,13 @@ fn private(name: &str) -> Candidate {
 }
 
 fn caller(user: &str, role: Role) -> Caller {
-    Caller { user: user.into(), role, token_id: "t".into(), models: crate::model::AllowedModels::default() }
+    Caller {
+        user: user.into(),
+        role,
+        token_id: "t".into(),
+        models: crate::model::AllowedModels::default(),
+        secret: None,
+    }
 }
 
 #[tokio::test]

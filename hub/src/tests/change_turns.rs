@@ -22,7 +22,7 @@ const FLOOD: usize = 40;
 const SMALL: usize = 2 << 10;
 
 /// A store that takes lists of changes at any time and commits the first `committed` of them.
-struct GatedStore {
+pub(super) struct GatedStore {
     store: SqliteStore,
     /// Number of lists that the store has got.
     taken: Mutex<usize>,
@@ -30,24 +30,24 @@ struct GatedStore {
 }
 
 impl GatedStore {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let store = SqliteStore::in_memory().unwrap();
         Arc::new(Self { store, taken: Mutex::default(), committed: watch::Sender::new(usize::MAX) })
     }
 
-    fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         *self.taken.lock()
     }
 
     /// Commits no further list.
-    fn stop(&self) -> usize {
+    pub(super) fn stop(&self) -> usize {
         let taken = self.taken.lock();
         self.committed.send_replace(*taken);
         *taken
     }
 
     /// Commits `more` lists.
-    fn commit(&self, more: usize) {
+    pub(super) fn commit(&self, more: usize) {
         self.committed.send_modify(|committed| *committed = committed.saturating_add(more));
     }
 }
@@ -87,7 +87,7 @@ fn held(hub: &TestHub, user: &str) -> usize {
 }
 
 /// Whether a call of the user is under way.
-fn has_calls(hub: &TestHub, user: &str) -> bool {
+pub(super) fn has_calls(hub: &TestHub, user: &str) -> bool {
     hub.core().quotas.heads.taken_by(user) > 0
 }
 
@@ -190,6 +190,7 @@ async fn a_call_whose_session_has_grown_waits_for_a_longer_turn() {
         role: Role::Member,
         token_id: "test".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     core.registry.lock().register(&owner, &rows, &crate::random::id, core.now()).unwrap();
     let turn = large.acquire("mallory").await;

@@ -22,6 +22,7 @@ fn admin() -> Caller {
         role: Role::Admin,
         token_id: "environment".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 

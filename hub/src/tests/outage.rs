@@ -97,6 +97,7 @@ async fn calls_that_wait_for_a_wake_take_no_slots() {
         role: Role::Member,
         token_id: "1".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     let candidate = {
         let mut registry = core.registry.lock();

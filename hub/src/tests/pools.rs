@@ -226,6 +226,7 @@ async fn a_heartbeat_cannot_raise_the_registered_capacity() {
             role: crate::model::Role::Admin,
             token_id: "t".into(),
             models: crate::model::AllowedModels::default(),
+            secret: None,
         };
         ["said", "unsaid", "vast"].map(|name| registry.live_llm(&admin, name).unwrap().room.unwrap())
     };

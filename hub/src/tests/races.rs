@@ -108,6 +108,7 @@ fn cancel_at_write(hub: &TestHub, store: &InterruptedStore, id: &str) {
         role: Role::Admin,
         token_id: "test".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     *store.act.lock() = Some(Box::new(move || assert!(hub.cancel_task(&admin, &id).is_some())));
 }

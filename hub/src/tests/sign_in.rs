@@ -1,9 +1,18 @@
 //! Rotated tokens and sign-in links, by HTTP.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::change_turns::{GatedStore, has_calls};
 use super::http::{Answer, ask};
-use super::support::{TestHub, hub};
+use super::support::{TestHub, eventually, hub, hub_on};
+
+/// A request that is not answered within this time is taken to wait.
+const MOMENT: Duration = Duration::from_millis(150);
 
 async fn create(hub: &TestHub, body: Value) -> Value {
     let (status, made) = hub.ask("POST", "/api/v1/tokens").body(body.to_string()).json().await;
@@ -95,6 +104,70 @@ async fn a_rotated_token_has_another_secret_and_what_it_opened_ends() {
     for (id, expected) in [("tok-0", 404), ("environment", 409), ("bootstrap", 409)] {
         let (code, said) = hub.ask("POST", format!("/api/v1/tokens/{id}/rotate")).body("{}").json().await;
         assert_eq!(code, expected, "{id}: {said}");
+    }
+    hub.stop().await;
+}
+
+/// A caller that leaves while the store writes does not leave another secret in the store than at the hub.
+#[actix_rt::test]
+async fn a_rotation_is_whole_also_if_its_caller_leaves() {
+    let store = GatedStore::new();
+    let hub = hub_on(store.clone()).await;
+    let made = create(&hub, json!({ "user": "zoe" })).await;
+    let (id, secret) = (text(&made, "id"), text(&made, "token"));
+    let before = store.stop();
+    let call = hub.ask_as(secret, "POST", format!("/api/v1/tokens/{id}/rotate")).body("{}").begin().await;
+    eventually("the store has the secret", async || store.taken() == before + 1).await;
+    drop(call);
+    eventually("its caller is gone", async || !has_calls(&hub, "zoe")).await;
+    assert_eq!(status(&hub, secret).await, 200, "nothing is written yet");
+    store.commit(usize::MAX);
+    eventually("the hub has the secret of the store", async || status(&hub, secret).await == 401).await;
+    hub.stop().await;
+}
+
+/// Rotations take the turns of their user's other changes.
+#[actix_rt::test]
+async fn rotations_take_turns() {
+    let hub = hub().await;
+    let made = create(&hub, json!({ "user": "zoe" })).await;
+    let (id, secret) = (text(&made, "id"), text(&made, "token"));
+    let mut turns = Vec::new();
+    for _ in 0..16 {
+        turns.push(hub.core().change_turns.of(0, 0).acquire("zoe").await);
+    }
+    let call = hub.ask_as(secret, "POST", format!("/api/v1/tokens/{id}/rotate")).body("{}");
+    let mut call = Box::pin(call.send());
+    assert!(timeout(MOMENT, &mut call).await.is_err(), "it did not wait for its turn");
+    drop(turns);
+    assert_eq!(call.await.0, 200);
+    hub.stop().await;
+}
+
+/// A request whose body is still arriving when the secret that it sent ends does nothing.
+#[actix_rt::test]
+async fn a_request_ends_with_its_secret_while_its_body_arrives() {
+    let hub = hub().await;
+    for (grace, expected) in [("1h", 404), ("0s", 401)] {
+        let made = create(&hub, json!({ "user": "zoe" })).await;
+        let (id, first) = (text(&made, "id"), text(&made, "token"));
+        let body = r#"{"llm":"none","request":{}}"#;
+        let (head, rest) = body.split_at(5);
+        let mut call = TcpStream::connect(hub.addr).await.unwrap();
+        let head = format!(
+            "POST /api/v1/inference-tasks HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {first}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{head}",
+            body.len()
+        );
+        call.write_all(head.as_bytes()).await.unwrap();
+        eventually("the hub has its head", async || has_calls(&hub, "zoe")).await;
+        let grace = json!({ "grace": grace }).to_string();
+        assert_eq!(hub.ask("POST", format!("/api/v1/tokens/{id}/rotate")).body(grace).send().await.0, 200);
+        call.write_all(rest.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 64];
+        let read = call.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
     }
     hub.stop().await;
 }

@@ -101,6 +101,7 @@ async fn the_timeout_of_a_row_is_taken_from_its_register_call() {
             role: crate::model::Role::Admin,
             token_id: "t".into(),
             models: crate::model::AllowedModels::default(),
+            secret: None,
         };
         registry.llm(&caller, name).unwrap().timeout_seconds
     };

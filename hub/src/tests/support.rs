@@ -158,6 +158,7 @@ impl TestHub {
             role: Role::Admin,
             token_id: "test".into(),
             models: crate::model::AllowedModels::default(),
+            secret: None,
         };
         let session = core.registry.lock().llm(&admin, row).and_then(|llm| llm.session.clone());
         core.wakes.lock().is_waking(row, session.as_deref())

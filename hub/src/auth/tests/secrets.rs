@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
 use super::super::table::{TokenSecret, TokenTable};
 use super::super::tokens::ChangeError;
 use super::{member, tokens};
-use crate::auth::{NewToken, RevokeError, Tokens};
+use crate::auth::{NewToken, RevokeError, TokenCheck, Tokens};
 use crate::clock;
-use crate::model::{EndingHash, Role, Token};
+use crate::model::{Caller, EndingHash, Role, Token};
 use crate::store::{HubDir, SqliteStore, Store};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -53,36 +54,52 @@ async fn a_revoked_token_has_no_valid_secret_and_gets_none() {
     assert!(matches!(tokens.sign_in(code.reveal()).await, Err(ChangeError::Unknown)));
 }
 
-/// What was opened before ends with the earlier secret; accepted tasks go on until the token is revoked.
+/// What was opened with a secret ends with it, and nothing else does; accepted tasks go on until the token is revoked.
 #[tokio::test]
-async fn what_was_opened_ends_with_the_earlier_secret() {
+async fn what_was_opened_ends_with_its_secret() {
+    const MOMENT: Duration = Duration::from_millis(200);
     let tokens = Arc::new(tokens());
-    let (token, secret) = tokens.create(member("alice")).await.unwrap();
-    let caller = tokens.caller(secret.reveal(), clock::now()).unwrap();
-    let spawn = |is_task: bool| {
-        let (tokens, caller) = (tokens.clone(), caller.clone());
+    let (token, first) = tokens.create(member("alice")).await.unwrap();
+    let open = |secret: &TokenSecret, is_task: bool| {
+        let (tokens, caller) = (tokens.clone(), tokens.caller(secret.reveal(), clock::now()).unwrap());
         tokio::spawn(async move {
             if is_task { tokens.revoked(&caller).await } else { tokens.ended(&caller).await }
         })
     };
-    let (stream, task) = (spawn(false), spawn(true));
-    tokio::task::yield_now().await;
-    tokens.rotate(&token.id, Duration::from_millis(200)).await.unwrap();
-    tokio::task::yield_now().await;
-    assert!(!stream.is_finished(), "the grace is not over");
-    timeout(Duration::from_secs(5), stream).await.unwrap().unwrap();
-    let (stream, later) = (spawn(false), tokens.rotate(&token.id, Duration::ZERO));
-    tokio::task::yield_now().await;
-    later.await.unwrap();
-    timeout(Duration::from_secs(5), stream).await.unwrap().unwrap();
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let opened_after = spawn(false);
-    tokio::task::yield_now().await;
-    assert!(!opened_after.is_finished() && !task.is_finished());
+    let end = async |opened: JoinHandle<()>| timeout(Duration::from_secs(5), opened).await.unwrap().unwrap();
+    let (task, of_first) = (open(&first, true), open(&first, false));
+    let (_, second) = tokens.rotate(&token.id, HOUR).await.unwrap();
+    let (again_of_first, of_second) = (open(&first, false), open(&second, false));
+    yield_now().await;
+    assert!(![&of_first, &again_of_first, &of_second].iter().any(|opened| opened.is_finished()));
+    // Another rotation ends the first secret, whatever its grace was, and gives the second one its own.
+    let (_, third) = tokens.rotate(&token.id, MOMENT).await.unwrap();
+    end(of_first).await;
+    end(again_of_first).await;
+    assert!(!of_second.is_finished(), "the grace is not over");
+    let of_third = open(&third, false);
+    end(of_second).await;
+    yield_now().await;
+    assert!(!of_third.is_finished() && !task.is_finished());
     tokens.revoke(&token.id).await.unwrap();
-    timeout(Duration::from_secs(5), async { (task.await.unwrap(), opened_after.await.unwrap()) })
-        .await
-        .unwrap();
+    end(of_third).await;
+    end(task).await;
+}
+
+/// A request whose secret ended since its check is refused; one with a secret that has a grace is not.
+#[tokio::test]
+async fn a_check_outlasts_a_rotation_only_with_its_secret() {
+    let tokens = tokens();
+    let (token, first) = tokens.create(member("alice")).await.unwrap();
+    let check = |secret: &TokenSecret| tokens.check(secret.reveal(), clock::now()).unwrap();
+    let is_valid = |(caller, check): &(Caller, TokenCheck)| tokens.is_still_valid(caller, *check);
+    let before = check(&first);
+    let (_, second) = tokens.rotate(&token.id, HOUR).await.unwrap();
+    let after = check(&second);
+    assert!(is_valid(&before) && is_valid(&check(&first)) && is_valid(&after));
+    let in_grace = check(&first);
+    tokens.rotate(&token.id, HOUR).await.unwrap();
+    assert!(!is_valid(&before) && !is_valid(&in_grace) && is_valid(&after));
 }
 
 /// A08: a link's code works once, also if two use it at the same time, and is kept as its hash alone.
@@ -163,4 +180,13 @@ async fn an_unused_link_of_an_admin_is_no_other_admin_token() {
 async fn the_hubs_own_admin_token_is_not_rotated() {
     let tokens = tokens();
     assert!(matches!(tokens.rotate("bootstrap", HOUR).await, Err(ChangeError::OwnToken)));
+}
+
+/// A link that nobody used in time leaves a token that nobody can use: it is not valid, and keeps no name.
+#[tokio::test]
+async fn a_token_whose_link_was_not_used_is_not_valid() {
+    let tokens = tokens();
+    let (linked, _) = tokens.create_link(NewToken { role: Role::Admin, ..member("ops") }).await.unwrap();
+    let until = linked.link.unwrap().until;
+    assert!(tokens.is_valid(&linked.id, until.plus_millis(-1)) && !tokens.is_valid(&linked.id, until));
 }

@@ -35,8 +35,8 @@ impl Tokens {
         if self.environment.as_deref() == Some(&token.id) {
             return;
         }
-        let is_revoked = self.table.write().merge(token);
-        if is_revoked {
+        let is_changed = self.table.write().merge(token);
+        if is_changed {
             self.revocations.fetch_add(1, Ordering::Release);
             self.revoked.send_replace(());
         }
@@ -62,6 +62,6 @@ impl Tokens {
         let table = self.table.read();
         let token = table.by_id(id, now)?;
         let revocations = self.revocations.load(Ordering::Acquire);
-        Some((self.caller_of(token), TokenCheck { revocations, expires: token.expires_at.is_some() }))
+        Some((self.caller_of(token, None), TokenCheck { revocations, expires: token.expires_at.is_some() }))
     }
 }

@@ -21,6 +21,7 @@ fn set_user(permit: &ConnectionPermit, user: &str) {
         role: Role::Member,
         token_id: "t".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     permit.connection.set_caller(Some(&caller)).unwrap();
 }

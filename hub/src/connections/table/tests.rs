@@ -33,6 +33,7 @@ fn caller(user: &str, is_admin: bool) -> Caller {
         role,
         token_id: "t".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 

@@ -219,6 +219,7 @@ pub(super) fn try_assign(
         role: class.role,
         token_id: String::new(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     let reach = registry.caller_class(&caller, target, class.endpoint);
     if !class.detached && reach.as_ref().is_some_and(|reach| exhausted.contains(reach)) {

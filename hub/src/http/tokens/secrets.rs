@@ -7,14 +7,16 @@ use actix_web::{HttpRequest, HttpResponse};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{TokenView, duration, own_or_admin, shown_once};
+use super::{TokenView, changed, duration, own_or_admin, shown_once};
 use crate::auth::{ChangeError, SIGN_IN, refused_secret, secret};
 use crate::error::{ApiError, ErrorKind};
 use crate::http::body;
+use crate::http::change::ChangeTurn;
 use crate::http::openapi::{Routes, about, shape};
 use crate::hub::HubData;
 use crate::model::Caller;
 use crate::news::news;
+use crate::quota::BytesPermit;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     routes
@@ -64,14 +66,17 @@ async fn rotate(
     let grace = grace.map_err(|text| {
         ApiError::bad_request(format!("grace: a time such as 1h, at most 30d, and not '{text}'"))
     })?;
-    let _turn = hub.table_turn().await?;
-    let (token, secret) =
-        hub.tokens.rotate(&id, grace.unwrap_or_default()).await.map_err(|error| match error {
-            ChangeError::Unknown => ApiError::not_found("token", &id),
-            ChangeError::OwnToken => ApiError::new(ErrorKind::Conflict, error.to_string()),
-            ChangeError::Store(error) => error.into(),
-        })?;
-    hub.tell_changed();
+    // Each rotation looks at all open streams again, so that users take turns.
+    let turn = ChangeTurn::wait(&hub, &caller, BytesPermit::default()).await?;
+    let rotated = {
+        let id = id.clone();
+        changed(&hub, turn, async move |tokens| tokens.rotate(&id, grace.unwrap_or_default()).await)
+    };
+    let (token, secret) = rotated.await?.map_err(|error| match error {
+        ChangeError::Unknown => ApiError::not_found("token", &id),
+        ChangeError::OwnToken => ApiError::new(ErrorKind::Conflict, error.to_string()),
+        ChangeError::Store(error) => error.into(),
+    })?;
     news!(
         info,
         "rotated tokens",
@@ -91,8 +96,13 @@ async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiErro
         hub.tokens.look_up(code).await;
     }
     // A code is used once at all hubs. Nobody takes a turn with a wrong one.
-    let _turn = if hub.tokens.is_link(code) { Some(hub.table_turn().await?) } else { None };
-    let (token, secret) = hub.tokens.sign_in(code).await.map_err(|error| match error {
+    let signed_in = if hub.tokens.is_link(code) {
+        let (code, turn) = (code.to_owned(), hub.table_turn().await?);
+        changed(&hub, turn, async move |tokens| tokens.sign_in(&code).await).await?
+    } else {
+        Err(ChangeError::Unknown)
+    };
+    let (token, secret) = signed_in.map_err(|error| match error {
         ChangeError::Store(error) => error.into(),
         ChangeError::Unknown | ChangeError::OwnToken => {
             refused_secret(&hub.tokens, &req).unwrap_or_else(|| {
@@ -102,7 +112,6 @@ async fn sign_in(hub: HubData, req: HttpRequest) -> Result<HttpResponse, ApiErro
             })
         }
     })?;
-    hub.tell_changed();
     news!(
         info,
         "sign-ins by a link",

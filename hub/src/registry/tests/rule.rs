@@ -35,6 +35,7 @@ fn caller(user: usize) -> Caller {
         role,
         token_id: "t".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 

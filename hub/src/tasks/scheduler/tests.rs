@@ -15,6 +15,7 @@ async fn a_runner_that_panics_ends_its_task() {
         role: Role::Member,
         token_id: "1".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     let number = core.tasks.number(&caller, "t").unwrap();
     let attempt = core.tasks.step(number, Event::Claim, |_, effect| match effect {

@@ -9,6 +9,7 @@ fn unread_channel(hub: &TestHub, user: &str, session: &str) -> Receiver {
         role: Role::Member,
         token_id: "test".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     };
     let core = hub.core();
     core.registry.lock().open(&owner, session, "stalled".into(), Features::ALL, core.now()).unwrap();
@@ -54,6 +55,7 @@ async fn a_task_is_not_sent_if_its_name_is_claimed_before_it_is_registered() {
             role: Role::Admin,
             token_id: "test".into(),
             models: crate::model::AllowedModels::default(),
+            secret: None,
         };
         drop(
             hub.try_change(&TableTurn::Alone, |registry| registry.give_name(&admin, "b", "dave", hub.now()))

@@ -34,6 +34,7 @@ fn admin() -> crate::model::Caller {
         role: crate::model::Role::Admin,
         token_id: "test".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) fn user(name: &str) -> Caller {
         role: Role::Member,
         token_id: "t".into(),
         models: crate::model::AllowedModels::default(),
+        secret: None,
     }
 }
 
