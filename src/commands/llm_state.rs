@@ -71,10 +71,8 @@ async fn live(hub: &HubClient, mut names: HashSet<String>) -> Result<HashMap<Str
             while let Some(event) = decoder.next_event() {
                 let mut page: Value = serde_json::from_str(&event.data).unwrap_or_default();
                 let Some(llms) = page["llms"].as_object_mut() else { continue };
-                for (name, row) in std::mem::take(llms) {
-                    names.remove(&name);
-                    rows.insert(name, row);
-                }
+                // Other rows than the list had are not wanted.
+                rows.extend(std::mem::take(llms).into_iter().filter(|(name, _)| names.remove(name)));
             }
         }
     };

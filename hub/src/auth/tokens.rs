@@ -19,8 +19,8 @@ use super::bootstrap::ADMIN;
 use super::table::TokenTable;
 use super::table::{TokenSecret, hash};
 use crate::limits::CallerLimits;
-use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, SecretMark, Token};
-use crate::quota::Verdict;
+use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, SecretMark, Token, UserId};
+use crate::quota::{MistakeBudgets, Verdict};
 use crate::store::{Change, Store};
 use crate::{clock, random};
 
@@ -30,6 +30,10 @@ pub(crate) use secrets::ChangeError;
 
 /// Open streams check their token at least this often: tokens expire by the wall clock, which may be set.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Rotations of a user at once: of all tokens that a person has.
+const ROTATIONS: u32 = 30;
+/// Further rotations each second.
+const ROTATIONS_PER_SECOND: u32 = 1;
 /// Longest user name, in bytes: an e-mail address fits (RFC 5321, 4.5.3.1.1 and .2 allow more, nobody has one).
 const MAX_USER: usize = 100;
 
@@ -73,8 +77,9 @@ pub(crate) struct Tokens {
     /// Held while a token is created or gets another secret, from the checks until it is in the table.
     creating: tokio::sync::Mutex<()>,
     attempts: Attempts,
+    rotations: MistakeBudgets<UserId>,
     lookups: others::Lookups,
-    /// The origin of the times in `attempts` and `lookups`.
+    /// The origin of the times in `attempts`, `rotations` and `lookups`.
     start: Instant,
     /// What admins allow users and tokens.
     limits: Arc<CallerLimits>,
@@ -94,6 +99,7 @@ impl Tokens {
             revocations: AtomicU64::new(0),
             creating: tokio::sync::Mutex::default(),
             attempts: Attempts::default(),
+            rotations: MistakeBudgets::new(ROTATIONS, ROTATIONS_PER_SECOND),
             lookups: others::Lookups::default(),
             start: Instant::now(),
             limits: Arc::default(),

@@ -85,7 +85,7 @@ function signIn(message) {
   outside(signInForm(message));
 }
 
-/** Takes the code of a sign-in link out of the address, where the history would keep it. */
+/** Takes the code of a sign-in link out of the address, so that nobody copies it from there. The browser's history keeps it. */
 function byLink() {
   const [page, code] = place();
   if (page !== "sign-in" || !code) return false;

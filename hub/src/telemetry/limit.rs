@@ -67,6 +67,8 @@ limits! {
     Echoes: "echoes";
     /// Wrong tokens from an address.
     WrongTokens: "wrong_tokens";
+    /// Rotations of tokens by a user.
+    Rotations: "rotations";
     /// Duration and bytes of a TLS handshake.
     TlsHandshake: "tls_handshake";
     /// Duration and bytes of a request's head.

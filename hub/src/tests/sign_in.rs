@@ -171,3 +171,40 @@ async fn a_request_ends_with_its_secret_while_its_body_arrives() {
     }
     hub.stop().await;
 }
+
+/// A28: rotations of one user are bounded, since each looks at all that is open; those of others are not refused for it.
+#[actix_rt::test]
+async fn rotations_of_a_user_are_bounded() {
+    let hub = hub().await;
+    let mut made = create(&hub, json!({ "user": "zoe" })).await;
+    let id = text(&made, "id").to_owned();
+    let path = format!("/api/v1/tokens/{id}/rotate");
+    let mut status = 200;
+    for _ in 0..200 {
+        let (code, rotated) = hub.ask_as(text(&made, "token"), "POST", &path).body("{}").json().await;
+        status = code;
+        if code != 200 {
+            assert_eq!(rotated["error"], "you rotated many tokens just now: try again in a minute");
+            break;
+        }
+        made = rotated;
+    }
+    assert_eq!(status, 429);
+    assert_eq!(hub.ask("POST", &path).body("{}").send().await.0, 200);
+    hub.stop().await;
+}
+
+/// Who has the earlier secret in its grace, maybe a thief, gets no newer one.
+#[actix_rt::test]
+async fn an_earlier_secret_cannot_rotate_its_token() {
+    let hub = hub().await;
+    let made = create(&hub, json!({ "user": "zoe" })).await;
+    let (id, first) = (text(&made, "id"), text(&made, "token"));
+    let path = format!("/api/v1/tokens/{id}/rotate");
+    let (_, rotated) = hub.ask_as(first, "POST", &path).body(r#"{"grace":"1h"}"#).json().await;
+    let second = text(&rotated, "token");
+    assert_eq!(hub.ask_as(first, "POST", &path).body("{}").send().await.0, 403);
+    assert_eq!((status(&hub, first).await, status(&hub, second).await), (200, 200));
+    assert_eq!(hub.ask_as(second, "POST", &path).body("{}").send().await.0, 200);
+    hub.stop().await;
+}

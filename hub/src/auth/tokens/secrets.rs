@@ -10,7 +10,8 @@ use crate::auth::bootstrap::BOOTSTRAP;
 use crate::auth::table::TokenSecret;
 use crate::auth::tokens::CreateError;
 use crate::clock;
-use crate::model::{EndingHash, Token};
+use crate::model::{Caller, EndingHash, SecretMark, Token, UserId};
+use crate::quota::Verdict;
 use crate::store::{Change, StoreError};
 
 /// Time for which a sign-in link works: a message is read, and a link that was forgotten in one is of no use to others.
@@ -45,6 +46,17 @@ impl Tokens {
         let until = clock::now().plus_millis(i64::try_from(LINK_LIFE.as_millis()).unwrap_or(0));
         let (token, _) = self.create_with(new, Some(EndingHash { hash: code.hash(), until })).await?;
         Ok((token, code))
+    }
+
+    /// Whether `caller` sent the secret that its token has now, and not the one before.
+    pub(crate) fn has_present_secret(&self, caller: &Caller) -> bool {
+        let table = self.table.read();
+        table.get(&caller.token_id).is_some_and(|token| caller.secret == Some(SecretMark::of(&token.hash)))
+    }
+
+    /// Counts a rotation by `user`, each of which has all that is open look at its token again; `true` if it is one too many.
+    pub(crate) fn rotates_too_often(&self, user: &UserId) -> bool {
+        self.rotations.spend(user.clone(), self.start.elapsed()) != Verdict::Allowed
     }
 
     /// Whether `code` is that of a sign-in link that nobody has used.

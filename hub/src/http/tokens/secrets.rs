@@ -17,6 +17,7 @@ use crate::hub::HubData;
 use crate::model::Caller;
 use crate::news::news;
 use crate::quota::BytesPermit;
+use crate::telemetry::Limit;
 
 pub(super) fn register(routes: &mut Routes<'_>) {
     routes
@@ -66,7 +67,14 @@ async fn rotate(
     let grace = grace.map_err(|text| {
         ApiError::bad_request(format!("grace: a time such as 1h, at most 30d, and not '{text}'"))
     })?;
-    // Each rotation looks at all open streams again, so that users take turns.
+    if caller.token_id == *id && !hub.tokens.has_present_secret(&caller) {
+        let text = "this secret was replaced by a rotation, and cannot begin another one: use the new secret";
+        return Err(ApiError::new(ErrorKind::Forbidden, text));
+    }
+    if hub.tokens.rotates_too_often(&caller.user) {
+        let text = "you rotated many tokens just now: try again in a minute";
+        return Err(ApiError::new(ErrorKind::Busy, text).refused_by(Limit::Rotations));
+    }
     let turn = ChangeTurn::wait(&hub, &caller, BytesPermit::default()).await?;
     let rotated = {
         let id = id.clone();
