@@ -11,6 +11,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use own_files::OwnFile;
 use tokio::sync::oneshot;
 
+use super::cells::text;
 use crate::{
     cli::{Global, LoginArgs},
     client::HubClient,
@@ -43,10 +44,19 @@ pub(crate) async fn run(global: &Global, args: &LoginArgs) -> Outcome {
     };
     // The first line of the output of `token create` is the token.
     let first = text.trim_start().lines().next().unwrap_or_default();
+    // People paste what they got.
+    if let Some((address, code)) = first.split_once(output::SIGN_IN) {
+        if config::url::http(address).ok().as_ref() != Some(&url) {
+            return Err(Failure::usage(
+                "that is the sign-in link of another hub: `virtual-llm login 'LINK'`",
+            ));
+        }
+        return by_link(&url, code.trim(), global, &paths).await;
+    }
     let token = config::checked_token(first)
         .ok_or_else(|| Failure::usage("that is no token: expected one word of visible ASCII characters"))?;
     check(&url, &token, global, &paths).await?;
-    keep(&url, &token, global, &paths)
+    keep(&url, &token, global, &paths).await
 }
 
 /// Gives the code of a sign-in link for its token, which the hub makes then and shows this once.
@@ -61,18 +71,26 @@ async fn by_link(url: &str, code: &str, global: &Global, paths: &Paths) -> Outco
     })?;
     let token = made["token"].as_str().and_then(config::checked_token);
     let token = token.ok_or_else(|| Failure::failed(format!("the hub at {url} made no token")))?;
-    keep(url, &token, global, paths).inspect_err(|_| {
+    keep(url, &token, global, paths).await.inspect_err(|_| {
         // It is shown this once: it must not be lost.
         drop(output::line(token.reveal()));
     })
 }
 
 /// Writes the credentials file, and says what comes next.
-fn keep(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
+async fn keep(url: &str, token: &Secret, global: &Global, paths: &Paths) -> Outcome {
+    let before = paths.credentials.exists();
     config::write_credentials(paths, url, token, global)?;
-    output::line(format!("Logged in to {url}; the token is in {}.", paths.credentials.display()))?;
+    // A classic hub does not say whose token it is.
+    let caller = client(url, token, global, paths)?.find("/api/v1/whoami").await.ok().flatten();
+    let caller = caller.map_or_else(String::new, |caller| {
+        format!(" as {} ({})", text(&caller, "user"), text(&caller, "role"))
+    });
+    let file = paths.credentials.display();
+    let place = if before { ", in the place of the login before" } else { "" };
+    output::line(format!("Logged in to {url}{caller}; the token is in {file}{place}."))?;
     output::note(
-        "Next: `virtual-llm add` to publish what runs here, `virtual-llm get llm` to see what there is.",
+        "Next: `virtual-llm get llm` to see what there is, or `virtual-llm add` to publish what runs here.",
     );
     Ok(())
 }

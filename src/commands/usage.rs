@@ -34,7 +34,9 @@ pub(crate) async fn run(global: &Global, args: &UsageArgs) -> Outcome {
         UsageFormat::Csv => output::lines(csv(args.by, listed))?,
         UsageFormat::Table if listed.is_empty() => {
             let (since, until) = (text(&usage, "since"), text(&usage, "until"));
-            output::note(format!("There were no calls from {since} to {until} (UTC)."));
+            output::note(format!(
+                "There were no calls from {since} to {until} (UTC); a member sees its own alone."
+            ));
         }
         UsageFormat::Table => {
             let total = total(args.by, &usage["total"]);

@@ -271,7 +271,7 @@ async fn login_takes_the_token_of_a_sign_in_link() {
     let zoe = Home::new();
     let login = zoe.run(&["login", &link]).await;
     assert_eq!(login.code(), 0, "{login:?}");
-    assert!(login.stdout.contains(&format!("Logged in to {url};")), "{login:?}");
+    assert!(login.stdout.contains(&format!("Logged in to {url} as ")), "{login:?}");
     assert!(zoe.run(&["whoami"]).await.stdout.contains("zoe (member)"));
     let again = Home::new().run(&["login", &link]).await;
     assert!(again.code() == 1 && again.stderr.contains("ask for another one"), "{again:?}");

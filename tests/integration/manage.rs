@@ -81,6 +81,21 @@ async fn a_new_user_logs_in_with_the_token_that_an_admin_made() {
     assert!(revoked.stderr.contains("does not accept the token"), "{revoked:?}");
 }
 
+/// Who is asked for a token and has a link gives that.
+#[actix_rt::test]
+async fn login_takes_a_pasted_link_of_the_same_hub() {
+    let scene = Scene::start().await;
+    let link = scene.ok(&["token", "create", "--user", "alice", "--link"]).await;
+    let alice = Home::new();
+    let other = run_with_input(&alice, &["login", "http://127.0.0.1:1"], &link).await;
+    assert!(other.code() == 2 && other.stderr.contains("of another hub"), "{other:?}");
+    let login = run_with_input(&alice, &["login", &scene.url], &link).await;
+    assert!(login.code() == 0 && login.stdout.contains(" as alice (member); "), "{login:?}");
+    let login = run_with_input(&alice, &["login", &scene.url], ADMIN).await;
+    assert!(login.stdout.contains(" as admin (admin); "), "{login:?}");
+    assert!(login.stdout.contains("in the place of the login before"), "{login:?}");
+}
+
 #[actix_rt::test]
 async fn login_writes_nothing_for_a_token_that_the_hub_refuses() {
     let scene = Scene::start().await;

@@ -24,6 +24,9 @@ use crate::telemetry::Limit;
 /// Largest head of a request without a valid token, in bytes: the limit of Node.js, and half of what most proxies forward.
 const MAX_ANONYMOUS_HEAD: usize = 16 << 10;
 
+/// The answer to a token that is not known, or not any more: which of these, it does not say.
+const WRONG_TOKEN: &str = "this token is wrong, expired or revoked: ask an admin of the hub for another one";
+
 /// Where the code of a sign-in link is given for a token.
 pub(crate) const SIGN_IN: &str = "/api/v1/sign-in";
 
@@ -108,9 +111,11 @@ fn authenticate(
         // A request without a token is no guess.
         let refused =
             tokens.filter(|_| secret.is_some()).and_then(|tokens| refused_secret(tokens, req.request()));
-        return Err(
-            refused.unwrap_or_else(|| if is_large() { large_head() } else { ApiError::unauthorized() })
-        );
+        return Err(refused.unwrap_or_else(|| match secret {
+            _ if is_large() => large_head(),
+            Some(_) => ApiError::new(ErrorKind::Unauthorized, WRONG_TOKEN),
+            None => ApiError::unauthorized(),
+        }));
     };
     let mut extensions = req.extensions_mut();
     extensions.insert(caller);
@@ -200,7 +205,10 @@ impl FromRequest for Admin {
         let caller = req.extensions().get::<Caller>().cloned().ok_or_else(ApiError::unauthorized);
         ready(caller.and_then(|caller| match caller.role {
             Role::Admin => Ok(Self(caller)),
-            Role::Member => Err(ApiError::new(ErrorKind::Forbidden, "for admins only")),
+            Role::Member => {
+                let text = format!("for admins only, and you are {} (member)", caller.user);
+                Err(ApiError::new(ErrorKind::Forbidden, text))
+            }
         }))
     }
 }

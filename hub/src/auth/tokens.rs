@@ -19,7 +19,9 @@ use super::bootstrap::ADMIN;
 use super::table::TokenTable;
 use super::table::{TokenSecret, hash};
 use crate::limits::CallerLimits;
-use crate::model::{CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, SecretMark, Token, UserId};
+use crate::model::{
+    CallLimits, Caller, Day, DurableTask, EndingHash, LimitOwner, Role, SecretMark, Token, UserId,
+};
 use crate::quota::{MistakeBudgets, Verdict};
 use crate::store::{Change, Store};
 use crate::{clock, random};

@@ -114,10 +114,15 @@ async fn errors_are_in_the_dialect_of_their_path() {
     // Errors of actix are in the dialect, too.
     assert_eq!(known("/api/v1/none").await.1, r#"{"error":"not found","code":"not_found"}"#);
     assert!(known("/v1/json").await.1.contains(r#""type":"invalid_request_error""#));
-    assert_eq!(
-        known("/admins").await,
-        (StatusCode::FORBIDDEN, r#"{"error":"for admins only","code":"forbidden"}"#.into())
+    let (status, said) = known("/admins").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(
+        said.contains("for admins only, and you are ") && said.contains(r#""code":"forbidden""#),
+        "{said}"
     );
+    // A token that is not valid is not taken for none.
+    let wrong = answer(|_| get("/v1/who").insert_header(("authorization", "Bearer vlt_wrong"))).await;
+    assert!(wrong.0 == 401 && wrong.1.contains("this token is wrong, expired or revoked"), "{wrong:?}");
 }
 
 #[actix_web::test]
