@@ -1,5 +1,5 @@
 // The console: which page is shown. A page is a function of the address's argument and its name that returns
-// `{ title, node, leave() }`, and `wide` if it takes the whole window; its link is in index.html.
+// `{ title, node, leave() }`, with `wide` if it takes the whole window and `arrived()` if it moves the focus; its link is in index.html.
 
 import { hasToken, keepToken, whenRefused } from "./api.js";
 import { chat, forget } from "./chat.js";
@@ -66,6 +66,7 @@ function open() {
   }
   main.focus({ preventScroll: true });
   window.scrollTo(0, 0);
+  page.arrived?.();
 }
 
 /** Shows a form in the place of the pages. */

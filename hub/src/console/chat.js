@@ -45,7 +45,7 @@ export function chat(wanted, page) {
   const settings = el("div");
   settings.addEventListener("toggle", ({ target }) => settings.classList.toggle("unfolded-settings", target.open), { capture: true });
   const ask = composer({ ask: send, stop: () => runOf(open.id)?.stop(), drafted: (draft) => drafts.set(draftKey(), draft) });
-  const side = talkList({ rename, remove, fresh: () => begin("") });
+  const side = talkList({ rename, remove, fresh: () => begin(open.model) });
   const toggle = el("button.quiet.side-toggle", { type: "button", "aria-expanded": "false" }, "Conversations");
   const node = el("div.chat", {}, side.node, el("section.talk", { "aria-label": "Chat" },
     el("div.talk-head", {}, toggle, el("h1.hidden", {}, "Chat"), el("label", { for: "model" }, "Model"), model, state.node, settings), log, ask.node));
@@ -200,6 +200,7 @@ export function chat(wanted, page) {
     await store.remove(id);
     await list();
     if (open.id === id) begin(open.model);
+    else side.focus();
   }
   function begin(name) {
     unfold(false);
@@ -241,6 +242,8 @@ export function chat(wanted, page) {
     title: "Chat",
     wide: true,
     node,
+    // On a touch screen the focus would open the keyboard.
+    arrived: () => matchMedia("(hover: hover)").matches && ask.focus(),
     leave() {
       left = true;
       unwatch();

@@ -6,6 +6,7 @@ import { el, text } from "./dom.js";
 /** A folded form of `conversation`'s settings; `changed()` is called after each change. */
 export function settingsForm(conversation, changed) {
   const summary = el("summary");
+  const trouble = el("p.trouble", { role: "alert" });
   const system = el("textarea", { id: "system", rows: 3, placeholder: "What the model should know before the first question" });
   system.value = conversation.system;
   const draw = () => text(summary, `Settings${settingsOf(conversation) ? `: ${settingsOf(conversation)}` : ""}`);
@@ -22,6 +23,7 @@ export function settingsForm(conversation, changed) {
       // What is not valid is not sent, and marked.
       const valid = field.reportValidity();
       field.setAttribute("aria-invalid", String(!valid));
+      text(trouble, valid ? "" : `${label}: not sent, since it has to be from ${limits.min ?? "any"} to ${limits.max ?? "any number"}.`);
       set(name, valid && field.value !== "" ? Number(field.value) : "");
     });
     return el("div.field", {}, el("label", { for: field.id }, label), field);
@@ -38,5 +40,5 @@ export function settingsForm(conversation, changed) {
   return el("details.settings", {}, summary, el("div.settings-body", {},
     el("div.field", {}, el("label", { for: "system" }, "System prompt"), system),
     el("div.row", {}, numbers, el("div.field", {}, el("label", { for: "set-reasoning" }, "Reasoning effort"), effort)),
-    el("p.note", {}, "Of this conversation alone. An empty field leaves it to the model.")));
+    trouble, el("p.note", {}, "Of this conversation alone. An empty field leaves it to the model.")));
 }

@@ -66,7 +66,7 @@ export function linkForm(code, taken, done) {
       keepToken(made.token);
       taken();
       const go = el("button", { type: "button", onclick: done }, "Go on");
-      node.replaceWith(card("section", {}, el("p", { role: "status" }, `You are ${made.user}. This is your token, shown this once:`),
+      node.replaceWith(card("section", {}, el("p", { role: "status" }, `You are signed in as ${made.user}. This is your token, shown this once:`),
         el("div.row", {}, el("output.secret.mono", {}, made.token), copyButton(() => made.token, "Copy the token")),
         el("p.hint", {}, "It stays in this tab until you close it. Programs send it as their key; the command line takes it with ",
           el("code", {}, `virtual-llm login ${made.hubUrl ?? address}`), "."),
@@ -111,8 +111,8 @@ export async function signOut(out) {
   const many = kept.length === 1 ? "One conversation is" : `${kept.length} conversations are`;
   const dialog = el("dialog.card", { "aria-labelledby": "leaving", onclose: end() }, title,
     el("p", {}, `${many} stored in this browser, readable to everybody who uses it.`),
-    el("div.row", {}, el("button", { type: "button", "data-sign-out": "keep", autofocus: true, onclick: end(out) }, "Keep"),
-      el("button.quiet.danger", { type: "button", "data-sign-out": "delete", onclick: forget }, "Delete"),
+    el("div.row", {}, el("button", { type: "button", "data-sign-out": "keep", autofocus: true, onclick: end(out) }, "Keep them and sign out"),
+      el("button.quiet.danger", { type: "button", "data-sign-out": "delete", onclick: forget }, "Delete them and sign out"),
       el("button.quiet", { type: "button", onclick: end() }, "Cancel")));
   document.body.append(dialog);
   dialog.showModal();

@@ -7,12 +7,13 @@ import { ago } from "./format.js";
 export function talkList({ rename, remove, fresh }) {
   const list = el("ul.talks");
   const none = el("p.empty", {}, "Conversations stay in this browser.");
-  const node = el("nav.side", { "aria-label": "Conversations" },
-    el("button.new-talk", { type: "button", onclick: fresh }, "New conversation"), list, none);
+  const begin = el("button.new-talk", { type: "button", onclick: fresh }, "New conversation");
+  const node = el("nav.side", { "aria-label": "Conversations" }, begin, list, none);
   const sync = keyed(list, (head) => talk(head, { rename, remove }));
   let current;
   return {
     node,
+    focus: () => begin.focus(),
     draw(heads, id = current) {
       current = id;
       none.hidden = heads.length > 0;

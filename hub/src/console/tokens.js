@@ -19,13 +19,14 @@ export function tokens() {
   const table = el("table.table-tokens", { "aria-labelledby": "tokens" }, el("thead", {}, el("tr", {},
     ["User", "State", "Role", "Id", "Created", "Expires", "Limits", "Action"].map((label) => el("th", { scope: "col" }, label)))), body);
   let mayUse = limitsCard("Limits of users", []);
+  const heading = el("h2", { id: "tokens", tabindex: "-1" }, "All tokens");
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Tokens"),
     el("section.card", { "aria-labelledby": "new" }, el("h2", { id: "new" }, "New token"),
       el("form.row", { onsubmit: create }, labelled("User", user), labelled("Role", role), labelled("Expires", days), el("button", { type: "submit" }, "Create"),
         el("button.quiet", { type: "submit", value: "link" }, "Create a sign-in link")),
       fresh, trouble), mayUse,
-    el("section.card", {}, el("h2", { id: "tokens" }, "All tokens"), table));
+    el("section.card", {}, heading, table));
 
   const attempt = async (what) => {
     text(trouble, "");
@@ -64,21 +65,34 @@ export function tokens() {
 
   function row(token) {
     const state = pill();
-    const ended = token.revokedAt ? "revoked" : past(token.expiresAt) ? "expired" : past(token.signInUntil) ? "not used" : "valid";
+    const ended = token.revokedAt ? "revoked" : past(token.expiresAt) ? "expired" : past(token.signInUntil) ? "not used" : token.signInUntil ? "not used yet" : "valid";
     state.set(ended, ended === "valid" ? "active" : "inactive");
     const cell = (label, ...said) => el("td", { "data-label": label }, ...said);
-    const revoke = el("button.quiet.danger", { type: "button", "aria-label": `Revoke the token of ${token.user}` }, "Revoke");
-    revoke.addEventListener("click", () => {
-      // A second click on the same button confirms; leaving it takes the question back.
-      if (revoke.dataset.sure) return attempt(async () => (await json("DELETE", `api/v1/tokens/${encodeURIComponent(token.id)}`), list()));
-      revoke.dataset.sure = "1";
-      text(revoke, "Really?");
+    const revoke = el("button.quiet.danger", { type: "button" });
+    let sure;
+    const say = (asked) => {
+      sure = asked;
+      text(revoke, sure ? "Really?" : "Revoke");
+      revoke.setAttribute("aria-label", `${sure ? "Really revoke" : "Revoke"} the token of ${token.user}`);
+    };
+    say(false);
+    revoke.addEventListener("click", ({ detail }) => {
+      // A second click on the same button confirms, but not that of a double click; leaving it takes the question back.
+      if (!sure) return say(true);
+      if (detail > 1) return undefined;
+      return attempt(async () => {
+        await json("DELETE", `api/v1/tokens/${encodeURIComponent(token.id)}`);
+        fresh.replaceChildren();
+        await list();
+        heading.focus();
+      });
     });
-    revoke.addEventListener("blur", () => (delete revoke.dataset.sure, text(revoke, "Revoke")));
+    revoke.addEventListener("blur", () => say(false));
+    revoke.addEventListener("keydown", ({ key }) => key === "Escape" && say(false));
     return el("tr", {}, el("th", { scope: "row" }, token.user), cell("State", state.node), cell("Role", token.role),
       cell("Id", el("span.mono.clip", { title: token.id }, token.id)), cell("Created", ago(token.createdAt)),
       cell("Expires", token.expiresAt ? moment(token.expiresAt) : "never"),
-      cell("Limits", limits(`Token ${token.id} of ${token.user}`, token) ?? "–"), cell("Action", ended === "valid" && token.id !== "environment" ? revoke : "–"));
+      cell("Limits", limits(`Token ${token.id} of ${token.user}`, token) ?? "–"), cell("Action", ["valid", "not used yet"].includes(ended) && token.id !== "environment" ? revoke : "–"));
   }
 
   list();

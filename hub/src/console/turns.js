@@ -33,6 +33,7 @@ function editor(node, question, edit) {
     el("div.row", {}, el("button", { type: "submit" }, "Ask anew"), el("button.quiet", { type: "button", onclick: back }, "Cancel"),
       el("span.note", {}, "What follows is replaced.")));
   form.addEventListener("keydown", (event) => {
+    if (event.target === field && event.key === "Enter" && !event.shiftKey && !event.isComposing) return submit(event);
     if (event.key !== "Escape") return;
     event.stopPropagation();
     back();

@@ -67,7 +67,7 @@ export function usage() {
     else rows.push(line(["Total"], table.total));
     body.replaceChildren(...rows);
     text(more, [table.more ? `${count(table.more)} rows with fewer tokens are left out; the total has them.` : "",
-      table.total.countedTokens ? "~: some of it are counted pieces of streams whose backend reported no usage." : "",
+      table.total.countedTokens ? "~: some of them were counted by the hub, as pieces of streams whose backend reported no usage." : "",
       `Days are those of UTC, ${table.since} to ${table.until}.`].filter(Boolean).join(" "));
   }
 
