@@ -210,8 +210,12 @@ impl Supervised for HeartbeatActor {
 impl Handler<SessionReady> for HeartbeatActor {
     type Result = ();
 
-    fn handle(&mut self, ready: SessionReady, _: &mut Self::Context) {
+    fn handle(&mut self, ready: SessionReady, ctx: &mut Self::Context) {
         self.session = Some(ready.session);
+        // The hub takes rows that are registered again for available.
+        if self.channel.is_some() {
+            self.send_change(ctx);
+        }
     }
 }
 

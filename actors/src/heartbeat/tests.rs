@@ -201,6 +201,17 @@ async fn with_status_a_heartbeat_names_the_stream_and_the_providers() {
     assert_eq!(*setup.unknown.borrow(), [StreamUnknown { stream_id: "st-1".to_owned() }]);
 }
 
+/// A registration over an open channel, after a reload, is followed by what is known of the backends.
+#[actix::test]
+async fn a_registration_is_followed_by_a_heartbeat() {
+    let setup = start();
+    setup.open(Features::CLASSIC.with(Feature::Status), Some("st"), false);
+    pass(10 * SECOND).await;
+    setup.actor.do_send(SessionReady { session: session("s"), reopen: false });
+    pass(10 * SECOND).await;
+    assert_eq!(setup.beat_seconds(), [0, 10]);
+}
+
 #[actix::test]
 async fn a_provider_that_does_not_report_is_left_out() {
     let setup = start();
