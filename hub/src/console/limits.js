@@ -6,9 +6,7 @@ import { age, count } from "./format.js";
 const DAY = 86_400_000;
 
 /** `5 h`: budgets begin anew with the day of UTC. */
-function untilReset(now = Date.now()) {
-  return age(new Date(now).toISOString(), now + DAY - (now % DAY));
-}
+const untilReset = (now = Date.now()) => age(new Date(now).toISOString(), now + DAY - (now % DAY));
 
 /** The budget of a day as a bar, and in words. */
 function budget(whose, { tokensPerDay: most, tokensToday: used = 0 }) {

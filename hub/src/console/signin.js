@@ -76,17 +76,15 @@ export function linkForm(code, taken, done) {
       button.disabled = false;
       if (!(error instanceof Refused)) return text(trouble, "The hub cannot be reached. Check the network and try again.");
       text(trouble, `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}.`);
-      if (error.status === 401) {
-        const without = el("button", { type: "button", onclick: done }, "Go on without it");
-        (instead || button).replaceWith(without);
-        button.remove();
-        without.focus();
-      }
+      if (error.status !== 401) return;
+      button.remove();
+      instead.hidden = false;
+      instead.focus();
     }
   };
-  const instead = hasToken() && el("button.quiet", { type: "button", onclick: done }, "Go on without it");
+  const instead = el("button.quiet", { type: "button", hidden: !hasToken(), onclick: done }, "Go on without it");
   const node = card("form", { onsubmit: submit }, el("p", {}, "This link signs you in at this hub. It works once."),
-    instead && el("p.hint", {}, "Its token takes the place of the one in this tab."), trouble, button, instead);
+    hasToken() && el("p.hint", {}, "Its token takes the place of the one in this tab."), trouble, button, instead);
   return { node, focus: () => button.focus() };
 }
 

@@ -78,8 +78,7 @@ export function tokens() {
     say(false);
     revoke.addEventListener("click", ({ detail }) => {
       // A second click on the same button confirms, but not that of a double click; leaving it takes the question back.
-      if (!sure) return say(true);
-      if (detail > 1) return undefined;
+      if (!sure || detail > 1) return say(true);
       return attempt(async () => {
         await json("DELETE", `api/v1/tokens/${encodeURIComponent(token.id)}`);
         fresh.replaceChildren();
