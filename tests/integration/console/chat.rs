@@ -103,8 +103,7 @@ async fn a_question_is_tried_again_and_edited() {
     assert_eq!(last_messages(&backend), ["user: one", "assistant: t0 t1 t2 ", "user: two"]);
     assert_eq!(page.js("document.querySelectorAll('.log > *').length").await, 4);
     page.click(".log > :first-child [aria-label='Edit the question']").await;
-    page.type_into(".editor textarea", " and a half").await;
-    page.click(".editor [type=submit]").await;
+    page.type_into(".editor textarea", " and a half\u{E007}").await;
     page.shows(".log > :last-child:not([aria-busy]) .said", "anew").await;
     assert_eq!(last_messages(&backend), ["user: one and a half"]);
     assert_eq!(page.js("document.querySelectorAll('.log > *').length").await, 2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::backend::FakeBackend;
 
-use super::{ADMIN, Scene, chat_of};
+use super::{ADMIN, Scene, chat_of, scene_of};
 
 /// Has the backend write an answer of `tokens` words, one each 5 ms.
 fn slow(backend: &FakeBackend, tokens: usize) {
@@ -165,6 +165,23 @@ async fn of_too_many_images_the_first_are_attached() {
 }
 
 #[actix_rt::test]
+async fn a_new_conversation_keeps_the_model() {
+    let mock = |name: &str| json!({ "name": name, "type": "mock", "publish": true, "tokensPerSecond": 1000 });
+    let Some(scene) = scene_of(1280, &[], &json!([mock("one"), mock("two")])).await else { return };
+    let page = &scene.browser;
+    scene.sign_in(ADMIN).await;
+    page.click("a[data-page=chat]").await;
+    page.until("document.querySelector('#model')?.value === 'one'").await;
+    page.until("document.activeElement.id === 'message'").await;
+    page.js("(model.value = 'two', model.dispatchEvent(new Event('change')))").await;
+    scene.ask("hi").await;
+    page.click(".new-talk").await;
+    page.until("!document.querySelector('.log > .assistant')").await;
+    assert_eq!(page.js("document.querySelector('#model').value").await, "two");
+    scene.reports_no_errors(&[]).await;
+}
+
+#[actix_rt::test]
 async fn a_parameter_out_of_its_range_is_marked_and_not_sent() {
     let backend = FakeBackend::start();
     let Some(scene) = chat_of(&backend).await else { return };
@@ -173,6 +190,7 @@ async fn a_parameter_out_of_its_range_is_marked_and_not_sent() {
     page.type_into("#set-temperature", "1\t").await;
     page.type_into("#set-temperature", "7\t").await;
     page.until("document.querySelector('#set-temperature').getAttribute('aria-invalid') === 'true'").await;
+    page.shows(".settings [role=alert]", "Temperature: not sent, since it has to be from 0 to 2").await;
     scene.ask("one").await;
     assert_eq!(backend.requests().pop().unwrap().get("temperature"), None);
     scene.reports_no_errors(&[]).await;

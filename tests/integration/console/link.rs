@@ -36,7 +36,7 @@ async fn a_link_signs_its_user_in_once_and_leaves_no_code_in_the_address() {
     };
     assert!(state().await, "the code is not used before a click");
     page.click(".sign-in button").await;
-    page.shows(".sign-in", "You are zoe").await;
+    page.shows(".sign-in", "signed in as zoe").await;
     let token = page.text(".secret").await;
     assert!(token.starts_with("vlt_"), "{token}");
     assert!(!state().await);
@@ -72,7 +72,7 @@ async fn an_admin_makes_a_link_on_the_page_of_tokens() {
     page.js(&format!("location.href = {}", json!(link))).await;
     page.shows(".sign-in", "takes the place").await;
     page.click(".sign-in button").await;
-    page.shows(".sign-in", "You are bob").await;
+    page.shows(".sign-in", "signed in as bob").await;
     page.click(".sign-in > button").await;
     page.shows("#user", "bob").await;
     assert_eq!(page.js("document.querySelector('a[data-page=tokens]').hidden").await, Value::Bool(true));

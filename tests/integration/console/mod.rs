@@ -8,6 +8,7 @@ mod link;
 mod load;
 mod markdown;
 mod overview;
+mod tokens;
 mod usage;
 
 use serde_json::{Value, json};
