@@ -141,11 +141,6 @@ impl Shared {
         self.peers.homes.has(session)
     }
 
-    /// Whether there are other hubs.
-    pub(crate) fn has_others(&self) -> bool {
-        !self.peers.members.lock().all_alive().is_empty()
-    }
-
     /// What each hub used on `day`, as far as it has written that: of the user `user`, or of all.
     pub(crate) async fn spent(&self, day: Day, user: Option<String>) -> Result<Vec<Spent>, StoreError> {
         self.store.spent(day, user).await

@@ -87,7 +87,7 @@ fn is_served_here(hub: &Hub, task: &DurableTask) -> bool {
     let registry = hub.registry.lock();
     let through_agent = || registry.agent_target(&caller, registry.agent(&caller, &task.target)?).ok();
     let target = registry.target(&caller, &task.target).or_else(through_agent);
-    target.is_some_and(|target| registry.is_served_here(&caller, &target))
+    target.is_some_and(|target| registry.has_routable(&caller, &target))
 }
 
 /// Lets go of tasks that another hub has taken over.
