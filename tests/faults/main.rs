@@ -124,7 +124,7 @@ fn the_list_has_each_fault_number_once() {
     let numbers: Vec<String> = list().into_iter().map(|entry| entry.number).collect();
     let expected: Vec<String> = (1..=8)
         .map(|n| format!("P{n}"))
-        .chain((1..=100).map(|n| format!("F{n:02}")))
+        .chain((1..=99).map(|n| format!("F{n:02}")))
         .chain((1..=48).map(|n| format!("A{n:02}")))
         .collect();
     assert_eq!(numbers, expected);

@@ -154,8 +154,12 @@ async fn nats_of_one_fails() {
         call(a, "at-c").await == 200 && call(c, "at-a").await == 200
     })
     .await;
-    callers.into_iter().for_each(|caller| caller.stop("calls that need no NATS of the one that is cut off"));
-    registrars.iter().for_each(|registrar| assert_eq!(channels(registrar), 1, "{}", registrar.stderr()));
+    for caller in callers {
+        caller.stop("calls that need no NATS of the one that is cut off");
+    }
+    for registrar in &registrars {
+        assert_eq!(channels(registrar), 1, "{}", registrar.stderr());
+    }
 }
 
 /// F97, F98: without the database calls go on.
@@ -198,18 +202,19 @@ async fn database_of_all_fails() {
         assert_eq!(token(b).await, 503, "{fault}");
         let view = a.admin().get("/api/v1/cluster").await.json();
         assert_eq!(view["hubs"].as_array().unwrap().len(), 3, "{fault}: {view}");
-        match fault {
-            "read-only" => read_only("off").await,
+        if fault == "read-only" {
+            read_only("off").await;
+        } else {
             // What was sent meanwhile is not let through.
-            _ => {
-                proxy.set(Network::Resets);
-                proxy.set(Network::Passes);
-            }
+            proxy.set(Network::Resets);
+            proxy.set(Network::Passes);
         }
         noticed("all have it again", async || are_ready(&hubs, "ok", "ok").await).await;
         eventually("a token is made", async || token(b).await == 201).await;
     }
-    callers.into_iter().for_each(|caller| caller.stop("without the database"));
+    for caller in callers {
+        caller.stop("without the database");
+    }
     assert_eq!(channels(&registrar), 1, "{}", registrar.stderr());
 }
 
@@ -232,7 +237,9 @@ async fn database_of_one_fails() {
     proxy.set(Network::Resets);
     proxy.set(Network::Passes);
     noticed("it is back", async || are_ready(&hubs, "ok", "ok").await).await;
-    callers.into_iter().for_each(|caller| caller.stop("of a hub without the database"));
+    for caller in callers {
+        caller.stop("of a hub without the database");
+    }
     assert_eq!(channels(&registrar), 1, "{}", registrar.stderr());
 }
 
@@ -266,7 +273,9 @@ async fn stopped_for_a_moment() {
     }
     assert!(text.contains("[DONE]"), "{text}");
     caller.stop("while a hub was stopped for 2 s");
-    registrars.iter().for_each(|registrar| assert_eq!(channels(registrar), 1, "{}", registrar.stderr()));
+    for registrar in &registrars {
+        assert_eq!(channels(registrar), 1, "{}", registrar.stderr());
+    }
 }
 
 /// One that is stopped for 20 s is missed by the others, which go on; it reads what they changed when it goes on itself.

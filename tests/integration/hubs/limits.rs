@@ -38,7 +38,7 @@ async fn alice(at: &Hub) -> Value {
     at.admin().get("/api/v1/users/alice").await.json()
 }
 
-/// F100: a change of limits, and what is used of them, is at all hubs within a second.
+/// F66: a change of limits, and what is used of them, is at all hubs within a second.
 #[actix_rt::test]
 async fn limits_hold_over_all_hubs() {
     let Some(nats) = nats::shared().await else { return };

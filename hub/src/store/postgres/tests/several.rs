@@ -9,7 +9,7 @@ async fn one_of_several(database: &Database, hub: &str) -> PostgresStore {
     PostgresStore::open(&ClusterOptions { nats, ..options(database, hub) }).await.unwrap()
 }
 
-/// F66, F100: a batch of sums that is written again is added once, also if another hub has added one to the same sums meanwhile.
+/// F66: a batch of sums that is written again is added once, also if another hub has added one to the same sums meanwhile.
 #[actix_rt::test]
 async fn a_batch_of_sums_is_added_once_beside_other_hubs() {
     let Some(database) = Database::create().await else { return };
