@@ -87,14 +87,14 @@ impl<C, W> Default for CallerQueues<C, W> {
 }
 
 impl<C: Class, W> CallerQueues<C, W> {
-    /// Adds a caller to the queue of `name`, a part of `line`, whose prompt takes about `prompt` tokens. The line is a pool's name
-    /// for the pool and its rows. Returns the place for [`leave`](Self::leave) and [`settle`](Self::settle).
-    pub(super) fn join(&mut self, line: &str, name: &str, class: C, prompt: u64, caller: W) -> u64 {
+    /// Adds a caller to the queue of `name`, a part of the line of `pool`, whose prompt takes about `prompt` tokens. A pool and
+    /// its rows are one line. Returns the place for [`leave`](Self::leave) and [`settle`](Self::settle).
+    pub(super) fn join(&mut self, pool: &str, name: &str, class: C, prompt: u64, caller: W) -> u64 {
         self.numbers += 1;
         let place = self.numbers;
         let lane = Lane::of(&class);
-        let ahead = self.ahead_in_line(line, name, &lane);
-        let callers = self.waiting_queue(line, name, place).lane(&lane, place, ahead);
+        let ahead = self.ahead_in_line(pool, name, &lane);
+        let callers = self.waiting_queue(pool, name, place).lane(&lane, place, ahead);
         let of_class = callers.classes.entry(class.clone()).or_default();
         if of_class.is_empty() {
             callers.heads.insert(place, class);
@@ -164,9 +164,10 @@ impl<C: Class, W> CallerQueues<C, W> {
 
     /// How far a lane that comes to the queue of `name` is ahead: as far as in the other queues of the line that have callers for
     /// the same rows. It is not behind what was served, unless it waits in one of them.
-    fn ahead_in_line(&self, line: &str, name: &str, lane: &Lane) -> i64 {
-        let of_line = self.lines.get(line).filter(|_| name == line).into_iter().flat_map(|line| &line.names);
-        let others = of_line.map(String::as_str).chain(Some(line)).filter(|other| *other != name);
+    fn ahead_in_line(&self, pool: &str, name: &str, lane: &Lane) -> i64 {
+        let of_line =
+            self.lines.get(pool).filter(|_| name == pool).into_iter().flat_map(|found| &found.names);
+        let others = of_line.map(String::as_str).chain(Some(pool)).filter(|other| *other != name);
         let queues = others.filter_map(|other| self.queues.get(other));
         let known = queues.filter_map(|queue| Some((queue.ahead_of(lane)?, queue.lanes.contains_key(lane))));
         known
@@ -196,11 +197,11 @@ impl<C: Class, W> CallerQueues<C, W> {
         if !queue.remove_empty(lane) || !queue.lanes.is_empty() {
             return;
         }
-        let Some(line) = self.lines.get_mut(&queue.line) else { return };
-        line.waiting -= 1;
-        if line.waiting == 0 {
-            let line = self.lines.remove(&queue.line.clone());
-            for name in line.into_iter().flat_map(|line| line.names) {
+        let Some(shared) = self.lines.get_mut(&queue.line) else { return };
+        shared.waiting -= 1;
+        if shared.waiting == 0 {
+            let ended = self.lines.remove(&queue.line);
+            for name in ended.into_iter().flat_map(|ended| ended.names) {
                 self.queues.remove(&name);
             }
         }
