@@ -37,10 +37,7 @@ export class Refused extends Error {
   }
 }
 
-/**
- * The answer to a request, its path from the hub's address; anything but 2xx is thrown as `Refused`. `wait` is how many seconds a
- * call may wait for a free place; `secret` is sent instead of the token.
- */
+/** The answer to a request, its path from the hub's address; anything but 2xx is thrown as `Refused`. `wait` is how many seconds a call may wait for a free place; `secret` is sent instead of the token. */
 export async function request(method, path, { body, signal, wait, secret } = {}) {
   const sent = secret ?? token;
   const headers = { authorization: `Bearer ${sent}` };

@@ -1,5 +1,4 @@
-// A bar chart of the last tasks, drawn with DOM calls. The numbers are in the table below it: a screen reader gets the
-// summary.
+// A bar chart of the last tasks, drawn with DOM calls. The numbers are in the table below it: a screen reader gets the summary.
 
 import { el, svg } from "./dom.js";
 

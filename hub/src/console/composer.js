@@ -3,10 +3,7 @@
 import { el, text } from "./dom.js";
 import { fromFile, imagesOf, MOST, preview } from "./images.js";
 
-/**
- * A form; `ask(question)` sends `{ content, images }` and returns whether it was taken, `stop()` ends the answer, and
- * `drafted(question)` gets what is written after each change.
- */
+/** A form; `ask(question)` sends `{ content, images }` and returns whether it was taken, `stop()` ends the answer, and `drafted(question)` gets what is written after each change. */
 export function composer({ ask, stop, drafted }) {
   const field = el("textarea", { id: "message", rows: 2, placeholder: "Ask something", "aria-describedby": "keys", autocapitalize: "sentences" });
   const files = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true });

@@ -30,10 +30,7 @@ export function text(node, value) {
   return node;
 }
 
-/**
- * Makes `parent`'s children stand for `items`, in their order. An item's element stays as long as the item does, so that
- * focus and selection do. `make(item)` gives `{ node, update(item) }`.
- */
+/** Makes `parent`'s children stand for `items`, in their order. An item's element stays as long as the item does, so that focus and selection do. `make(item)` gives `{ node, update(item) }`. */
 export function keyed(parent, make) {
   const known = new Map();
   return (items, keyOf) => {

@@ -1,5 +1,4 @@
-// Images for models that see them: made smaller in this browser, kept as `data:` URLs. They are drawn on canvases, so that
-// the content policy need not allow images of any address.
+// Images for models that see them: made smaller in this browser, kept as `data:` URLs. They are drawn on canvases, so that the content policy need not allow images of any address.
 
 /** Longest side of what is sent, in pixels: models that see scale larger ones down themselves. */
 const LONGEST = 1536;

@@ -90,10 +90,7 @@ function finished(tokens) {
   return Math.max(0, count - 1);
 }
 
-/**
- * A text that grows. Only its last block, which further text may still change, is read again; the cost of a piece is that
- * of this block, not of the whole text.
- */
+/** A text that grows. Only its last block, which further text may still change, is read again; the cost of a piece is that of this block, not of the whole text. */
 export class Growing {
   #open = "";
   /** The addresses that the text has given names. */

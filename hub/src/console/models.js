@@ -31,10 +31,7 @@ export function poolsOf(rows) {
 const { compare } = new Intl.Collator("en", { numeric: true });
 export const byName = (a, b) => compare(a.name, b.name);
 
-/**
- * The groups of the chat's list: `{ label, choices: [{ name, state, vision, of }] }`. `listed` is the data of `/v1/models`, `agents`
- * and `aliases` are those lists of the API. Models that only embed cannot be asked.
- */
+/** The groups of the chat's list: `{ label, choices: [{ name, state, vision, of }] }`. `listed` is the data of `/v1/models`, `agents` and `aliases` are those lists of the API. Models that only embed cannot be asked. */
 export function groups({ user, rows, listed = [], agents = [], aliases = [] }) {
   const known = new Map(listed.map((model) => [model.id, model]));
   const can = (name, row) => known.get(name)?.capabilities ?? row?.capabilities ?? {};

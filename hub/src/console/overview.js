@@ -184,14 +184,9 @@ function hubHead() {
 }
 
 const hubColumns = [
-  ["State", (one) => one.state, "pill"],
-  ["NATS", (one) => one.nats ?? "–"],
-  ["Database", (one) => one.store ?? "–"],
-  ["Channels", (one) => (one.channels === null ? "–" : count(one.channels))],
-  ["Calls", (one) => (one.calls === null ? "–" : count(one.calls))],
-  ["Table", (one) => one.table ?? "–", "span.mono"],
-  ["Version", (one) => one.version],
-  ["Began", (one) => (one.startedAt ? ago(one.startedAt) : "–")],
+  ["State", (one) => one.state, "pill"], ["NATS", (one) => one.nats ?? "–"], ["Database", (one) => one.store ?? "–"],
+  ["Channels", (one) => count(one.channels)], ["Calls", (one) => count(one.calls)], ["Table", (one) => one.table ?? "–", "span.mono"],
+  ["Version", (one) => one.version], ["Began", (one) => ago(one.startedAt)],
 ];
 
 function taskHead() {

@@ -30,10 +30,7 @@ export function stopAll() {
   return Promise.all(running.map((run) => run.ended));
 }
 
-/**
- * Asks for the answer of the last exchange. Watchers are called at most once a frame while it grows, and at its end. `vision`:
- * the model sees images; `wait`: the call may wait for a free place.
- */
+/** Asks for the answer of the last exchange. Watchers are called at most once a frame while it grows, and at its end. `vision`: the model sees images; `wait`: the call may wait for a free place. */
 export function start(conversation, { vision, wait }) {
   const exchange = conversation.exchanges.at(-1);
   const answer = { content: "", thought: "", refusal: "", calls: [], model: conversation.model, running: true };

@@ -50,10 +50,7 @@ export function signInForm(message) {
 const card = (kind, props, ...children) => el(`${kind}.sign-in.card`, props,
   el("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }), el("h1", {}, "virtual-llm"), ...children);
 
-/**
- * Gives the code of a sign-in link for its token, after a click: programs that look at links in messages click nothing, so they
- * do not use it up. Calls `taken()` when it has the token, shows that, and then calls `done()`.
- */
+/** Gives the code of a sign-in link for its token, after a click: programs that look at links in messages click nothing, so they do not use it up. Calls `taken()` when it has the token, shows that, and then calls `done()`. */
 export function linkForm(code, taken, done) {
   const trouble = el("p.trouble", { role: "alert" });
   const button = el("button", { type: "submit" }, "Sign in");

@@ -69,10 +69,7 @@ export async function load(user, id) {
   return conversation;
 }
 
-/**
- * Writes a conversation, and deletes the oldest others beyond the bounds. One that another tab has written meanwhile gets a
- * new id, so that both are kept.
- */
+/** Writes a conversation, and deletes the oldest others beyond the bounds. One that another tab has written meanwhile gets a new id, so that both are kept. */
 export const save = (conversation) => within("readwrite", async (heads, bodies) => {
   const all = await done(heads.index("user").getAll(conversation.user));
   const stored = all.find(({ id }) => id === conversation.id);

@@ -1,5 +1,4 @@
-// Who used how much: a chart of the days, and a table by user, LLM, token or day, and what the user may use. A member sees its
-// own calls.
+// Who used how much: a chart of the days, and a table by user, LLM, token or day, and what the user may use. A member sees its own calls.
 
 import { json } from "./api.js";
 import { el, svg, text } from "./dom.js";

@@ -161,7 +161,7 @@ async fn an_agent_adds_its_prompt_and_parameters() {
 }
 
 #[actix_rt::test]
-async fn a_missing_and_a_wrong_token_get_the_same_answer() {
+async fn a_missing_and_a_wrong_token_get_401_on_every_path() {
     let hub = hub().await;
     let under_llms = [
         "",
@@ -203,8 +203,13 @@ async fn a_missing_and_a_wrong_token_get_the_same_answer() {
         for method in ["GET", "POST", "PUT", "DELETE"] {
             let bare = super::http::ask(hub.addr, method, path.as_str()).send().await;
             let wrong = hub.ask_as("vlt_wrong", method, path.as_str()).send().await;
-            assert_eq!(bare.0, 401, "{method} {path}");
-            assert_eq!(bare, wrong, "{method} {path}");
+            assert_eq!((bare.0, wrong.0), (401, 401), "{method} {path}");
+            assert!(bare.1.contains("no valid token: send"), "{method} {path}: {}", bare.1);
+            assert!(
+                wrong.1.contains("this token is wrong, expired or revoked"),
+                "{method} {path}: {}",
+                wrong.1
+            );
         }
     }
     hub.stop().await;

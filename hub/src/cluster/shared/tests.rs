@@ -195,10 +195,11 @@ async fn a_hub_that_was_stopped_ends_its_calls() {
     let mut publisher = Publisher::start(&a, ADMIN, &[provider("x")], None).await;
     b.until_status("x", "active").await;
     let call = b.ask("POST", "/v1/chat/completions").body(chat("x", true));
-    let (answer, _) = publisher.begins(&a, &call, "hello").await;
+    let (mut answer, _) = publisher.begins(&a, &call, "hello").await;
     let looks = shared(&b).looks.load(Ordering::Relaxed);
     fence(b.core(), shared(&b));
-    answer.until_cut().await;
+    let rest = answer.rest().await;
+    assert!(rest.contains("\"error\"") && !rest.contains("[DONE]"), "{rest}");
     eventually("it reads what was changed", async || shared(&b).looks.load(Ordering::Relaxed) > looks).await;
     a.stop().await;
     b.stop().await;
