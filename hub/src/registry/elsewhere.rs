@@ -88,8 +88,8 @@ impl Registry {
         rows.filter(|entry| entry.llm.registered)
             .filter_map(|entry| Some((entry, self.session_of(entry)?)))
             .any(|(entry, session)| match &session.told {
-                Some(told) if told.is_connected() => false,
                 Some(told) if told.is_leaving() => since(session.told_at) < grace,
+                Some(told) if told.is_connected() => false,
                 Some(_) if has_moved(session) => true,
                 Some(_) => entry.llm.status != Status::Inactive && since(session.told_at) < ARRIVAL,
                 None => !session.is_open() && has_moved(session),

@@ -105,6 +105,11 @@ async fn limits_hold_over_all_hubs() {
 
     // A hub that starts again begins with what all have used.
     limit(&hubs[0], &json!({ "requestsPerMinute": null, "tokensPerDay": 1_000_000 })).await;
+    soon("both have counted the same", async || {
+        let (of_a, of_b) = used().await;
+        of_a.is_u64() && of_a == of_b
+    })
+    .await;
     let all = alice(&hubs[1]).await["tokensToday"].clone();
     hubs[0].process.signal(nix::sys::signal::Signal::SIGTERM);
     hubs[0].process.ended().await;

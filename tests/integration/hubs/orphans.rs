@@ -4,14 +4,24 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::nats;
 use testkit::postgres::Database;
-use testkit::team::connected_registrar;
+use testkit::process::Process;
+use testkit::team::{connected_registrar, start_registrar};
 use testkit::wait::{eventually, wait_within};
 use tokio::time::{Duration, sleep};
 
 use super::rig::{Hub, hubs, publisher};
 
+/// The session of the publisher that was away.
+const SESSION: &str = "a-session-of-the-tests";
 /// Time for a lease to end and for the tasks of its hub to be taken over.
 const TAKEN_OVER: Duration = Duration::from_secs(45);
+
+async fn connected(registrar: &Process) {
+    wait_within(TAKEN_OVER, "the registrar is connected", async || {
+        registrar.stderr().contains("control channel open").then_some(())
+    })
+    .await;
+}
 
 async fn enqueue(at: &Hub, llm: &str) -> String {
     let task = json!({ "llm": llm, "request": { "messages": [{ "role": "user", "content": "hi" }] } });
@@ -33,14 +43,18 @@ async fn tasks_of_a_hub_that_is_gone_run_at_another_one_once() {
     let home = publisher(a.port, "slow", 400);
     let _slow = connected_registrar(&home).await;
     let provider = json!({ "name": "later", "type": "openai", "model": "m", "initialStatus": "active" });
-    a.admin().post("/api/v1/llms/_provider-register", &json!({ "providers": [provider] })).await;
+    let register = json!({ "providerSessionId": SESSION, "providers": [provider] });
+    a.admin().post("/api/v1/llms/_provider-register", &register).await;
     let (waiting, running) = (enqueue(a, "later").await, enqueue(a, "slow").await);
     eventually("it runs", async || task(a, &running).await["status"] == "claimed").await;
     a.process.signal(Signal::SIGSTOP);
 
     // A publisher for what waits comes to the other hub.
     let home = publisher(b.port, "later", 3);
-    let registrar = connected_registrar(&home).await;
+    home.write("provider-session", SESSION);
+    // The stopped hub has its session until it is gone.
+    let registrar = start_registrar(&home);
+    connected(&registrar).await;
     let ended = async |id: &str, status: &str| {
         wait_within(TAKEN_OVER, "it ends at the other hub", async || {
             let found = task(b, id).await;
@@ -60,7 +74,8 @@ async fn tasks_of_a_hub_that_is_gone_run_at_another_one_once() {
     registrar.end().await;
     a.process.signal(Signal::SIGCONT);
     home.credentials(&format!("http://127.0.0.1:{}", a.port), testkit::team::ADMIN);
-    let _registrar = connected_registrar(&home).await;
+    let again = start_registrar(&home);
+    connected(&again).await;
     let fresh = enqueue(a, "later").await;
     wait_within(TAKEN_OVER, "it serves again", async || {
         (task(a, &fresh).await["status"] == "completed").then_some(())

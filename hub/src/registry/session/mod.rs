@@ -112,7 +112,8 @@ impl Session {
     /// Whether tasks may be sent to it.
     pub(super) fn takes_tasks(&self) -> bool {
         match &self.told {
-            Some(told) => told.takes_tasks(),
+            // A hub that shuts down sends no new task: its publishers go to another one.
+            Some(told) => told.takes_tasks() && !told.is_leaving(),
             None => self.is_open() && !self.silent && !self.draining,
         }
     }
