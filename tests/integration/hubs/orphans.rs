@@ -38,7 +38,7 @@ async fn task(at: &Hub, id: &str) -> Value {
 #[actix_rt::test]
 async fn tasks_of_a_hub_that_is_gone_run_at_another_one_once() {
     let Some(nats) = nats::shared().await else { return };
-    let Some((_database, hubs)) = hubs(&nats, &["a", "b"]).await else { return };
+    let Some((database, hubs)) = hubs(&nats, &["a", "b"]).await else { return };
     let [a, b] = &hubs[..] else { unreachable!() };
     let home = publisher(a.port, "slow", 400);
     let _slow = connected_registrar(&home).await;
@@ -48,6 +48,8 @@ async fn tasks_of_a_hub_that_is_gone_run_at_another_one_once() {
     let (waiting, running) = (enqueue(a, "later").await, enqueue(a, "slow").await);
     eventually("it runs", async || task(a, &running).await["status"] == "claimed").await;
     a.process.signal(Signal::SIGSTOP);
+    // As if its lease had been over for a minute.
+    over(&database).await;
 
     // A publisher for what waits comes to the other hub.
     let home = publisher(b.port, "later", 3);

@@ -51,7 +51,7 @@ pub(super) struct Session {
     pub(super) told: Option<ToldSession>,
     /// When that was told.
     pub(super) told_at: Duration,
-    /// When it last moved to another hub, or lost its hub.
+    /// When it last moved to another hub or lost its hub, or when this hub of several learnt of it.
     pub(super) moved_at: Option<Duration>,
     /// Whether it takes no more tasks (SPEC.md section 4, `drain`).
     pub(super) draining: bool,
@@ -82,6 +82,8 @@ pub(super) enum ControlChannel {
 
 impl Session {
     pub(super) fn new(record: SessionRecord, now: Now) -> Self {
+        // A hub that has just started does not know yet where the channels are.
+        let moved_at = record.hub.is_some().then_some(now.mono);
         Self {
             record,
             last_heartbeat: now.mono,
@@ -93,7 +95,7 @@ impl Session {
             silent: false,
             told: None,
             told_at: Duration::ZERO,
-            moved_at: None,
+            moved_at,
             draining: false,
             had_channel: false,
             llms: BTreeSet::new(),
