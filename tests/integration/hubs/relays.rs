@@ -71,7 +71,7 @@ async fn read(answer: &mut Answer) -> (String, Duration) {
 }
 
 fn tokens(count: usize) -> String {
-    (0..count).map(|n| format!("t{n} ")).collect()
+    (0..count).map(|n| format!("t{n} ")).collect::<Vec<_>>().concat()
 }
 
 async fn is_active(hub: &Hub) {
