@@ -64,7 +64,10 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
     assert_eq!(picked(&mut world.hubs[1].0), None, "nothing is told yet");
     let grace = Duration::from_secs(30);
     let is_moving = |registry: &Registry, now| registry.is_moving(&alice, &target, at(now), grace);
-    assert!(!is_moving(&world.hubs[1].0, 0));
+    assert!(
+        is_moving(&world.hubs[1].0, 29_999) && !is_moving(&world.hubs[1].0, 30_000),
+        "calls wait for that"
+    );
     let tell = |world: &mut World| {
         let mut cursor = 0;
         let (told, more) = world.hubs[0].0.tell(&mut cursor);
