@@ -17,8 +17,9 @@ const WAITING: usize = 150;
 pub const MOST: f64 = 2.0;
 /// Lower bound of a measured cost, in seconds; smaller readings are noise.
 const NOISE: f64 = 5e-5;
-/// Limit for the hub's load without calls, as a share of one core; the hub inspects the queues of waiting tasks in turn.
-const IDLE: f64 = 0.02;
+/// Limit for the hub's load without calls, in the cheapest calls a second, which cost as much on the same machine: the hub inspects
+/// the queues of waiting tasks in turn.
+const IDLE: f64 = 60.0;
 /// Number of runs of each call; the cheapest run counts.
 pub const RUNS: usize = 20;
 
@@ -78,6 +79,7 @@ async fn other_users_rows_tasks_and_watchers_do_not_add_to_the_cost_of_a_call() 
     let _watchers = fill(&rig, "many", 40, ROWS, WAITING).await;
     let many = measure(&rig, &me).await;
     let idle = idle(&rig).await;
+    let cheapest = many.iter().copied().fold(f64::MAX, f64::min);
     println!("{:.2} % of a core without any call", idle * 100.0);
     let mut expensive = Vec::new();
     for ((call, few), many) in calls().iter().zip(few).zip(many) {
@@ -93,7 +95,8 @@ async fn other_users_rows_tasks_and_watchers_do_not_add_to_the_cost_of_a_call() 
         }
     }
     assert!(expensive.is_empty(), "calls cost more beside many rows of others: {expensive:#?}");
-    assert!(idle < IDLE, "the hub uses {idle} of a core without calls");
+    let idle_calls = idle / cheapest;
+    assert!(idle_calls < IDLE, "without calls the hub works as for {idle_calls} calls a second");
 }
 
 /// Creates other users with up to five sessions each. Each session has `rows` private rows and as many agents; the rows of a

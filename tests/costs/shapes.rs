@@ -17,7 +17,7 @@ const SIZES: u32 = 4;
 const STEEP: f64 = 1.1;
 /// Number of measurements of a shape whose slope is above `STEEP`. The minimum cost of each size counts, so noise, which
 /// does not repeat, drops out.
-const MEASUREMENTS: usize = 4;
+const MEASUREMENTS: usize = 10;
 
 /// A kind of request body that a member may send; `body(n)` makes one of `n` repetitions.
 struct Shape {
