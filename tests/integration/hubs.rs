@@ -5,7 +5,6 @@ mod faults;
 mod limits;
 mod orphans;
 mod relays;
-mod restart;
 mod rig;
 mod seen;
 

@@ -172,7 +172,8 @@ async fn a_new_conversation_keeps_the_model() {
     scene.sign_in(ADMIN).await;
     page.click("a[data-page=chat]").await;
     page.until("document.querySelector('#model')?.value === 'one'").await;
-    page.until("document.activeElement.id === 'message'").await;
+    page.until("document.activeElement.id === (matchMedia('(hover: hover)').matches ? 'message' : 'main')")
+        .await;
     page.js("(model.value = 'two', model.dispatchEvent(new Event('change')))").await;
     scene.ask("hi").await;
     page.click(".new-talk").await;

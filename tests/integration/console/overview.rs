@@ -89,7 +89,7 @@ async fn the_console_works_below_a_path_of_a_proxy() {
     let code = made["signInCode"].as_str().unwrap();
     page.js(&format!("location.hash = '#/sign-in/{code}'")).await;
     page.click(".sign-in button").await;
-    page.shows(".sign-in", "You are eve").await;
+    page.shows(".sign-in", "signed in as eve").await;
     page.click(".sign-in > button").await;
     page.shows("#user", "eve").await;
     assert_eq!(proxy.outside_prefix(), Vec::<String>::new());
