@@ -146,8 +146,7 @@ async fn no_caller_at_another_hub_fails_when_the_hub_of_the_publisher_is_killed(
     assert_eq!(publisher.backend.requests().len(), calls, "a task ran twice");
 }
 
-/// The hub of a publisher shuts down: streams of all callers go on at the hub to which it goes, also those of its own callers, and
-/// no call at the other hubs fails.
+/// The hub of a publisher shuts down: streams of all callers go on at the hub to which it goes, also those of its own callers.
 #[actix_rt::test]
 async fn streams_go_on_when_the_hub_of_their_publisher_shuts_down() {
     let Some(nats) = nats::shared().await else { return };
@@ -163,17 +162,13 @@ async fn streams_go_on_when_the_hub_of_their_publisher_shuts_down() {
     sleep(Duration::from_millis(600)).await;
     front.prefer(1);
     hubs[0].process.signal(Signal::SIGTERM);
-    for _ in 0..20 {
-        let answer = hubs[1].admin().post("/v1/chat/completions", &chat("m", false)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
     for stream in reading {
         let (text, longest) = stream.await.unwrap();
         assert_eq!(text, tokens(100));
         assert!(longest < GAP, "{longest:?}");
     }
     hubs[0].process.ended().await;
-    assert_eq!(publisher.backend.requests().len(), 29, "a task ran twice");
+    assert_eq!(publisher.backend.requests().len(), 9, "a task ran twice");
 }
 
 /// A registrar loses its connection alone, and comes back at another hub: callers of its former hub go on, too.
