@@ -90,6 +90,7 @@ call "$port_c" ',"stream":true' >"$dir/stream" &
 stream=$!
 sleep 1
 kill -9 "$pid_a"
+wait "$pid_a" 2>/dev/null || true # else the shell says that it was killed
 echo "killed hub a after $(words) words of a stream of hub c; its publisher finds hub d in its place"
 start d "$port_a"
 wait "$stream"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::bus::{Bus, Reply, To, Topic};
 use super::calls::Calls;
@@ -18,6 +19,8 @@ use super::{Cluster, Process, Route};
 pub(crate) struct Peers {
     pub(super) process: Process,
     pub(super) term: u64,
+    /// When this process began to hear the others.
+    pub(super) began: Instant,
     pub(super) bus: Arc<dyn Bus>,
     pub(super) members: Mutex<Members>,
     pub(super) calls: Calls,
@@ -42,7 +45,8 @@ impl Peers {
     pub(super) fn new(process: Process, term: u64, bus: Arc<dyn Bus>) -> Self {
         let members = Mutex::new(Members::new(process, term));
         let (calls, served) = (Calls::default(), Served::default());
-        Self { process, term, bus, members, calls, served, hosts: Hosts::default(), homes: Homes::default() }
+        let (hosts, homes) = (Hosts::default(), Homes::default());
+        Self { process, term, began: Instant::now(), bus, members, calls, served, hosts, homes }
     }
 
     /// Whether the process can be asked.

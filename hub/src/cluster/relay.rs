@@ -24,6 +24,7 @@ mod host;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep_until;
 use wire::link::Tables;
 
 pub(super) use home::Homes;
@@ -34,6 +35,7 @@ use super::Process;
 use super::bus::{Lane, Reply};
 use super::calls::{About, TAKEN, UNKNOWN};
 use super::frame::Frame;
+use super::members::BEAT_EVERY;
 use super::peers::Peers;
 use crate::hub::Hub;
 use crate::model::UserId;
@@ -70,8 +72,10 @@ struct Want {
 pub(crate) type HomeTables = Vec<(Process, Tables)>;
 
 impl Peers {
-    /// What other hubs have of their tasks on `session`, of those that have any.
+    /// What other hubs have of their tasks on `session`, of those that have any. A process that has just started first hears of
+    /// them: a registrar ends the tasks that no table names.
     pub(crate) async fn tables(&self, session: &str) -> HomeTables {
+        sleep_until(self.began + BEAT_EVERY * 2).await;
         let others = self.members.lock().all_alive();
         let asked = others.into_iter().map(|home| async move {
             let answer = self.ask_until(home, Lane::Ctl, TABLES, &session, bytes::Bytes::new()).await.ok()?;

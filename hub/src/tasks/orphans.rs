@@ -21,7 +21,7 @@ use crate::store::StoreError;
 
 /// Time between two looks, if no hub was lost.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Time between two looks while there are tasks for whose target no publisher is here: another hub may have one.
+/// Time between two looks while there are tasks for whose target there is no publisher.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// Time for which this hub must have renewed its lease: after the database was away all others get the time to do so.
 const STEADY_FOR: Duration = Duration::from_secs(16);
@@ -60,7 +60,7 @@ async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
     let count = orphans.len();
     let mut wanted: Vec<DurableTask> = orphans
         .into_iter()
-        .filter(|(task, is_old)| *is_old || is_served_here(hub, task))
+        .filter(|(task, is_old)| *is_old || has_publisher(hub, task))
         .map(|(task, _)| task)
         .collect();
     let ids: Vec<_> = wanted.iter().map(|task| task.id.as_str()).collect();
@@ -81,8 +81,8 @@ async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Whether a publisher that this hub has may run the task, now or when it has room.
-fn is_served_here(hub: &Hub, task: &DurableTask) -> bool {
+/// Whether a publisher of any hub may run the task, now or when it has room.
+fn has_publisher(hub: &Hub, task: &DurableTask) -> bool {
     let Some(caller) = hub.tokens.sender(task, clock::now()) else { return true };
     let registry = hub.registry.lock();
     let through_agent = || registry.agent_target(&caller, registry.agent(&caller, &task.target)?).ok();

@@ -12,7 +12,7 @@ use testkit::process::{Home, Process};
 use testkit::procfs::resident;
 use testkit::team::{ADMIN, start_registrar_with};
 use testkit::wait::eventually;
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::rig::{Front, Hub, chat, hubs};
@@ -70,6 +70,16 @@ async fn read(answer: &mut Answer) -> (String, Duration) {
     (events.iter().filter_map(content).collect(), longest)
 }
 
+/// Begins a stream at each hub, and reads it in a task of its own.
+async fn start_streams(hubs: impl Iterator<Item = &Hub>) -> Vec<JoinHandle<(String, Duration)>> {
+    let mut reading = Vec::new();
+    for hub in hubs {
+        let mut answer = call(hub, &chat("m", true)).await;
+        reading.push(spawn_local(async move { read(&mut answer).await }));
+    }
+    reading
+}
+
 fn tokens(count: usize) -> String {
     (0..count).map(|n| format!("t{n} ")).collect::<Vec<_>>().concat()
 }
@@ -87,13 +97,8 @@ async fn streams_go_on_when_the_hub_of_their_publisher_is_killed() {
         let front = Front::start(&[&hubs[0], &hubs[2]]).await;
         let publisher = Publisher::start(front.port, transport, 60, Duration::from_millis(50)).await;
         is_active(&hubs[1]).await;
-        let mut reading = Vec::new();
-        for n in 0..12 {
-            // Also of callers at the hub to which the publisher goes.
-            let hub = if n % 3 == 0 { &hubs[2] } else { &hubs[1] };
-            let mut answer = call(hub, &chat("m", true)).await;
-            reading.push(spawn_local(async move { read(&mut answer).await }));
-        }
+        // Also of callers at the hub to which the publisher goes.
+        let reading = start_streams([&hubs[2], &hubs[1], &hubs[1]].into_iter().cycle().take(12)).await;
         sleep(Duration::from_millis(700)).await;
         hubs[0].process.signal(Signal::SIGKILL);
         hubs[0].process.ended().await;
@@ -105,6 +110,23 @@ async fn streams_go_on_when_the_hub_of_their_publisher_is_killed() {
         assert_eq!(publisher.backend.requests().len(), 12, "{transport}: a task ran twice");
         publisher.is_idle().await;
     }
+}
+
+/// The hub is back at once at the same address, before it has heard the others: it knows of their streams nevertheless.
+#[actix_rt::test]
+async fn streams_go_on_at_a_hub_that_has_just_started() {
+    let Some(nats) = nats::shared().await else { return };
+    let Some((_database, mut hubs)) = hubs(&nats, &["a", "b"]).await else { return };
+    let publisher = Publisher::start(hubs[0].port, "link", 100, Duration::from_millis(50)).await;
+    is_active(&hubs[1]).await;
+    let mut answer = call(&hubs[1], &chat("m", true)).await;
+    eventually("the task runs", async || publisher.backend.open() == 1).await;
+    let reading = spawn_local(async move { read(&mut answer).await });
+    hubs[0].process.signal(Signal::SIGKILL);
+    hubs[0].process.ended().await;
+    hubs[0].start_again().await;
+    assert_eq!(reading.await.unwrap().0, tokens(100));
+    assert_eq!(publisher.backend.requests().len(), 1, "the task ran twice");
 }
 
 /// Of 200 callers at the other hubs none sees an error, streamed or not, also of calls that begin while the publisher is away.
@@ -154,11 +176,7 @@ async fn streams_go_on_when_the_hub_of_their_publisher_shuts_down() {
     let front = Front::start(&[&hubs[0], &hubs[2]]).await;
     let publisher = Publisher::start(front.port, "link", 100, Duration::from_millis(50)).await;
     is_active(&hubs[1]).await;
-    let mut reading = Vec::new();
-    for hub in hubs.iter().cycle().take(9) {
-        let mut answer = call(hub, &chat("m", true)).await;
-        reading.push(spawn_local(async move { read(&mut answer).await }));
-    }
+    let reading = start_streams(hubs.iter().cycle().take(9)).await;
     sleep(Duration::from_millis(600)).await;
     front.prefer(1);
     hubs[0].process.signal(Signal::SIGTERM);
@@ -180,11 +198,7 @@ async fn streams_go_on_when_their_publisher_comes_back_at_another_hub() {
         let front = Front::start(&[&hubs[0], &hubs[2]]).await;
         let publisher = Publisher::start(front.port, transport, 60, Duration::from_millis(50)).await;
         is_active(&hubs[1]).await;
-        let mut reading = Vec::new();
-        for hub in hubs.iter().cycle().take(9) {
-            let mut answer = call(hub, &chat("m", true)).await;
-            reading.push(spawn_local(async move { read(&mut answer).await }));
-        }
+        let reading = start_streams(hubs.iter().cycle().take(9)).await;
         // There, back, and there again.
         for to in [1, 0, 1] {
             sleep(Duration::from_millis(600)).await;
