@@ -9,7 +9,7 @@ use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, pending};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ pub(crate) struct ScriptedHub {
     pub(crate) calls: RefCell<Vec<(Instant, HubCall)>>,
     pub(crate) registers: RefCell<VecDeque<Result<SessionId, HubError>>>,
     pub(crate) opens: RefCell<VecDeque<Result<(), HubError>>>,
+    /// Whether requests for a channel get no answer.
+    pub(crate) is_mute: Cell<bool>,
     pub(crate) beats: RefCell<VecDeque<Result<(), HubError>>>,
     /// Duration of a heartbeat call.
     pub(crate) beat_takes: Cell<Duration>,
@@ -104,6 +106,9 @@ impl HubApi for ScriptedHub {
 
     fn open_channel(&self, session: SessionId) -> LocalBoxFuture<'static, Result<ControlChannel, HubError>> {
         self.note(HubCall::Open(session.to_string()));
+        if self.is_mute.get() {
+            return pending().boxed_local();
+        }
         let answer = self.opens.borrow_mut().pop_front().unwrap_or(Ok(())).map(|()| self.channel());
         async move { answer }.boxed_local()
     }

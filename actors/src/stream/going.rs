@@ -40,13 +40,15 @@ impl StreamActor {
         let attempt = self.state.attempt;
         let (hub, id, limit) = (Rc::clone(&self.hub), connection.session.clone(), self.idle_timeout);
         let opening = async move { timeout(limit, hub.open_channel(id)).await };
-        ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
-            // If the older channel has ended, another delay runs.
-            if let Ok(Ok(channel)) = result
-                && this.state.attempt == attempt
-            {
+        self.state.unanswered = Some(Instant::now());
+        ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| match result {
+            Ok(Ok(channel)) if this.state.attempt == attempt => {
+                this.state.unanswered = None;
                 this.move_to(channel, ctx);
             }
+            Ok(Err(_)) => this.state.unanswered = None,
+            // The older channel has ended, and another delay runs.
+            Ok(Ok(_)) | Err(_) => (),
         }));
     }
 

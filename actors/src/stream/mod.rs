@@ -65,6 +65,8 @@ struct StreamState {
     leaving: Option<(u64, Connection)>,
     /// Whether the hub did not know the last registered session, so that the next try waits.
     gone_before: bool,
+    /// When a request for a channel began whose answer nobody may wait for any more.
+    unanswered: Option<Instant>,
     /// Number of connections so far, by which events of earlier connections are recognized.
     attempt: u64,
     decoder: wire::sse::Decoder,
@@ -122,12 +124,16 @@ impl StreamActor {
         // A hub that never answers the request is given up like a silent channel.
         let (hub, id, limit) = (Rc::clone(&self.hub), session.clone(), self.idle_timeout);
         let opening = async move { timeout(limit, hub.open_channel(id)).await };
+        let begun = Instant::now();
         let reading = ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
             if this.state.attempt == attempt {
                 match result {
                     Ok(Ok(channel)) => this.opened(channel, ctx),
                     Ok(Err(error)) => this.not_opened(&error, ctx),
-                    Err(_elapsed) => this.timed_out(ctx),
+                    Err(_elapsed) => {
+                        this.state.unanswered = Some(begun);
+                        this.timed_out(ctx);
+                    }
                 }
             }
         }));

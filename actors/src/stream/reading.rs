@@ -1,5 +1,7 @@
 //! What comes on the open channel: events of SSE, or of a link.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use wire::{Feature, Features};
 
@@ -7,6 +9,9 @@ use super::StreamActor;
 use super::channel_events::ChannelEvent;
 use crate::hub_client::LinkEvent;
 use crate::news::hub_news;
+
+/// Time for which a hub may answer a request for a channel that was given up: twice its time limit, which is 60 s by default.
+const LATE: Duration = Duration::from_mins(2);
 
 const OVERRUN: &str = "the hub sends tasks faster than it takes their results";
 
@@ -74,8 +79,11 @@ impl StreamActor {
     }
 
     /// Another process took the session over. It counts as a refusal: two registrars that reconnected at once would take
-    /// the session from each other forever.
+    /// the session from each other forever. It may also have been a late answer to this registrar, which then comes back soon.
     fn superseded(&mut self, ctx: &mut Context<Self>) {
+        if self.state.unanswered.take().is_some_and(|since| since.elapsed() < LATE) {
+            return self.lost("the hub opened the channel of an earlier request, which came late", ctx);
+        }
         let reason = "another registrar uses the same session: give each machine a session file of its own";
         self.give_up(reason.to_owned(), true, None, ctx);
     }

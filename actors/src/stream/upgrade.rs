@@ -29,7 +29,7 @@ impl StreamActor {
         });
     }
 
-    fn upgrade(&self, ctx: &mut Context<Self>) {
+    fn upgrade(&mut self, ctx: &mut Context<Self>) {
         let Some(connection) = &self.state.connection else { return };
         // A task ends on the channel on which it came.
         if self.router.has_tasks() {
@@ -38,12 +38,16 @@ impl StreamActor {
         let attempt = self.state.attempt;
         let (hub, id, limit) = (Rc::clone(&self.hub), connection.session.clone(), self.idle_timeout);
         let opening = async move { timeout(limit, hub.upgrade(id)).await };
+        self.state.unanswered = Some(Instant::now());
         ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| {
             if this.state.attempt != attempt {
                 return;
             }
             match result {
-                Ok(Some(channel)) => this.replace(channel, ctx),
+                Ok(Some(channel)) => {
+                    this.state.unanswered = None;
+                    this.replace(channel, ctx);
+                }
                 _ => this.upgrade_later(ctx),
             }
         }));

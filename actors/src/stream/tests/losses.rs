@@ -27,6 +27,23 @@ async fn a_channel_taken_by_another_registrar_is_a_refusal() {
     assert_eq!(setup.lost.borrow().len(), 1);
 }
 
+/// F57: a request that the hub answers when nobody waits for it any more takes the channel from this registrar itself.
+#[actix::test]
+async fn a_channel_taken_by_an_own_request_that_came_late_is_no_refusal() {
+    let hub = ScriptedHub::default();
+    hub.is_mute.set(true);
+    let setup = start(hub);
+    pass(61 * SECOND).await;
+    assert_eq!(setup.lost.borrow().len(), 1, "it was given up");
+    setup.hub.is_mute.set(false);
+    for refused in [false, true] {
+        setup.ready().await;
+        setup.hub.send("event: superseded\ndata: {}\n\n");
+        pass(SECOND).await;
+        assert_eq!(setup.last_lost().refused, refused, "{:?}", setup.last_lost());
+    }
+}
+
 /// F04, F82: silence is detected by the clock of the registrar.
 #[actix::test]
 async fn a_channel_that_is_silent_for_60_seconds_is_dropped() {
