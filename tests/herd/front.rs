@@ -90,6 +90,11 @@ async fn relay(mut client: TcpStream, target: u16, seen: Rc<Seen>) {
                 seen.channels.borrow_mut().push((Instant::now(), is_link));
             }
         });
+        // What the hub has sent reaches the client, also if the hub takes no more.
+        let up = async {
+            up.await;
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = up => (),
             () = down => (),
@@ -114,4 +119,5 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
             return;
         }
     }
+    let _ = to.shutdown().await;
 }
