@@ -2,27 +2,36 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Config, NoTls, config::Host};
+
+/// Databases at once: a server takes 100 connections as it is installed, and three hubs have 15.
+const MOST: usize = 5;
+
+static PLACES: Semaphore = Semaphore::const_new(MOST);
 
 /// A new database on the server at `VIRTUAL_LLM_TEST_PG`, or at the usual port of this machine. It is dropped at the end.
 pub struct Database {
     server: String,
     name: String,
+    _place: SemaphorePermit<'static>,
 }
 
 impl Database {
-    /// Makes a database; `None` if there is no server, which is reported as a skipped test.
+    /// Makes a database, once there is a place for one; `None` if there is no server, which is reported as a skipped test. A test
+    /// that needs a second one lets go of the first, or could wait for ever.
     pub async fn create() -> Option<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
 
         let server = std::env::var("VIRTUAL_LLM_TEST_PG");
         let server = server.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432".into());
+        let place = PLACES.acquire().await.unwrap();
         let name = format!("vl_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         if let Err(error) = command(&format!("{server}/postgres"), &format!("CREATE DATABASE {name}")).await {
             crate::skipped(&format!("no PostgreSQL at {server} ({error}), see docs/cluster.md"));
             return None;
         }
-        Some(Self { server, name })
+        Some(Self { server, name, _place: place })
     }
 
     /// The database's address.

@@ -8,6 +8,8 @@ mod relays;
 mod rig;
 mod seen;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use awc::http::Method;
@@ -20,7 +22,7 @@ use testkit::process::Home;
 use testkit::team::{connected_registrar, start_registrar_with};
 use testkit::wait::{eventually, wait_for, wait_within};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use rig::{Hub, chat, front, hubs, publisher};
 
@@ -116,7 +118,17 @@ async fn registrars_need_no_sticky_sessions() {
         }
     }
     // Heartbeats arrive, whichever hub gets them: no row is lost.
-    sleep(Duration::from_secs(2)).await;
+    let beats = async || {
+        let mut beats = Vec::new();
+        for hub in &hubs {
+            beats.push(hub.admin().get("/api/v1/llms/one").await.json()["lastHeartbeatAt"].clone());
+        }
+        beats
+    };
+    for _ in 0..3 {
+        let before = beats().await;
+        eventually("a heartbeat has come", async || beats().await != before).await;
+    }
     for (_, registrar) in &registrars {
         assert!(!registrar.stderr().contains("WARN"), "{}", registrar.stderr());
     }
@@ -131,14 +143,16 @@ async fn callers_at_other_hubs_survive_the_hub_of_a_publisher() {
     let _registrar = connected_registrar(&home).await;
     eventually("the row is active", async || hubs[1].status("echo").await == "active").await;
     let http = hubs[1].admin();
+    let answered = Rc::<Cell<u32>>::default();
     let mut running = Vec::new();
     for n in 0..20 {
-        let http = http.clone();
+        let (http, answered) = (http.clone(), answered.clone());
         running.push(spawn_local(async move {
             let mut failed = Vec::new();
             let end = Instant::now() + Duration::from_secs(3);
             while Instant::now() < end && failed.is_empty() {
                 let answer = http.post("/v1/chat/completions", &chat("echo", n % 2 == 0)).await;
+                answered.set(answered.get() + 1);
                 if answer.status != 200 || answer.body.contains("\"error\"") {
                     failed.push(answer);
                 }
@@ -146,7 +160,7 @@ async fn callers_at_other_hubs_survive_the_hub_of_a_publisher() {
             failed
         }));
     }
-    sleep(Duration::from_millis(500)).await;
+    eventually("each caller was answered", async || answered.get() >= 40).await;
     hubs[0].process.signal(Signal::SIGKILL);
     hubs[0].process.ended().await;
     for caller in running {

@@ -80,8 +80,13 @@ async fn a_backend_that_refuses_stream_options_is_asked_once() {
         let team = Team::of(Plan { registrar: &["--transport", transport], ..Plan::default() }).await;
         team.backend.script(|script| script.unknown_member = Some("stream_options"));
         for _ in 0..3 {
-            assert_eq!(chunks(&team.chat(true).await).len(), 4);
-            assert_eq!(tokens(&audited(&team, 200).await), json!([null, null, 3, true]));
+            let answer = team.chat(true).await;
+            let text = |chunk: &Value| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
+            let texts: Vec<_> = chunks(&answer).iter().filter_map(text).collect();
+            assert_eq!(texts.concat(), "t0 t1 t2 ", "{answer:?}");
+            // A classic registrar may send tokens that came together as one event.
+            assert!(texts.len() == 3 || transport == "classic", "{answer:?}");
+            assert_eq!(tokens(&audited(&team, 200).await), json!([null, null, texts.len(), true]));
         }
         let asked: Vec<_> =
             team.backend.requests().iter().map(|request| request.get("stream_options").is_some()).collect();
