@@ -1,5 +1,6 @@
 //! The tokens of the hub, in memory and in the store.
 
+mod ended;
 mod errors;
 mod others;
 mod secrets;
@@ -7,7 +8,6 @@ mod secrets;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -30,8 +30,6 @@ pub use errors::CreateError;
 pub(crate) use errors::RevokeError;
 pub(crate) use secrets::ChangeError;
 
-/// Open streams check their token at least this often: tokens expire by the wall clock, which may be set.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Rotations of a user at once: of all tokens that a person has.
 const ROTATIONS: u32 = 30;
 /// Further rotations each second.
@@ -183,39 +181,6 @@ impl Tokens {
             );
         }
         verdict != Verdict::Allowed
-    }
-
-    /// Resolves when `caller`'s token is revoked or expires, or when the secret that it sent ends: everything opened with it has
-    /// to end.
-    pub(crate) async fn ended(&self, caller: &Caller) {
-        self.ended_with(caller, caller.secret).await;
-    }
-
-    /// Resolves when `caller`'s token is revoked or expires. Its accepted tasks outlast its secret.
-    pub(crate) async fn revoked(&self, caller: &Caller) {
-        self.ended_with(caller, None).await;
-    }
-
-    async fn ended_with(&self, caller: &Caller, secret: Option<SecretMark>) {
-        let mut revoked = self.revoked.subscribe();
-        while let Some(left) = self.time_left(&caller.token_id, secret, clock::now()) {
-            // The sender lives in self. Whether it timed out or not, the next check decides.
-            let _ = tokio::time::timeout(left.min(CHECK_INTERVAL), revoked.changed()).await;
-        }
-    }
-
-    /// The time until the token with this id, or its `secret`, ends; `None` if that is over.
-    fn time_left(&self, id: &str, secret: Option<SecretMark>, now: Timestamp) -> Option<Duration> {
-        let table = self.table.read();
-        let token = table.by_id(id, now)?;
-        let is_old = secret.is_some_and(|secret| secret != SecretMark::of(&token.hash));
-        let end = if is_old {
-            let old = token.old.filter(|old| secret == Some(SecretMark::of(&old.hash)) && now < old.until)?;
-            Some(token.expires_at.map_or(old.until, |end| end.min(old.until)))
-        } else {
-            token.expires_at
-        };
-        Some(end.map_or(Duration::MAX, |end| Duration::from_millis(end.millis_since(now))))
     }
 
     /// Whether a token expired after `from`, up to `to`.

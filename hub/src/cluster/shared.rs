@@ -1,5 +1,7 @@
 //! What a process has of the other hubs of its cluster, and its turn to change the table of LLMs.
 
+mod failed;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, mpsc};
 use tokio::time::Instant;
+
+use failed::Failed;
 
 use super::Process;
 use super::bus::Inbox;
@@ -23,8 +27,6 @@ use crate::store::{Merge, PostgresStore, StoreError, StoreFuture};
 
 /// Time for which calls of this hub join a turn that has begun. Then it is another hub's.
 const JOINED_FOR: Duration = Duration::from_millis(20);
-/// Time for which what failed is not tried again.
-const FAILED_FOR: Duration = Duration::from_millis(500);
 /// Time after which the feed may lack what is to be read: all is read anew.
 const FEED_FOR: Duration = Duration::from_hours(12);
 
@@ -75,23 +77,6 @@ struct Feed {
 impl Feed {
     fn new(cursor: String) -> Self {
         Self { cursor, at: Instant::now(), look: Failed::default(), turn: Failed::default() }
-    }
-}
-
-/// How something failed a moment ago. It fails for all that wait for it: each of them would wait for as long.
-#[derive(Default)]
-struct Failed(Option<(Instant, StoreError)>);
-
-impl Failed {
-    fn check(&self) -> Result<(), StoreError> {
-        match &self.0 {
-            Some((at, error)) if at.elapsed() < FAILED_FOR => Err(error.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    fn note<T>(&mut self, result: &Result<T, StoreError>) {
-        self.0 = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
     }
 }
 

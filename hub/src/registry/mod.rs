@@ -5,6 +5,7 @@
 
 mod abilities;
 mod aliases;
+mod candidate;
 mod capacity;
 mod digest;
 mod elsewhere;
@@ -27,12 +28,13 @@ mod view;
 
 pub use abilities::Offer;
 pub use aliases::{AliasView, KnownTargets};
+pub use candidate::{Candidate, NameRedaction};
 pub use capacity::{Availability, CallerClass, Room, UnavailableReason};
 pub use feed::FeedCursor;
 pub use listing::SessionCursor;
 pub use manage::{AgentSpec, LlmSpec, ManageError};
 pub use names::NameView;
-pub use pick::{Candidate, NameRedaction, PickResult};
+pub use pick::PickResult;
 pub use pools::PoolView;
 pub use register::{MAX_ENTRIES, Malformed, RegisterRefusal, check};
 pub use session::{HeartbeatRefusal, SessionView, UnknownSession};

@@ -7,6 +7,7 @@
 mod attempt;
 mod chunks;
 mod ending;
+mod enqueue;
 mod open_task;
 mod orphans;
 mod queues;

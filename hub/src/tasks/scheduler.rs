@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
-use wire::row::Timestamp;
 use wire::task::Endpoint;
 
 use super::ending::end;
@@ -18,13 +17,12 @@ use super::runner::{ClaimedTask, run_task};
 use super::state::{Attempt, Effect, Event, TaskState};
 use super::target_capacity::TargetCapacity;
 use super::{CRASHED, EXPIRED};
-use crate::clock::{self, Now};
+use crate::clock;
 use crate::dispatch::Reservation;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::{Caller, DurableTask, UserId};
 use crate::news::news;
-use crate::quota::QuotaPermit;
 use crate::registry::{CallerClass, Candidate, PickResult, Target};
 use crate::store::{Change, StoreError};
 
@@ -270,36 +268,6 @@ fn pick_member(
             exhausted.extend(class);
             Err(ClaimResult::NoCapacity)
         }
-    }
-}
-
-/// The monotonic time at which a task created at `created_at` expires. The wall clock tells only how long it waited before
-/// the hub was started, so setting it while the hub runs expires no task.
-fn deadline(created_at: Timestamp, now: Now, queue_timeout: Duration) -> Duration {
-    let waited = Duration::from_millis(now.wall.millis_since(created_at));
-    now.mono.saturating_add(queue_timeout.saturating_sub(waited))
-}
-
-impl Hub {
-    /// Enqueues a task that the store has. Returns its position in the queue, from 1.
-    pub(crate) fn enqueue(&self, task: DurableTask, permit: QuotaPermit) -> usize {
-        let deadline = deadline(task.created_at, self.now(), self.options.timings.queue_timeout);
-        let names = self.registry.lock().capacity_names(&task.target);
-        self.tasks.add(task, deadline, names, permit)
-    }
-
-    /// The number of waiting tasks for targets that are public.
-    pub(crate) fn shared_queue_depth(&self) -> usize {
-        let waiting = self.tasks.targets();
-        let registry = self.registry.lock();
-        waiting.iter().filter(|(target, _)| registry.is_public_name(target)).map(|(_, count)| count).sum()
-    }
-
-    /// The row, pool or agent that a task of `caller` for `name` is for, and the owner of its name.
-    pub(crate) fn owned_target(&self, caller: &Caller, name: &str) -> Option<(String, UserId)> {
-        let registry = self.registry.lock();
-        let target = registry.called_name(caller, name)?;
-        Some((target.to_owned(), registry.name_owner(target)?.clone()))
     }
 }
 

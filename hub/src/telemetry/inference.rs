@@ -8,14 +8,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use wire::openai::Usage;
 use wire::row::Timestamp;
-use wire::task::Endpoint;
+
+pub use begin::RequestInfo;
 
 use super::rate::Meter;
 use super::{CacheCounters, Limit, TaskView, Watch, brief};
 use crate::clock;
 use crate::dispatch::Tally;
 use crate::error::ErrorKind;
-use crate::model::{AuditRecord, Day, TokenCounts, UsageCounts, UsageKey, UserId};
+use crate::model::{AuditRecord, Day, TokenCounts, UsageCounts, UsageKey};
 use crate::news::news;
 use crate::registry::Candidate;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
@@ -25,18 +26,6 @@ use crate::trace::{address_label, session_label};
 pub(crate) const CALLER_LEFT: u16 = 499;
 /// Status of an inference whose token was revoked meanwhile. It is not logged.
 const UNAUTHORIZED: u16 = 401;
-
-/// The request of an inference.
-#[derive(Debug, Clone)]
-pub struct RequestInfo {
-    pub user: UserId,
-    /// The id of the caller's token; empty if it is unknown.
-    pub token: String,
-    /// The row, pool or agent that the caller named.
-    pub target: String,
-    pub endpoint: Endpoint,
-    pub streaming: bool,
-}
 
 /// The member that an inference was last sent to.
 struct Destination {

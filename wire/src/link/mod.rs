@@ -7,6 +7,7 @@
 mod control;
 mod flow;
 mod frame;
+mod going;
 mod greeting;
 mod hub_end;
 mod received;
@@ -16,7 +17,8 @@ mod state;
 mod tests;
 
 pub use flow::Violation;
-pub use frame::{BodyKind, Credit, Frame, Going, InvalidFrame, Piece};
+pub use frame::{BodyKind, Credit, Frame, InvalidFrame, Piece};
+pub use going::Going;
 pub use greeting::{Hello, Resume};
 pub use hub_end::HubEnd;
 pub use received::Received;

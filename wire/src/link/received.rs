@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{Going, Piece};
+use super::Going;
+use super::frame::Piece;
 
 /// What a frame means to the owner of a [`Link`](super::Link).
 #[derive(Debug, PartialEq, Eq)]

@@ -4,12 +4,25 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use wire::openai::Usage;
+use wire::task::Endpoint;
 
 use super::super::{TaskView, Watch};
-use super::{Inference, RequestInfo};
-use crate::model::TaskStatus;
+use super::Inference;
+use crate::model::{TaskStatus, UserId};
 use crate::tasks::TaskState;
 use crate::{clock, random};
+
+/// The request of an inference.
+#[derive(Debug, Clone)]
+pub struct RequestInfo {
+    pub user: UserId,
+    /// The id of the caller's token; empty if it is unknown.
+    pub token: String,
+    /// The row, pool or agent that the caller named.
+    pub target: String,
+    pub endpoint: Endpoint,
+    pub streaming: bool,
+}
 
 impl Watch {
     /// Begins a synchronous inference.

@@ -1,0 +1,92 @@
+//! A channel that this hub holds, as its connection sees it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::HostedChannel;
+use crate::cluster::Process;
+use crate::cluster::peers::Peers;
+use crate::cluster::relay::{HomeTables, TAKEN};
+use crate::model::UserId;
+
+/// Bytes of a registrar's frames that wait for other hubs, above which no more is read of it. Credit bounds them too.
+const MOST_WAITING: usize = 1 << 20;
+
+/// A channel of this hub, on which tasks of other hubs run until it is dropped.
+pub(crate) struct Hosted {
+    channel: Arc<HostedChannel>,
+    peers: Arc<Peers>,
+}
+
+impl Hosted {
+    /// Begins relays for `homes`, whose tasks the registrar of the channel has.
+    pub(crate) fn open(
+        peers: &Arc<Peers>,
+        session: &str,
+        stream: &str,
+        owner: &UserId,
+        is_link: bool,
+        homes: HomeTables,
+    ) -> Self {
+        let (session, stream, owner) = (session.to_owned(), stream.to_owned(), owner.clone());
+        let channel = Arc::new(HostedChannel { session, stream, owner, is_link, state: Mutex::default() });
+        let older = peers.hosts.channels.lock().insert(channel.session.clone(), channel.clone());
+        if let Some(older) = older {
+            peers.hosts.close(&older);
+        }
+        for (home, tables) in homes {
+            channel.begin(peers, home, Some(tables));
+        }
+        Self { channel, peers: peers.clone() }
+    }
+
+    /// The next frame to write; `None` if the registrar has to connect again.
+    pub(crate) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut replies = Vec::new();
+        let frame = self.channel.state.lock().poll_frame(cx, &mut replies);
+        for reply in replies {
+            self.peers.reply(reply, TAKEN);
+        }
+        frame
+    }
+
+    /// Passes a frame of the registrar on to the home of its task. Without a relay the registrar sends it again.
+    pub(crate) fn pass(&self, home: Process, frame: &[u8]) {
+        let mut state = self.channel.state.lock();
+        let number = state.homes.iter().find(|relay| relay.home == home).map(|relay| relay.number);
+        if let Some(number) = number.filter(|_| !state.is_closed) {
+            // A copy: the frame shares the block in which it was read.
+            state.push(number, Bytes::copy_from_slice(frame));
+        }
+    }
+
+    /// Whether the registrar has tasks of other hubs.
+    pub(crate) fn has_tasks(&self) -> bool {
+        let state = self.channel.state.lock();
+        !state.broken.is_empty() || state.homes.iter().any(|relay| !relay.tasks.is_empty())
+    }
+
+    /// Has new tasks of other hubs go to the channel that the registrar opens next.
+    pub(crate) fn leave(&self) {
+        self.channel.state.lock().is_leaving = true;
+    }
+
+    /// Bytes that wait for other hubs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.channel.state.lock().waiting
+    }
+
+    /// Whether so much waits that nothing more is read.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.waiting() >= MOST_WAITING
+    }
+}
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.peers.hosts.close(&self.channel);
+    }
+}
