@@ -64,6 +64,14 @@ impl Registry {
         vec![change]
     }
 
+    /// Notes that the registrar of the session `id` is told to connect again: calls wait for its channel.
+    pub fn await_return(&mut self, id: &str, now: Now) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            (session.is_returning, session.moved_at) = (true, Some(now.mono));
+            self.mark_session_changed(id);
+        }
+    }
+
     /// Makes the rows of the other hub `hub` inactive: it is dead, or out of reach.
     pub fn hub_left(&mut self, hub: &str, now: Now) {
         let of_hub = |session: &&Session| session.record.hub.as_deref() == Some(hub);

@@ -103,6 +103,7 @@ impl Registry {
         let had_channel = known.is_open();
         known.record.hub = record.hub;
         (known.told, known.last_heartbeat, known.moved_at) = (None, now.mono, Some(now.mono));
+        known.is_returning = false;
         if had_channel {
             known.channel = ControlChannel::Closed { at: now.mono };
         }

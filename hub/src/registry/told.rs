@@ -56,7 +56,7 @@ pub struct ToldSession {
     id: String,
     is_connected: bool,
     is_draining: bool,
-    /// Whether its hub shuts down: its channel is about to open at another one.
+    /// Whether its hub shuts down, or told the registrar to connect again: its channel is about to open, mostly at another hub.
     #[serde(default)]
     is_leaving: bool,
     features: String,
@@ -154,7 +154,7 @@ impl Registry {
             id: id.to_owned(),
             is_connected: session.is_open() && !session.silent,
             is_draining: session.draining,
-            is_leaving: self.is_leaving,
+            is_leaving: self.is_leaving || session.is_returning,
             features: session.features().header_value(),
             last_heartbeat_at: session.record.last_heartbeat_at,
         })

@@ -120,6 +120,9 @@ impl LinkConnection {
             if own.is_pending() && of_others.is_pending() {
                 return;
             }
+            if matches!(of_others, Poll::Ready(None)) {
+                self.hub.registry.lock().await_return(&self.session, self.hub.now());
+            }
             for frame in [own, of_others] {
                 match frame {
                     Poll::Ready(Some(frame)) => self.write(ws::Message::Binary(frame)),

@@ -48,6 +48,7 @@ impl Registry {
         session.draining = false;
         session.silent = false;
         session.settled = false;
+        session.is_returning = false;
         self.mark_session_changed(id);
         Ok(OpenedChannel { changes: self.record_heartbeat(id, now), replaced, again })
     }

@@ -53,6 +53,8 @@ pub(super) struct Session {
     pub(super) told_at: Duration,
     /// When it last moved to another hub or lost its hub, or when this hub of several learnt of it.
     pub(super) moved_at: Option<Duration>,
+    /// Whether its registrar was told to connect again, and has not yet.
+    pub(super) is_returning: bool,
     /// Whether it takes no more tasks (SPEC.md section 4, `drain`).
     pub(super) draining: bool,
     /// Whether a channel was open since the hub started.
@@ -96,6 +98,7 @@ impl Session {
             told: None,
             told_at: Duration::ZERO,
             moved_at,
+            is_returning: false,
             draining: false,
             had_channel: false,
             llms: BTreeSet::new(),

@@ -83,6 +83,15 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
     assert_eq!(other.llms["a"].llm.status, Status::Active);
     // It is told by the hub that has its channel alone.
     other.told("c", Told::default(), at(0));
+    // Its registrar is told to connect again: calls wait at both hubs.
+    world.hubs[0].0.await_return("s0", at(40_000));
+    world.hubs[0].0.close("s0", "s", at(40_000));
+    tell(&mut world);
+    assert!(is_moving(&world.hubs[0].0, 69_999) && !is_moving(&world.hubs[0].0, 70_000));
+    assert!(is_moving(&world.hubs[1].0, 29_999) && !is_moving(&world.hubs[1].0, 30_000));
+    world.apply(Op::Open { hub: 0, session: 0 });
+    tell(&mut world);
+    assert_eq!(picked(&mut world.hubs[1].0), Some(true));
     world.apply(Op::Close { session: 0 });
     tell(&mut world);
     assert_eq!(picked(&mut world.hubs[1].0), None);
