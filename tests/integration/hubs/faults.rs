@@ -1,4 +1,4 @@
-//! What is promised when a server or a hub fails. The scenarios of a test run beside each other: they mostly wait.
+//! What is promised when a server or a hub fails.
 
 mod stopped;
 
@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::join;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::nats::{self, NatsServer};
@@ -88,14 +87,9 @@ fn channels(registrar: &Process) -> usize {
     registrar.stderr().matches("control channel open").count()
 }
 
-/// F94, F95: without NATS each hub goes on with what it has.
+/// F94: NATS is frozen, then killed: each hub is an island, none leaves the load balancer, and no channel is dropped.
 #[actix_rt::test]
 async fn hubs_whose_nats_fails_serve_what_they_have() {
-    join(nats_of_all_fails(), nats_of_one_fails()).await;
-}
-
-/// NATS is frozen, then killed: each hub is an island, none leaves the load balancer, and no channel is dropped.
-async fn nats_of_all_fails() {
     let Some(mut nats) = NatsServer::start() else { return };
     let Some((_database, hubs)) = hubs(&nats.url(), &["a", "b", "c"]).await else { return };
     let home = publisher(hubs[0].port, "echo", 3);
@@ -129,8 +123,9 @@ async fn nats_of_all_fails() {
     assert_eq!(channels(&registrar), 1, "{}", registrar.stderr());
 }
 
-/// One hub is cut off from NATS: it leaves the load balancer and serves what it has; its rows are inactive elsewhere.
-async fn nats_of_one_fails() {
+/// F95: one hub is cut off from NATS: it leaves the load balancer and serves what it has; its rows are inactive elsewhere.
+#[actix_rt::test]
+async fn a_hub_that_is_cut_off_from_nats_serves_what_it_has() {
     let Some(nats) = NatsServer::start() else { return };
     let Some(database) = Database::create().await else { return };
     let proxy = Proxy::to(nats.url().rsplit_once(':').unwrap().1.parse().unwrap()).await;
@@ -163,14 +158,9 @@ async fn nats_of_one_fails() {
     }
 }
 
-/// F97, F98: without the database calls go on.
+/// F97: the database is frozen, gone, or read-only: calls go on also between hubs, and none leaves the load balancer.
 #[actix_rt::test]
 async fn hubs_whose_database_fails_serve_what_they_have() {
-    join(database_of_all_fails(), database_of_one_fails()).await;
-}
-
-/// The database is frozen, gone, or read-only: calls go on also between hubs, and none leaves the load balancer.
-async fn database_of_all_fails() {
     let Some(nats) = nats::shared().await else { return };
     let Some(database) = Database::create().await else { return };
     let Some(port) = database.port() else { return };
@@ -219,8 +209,9 @@ async fn database_of_all_fails() {
     assert_eq!(channels(&registrar), 1, "{}", registrar.stderr());
 }
 
-/// One hub is cut off from the database: it leaves the load balancer, and what runs there goes on.
-async fn database_of_one_fails() {
+/// F98: one hub is cut off from the database: it leaves the load balancer, and what runs there goes on.
+#[actix_rt::test]
+async fn a_hub_that_is_cut_off_from_the_database_serves_what_it_has() {
     let Some(nats) = nats::shared().await else { return };
     let Some(database) = Database::create().await else { return };
     let Some(port) = database.port() else { return };
