@@ -120,8 +120,10 @@ async fn a_count_for_a_sleeping_backend_is_estimated_and_wakes_nothing() {
     assert!(!hub.is_waking("a"));
     // The first task of the publisher is the wake for this call.
     let call = super::road::infer(&hub, "a", false).begin().await;
-    assert_eq!(publisher.task().await["kind"], "wake");
+    let wake = publisher.task().await;
+    assert_eq!(wake["kind"], "wake");
     drop(call);
+    publisher.post(&hub, &wake, &json!({ "status": 200, "body": { "ok": true } })).await;
     hub.stop().await;
 }
 

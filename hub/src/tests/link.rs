@@ -274,5 +274,6 @@ async fn an_answer_passes_while_its_registrar_reads_nothing() {
         peer.flush().await;
     }
     large.iter().for_each(actix_rt::task::JoinHandle::abort);
+    drop(answer);
     hub.stop().await;
 }

@@ -123,7 +123,7 @@ async fn a_bulk_call_takes_nothing_but_a_free_slot() {
 #[actix_rt::test]
 async fn an_unknown_priority_is_refused_in_words() {
     let hub = hub().await;
-    let publisher = publisher(&hub).await;
+    let mut publisher = publisher(&hub).await;
     let task = json!({ "llm": "a", "request": { "messages": [] } }).to_string();
     for ask in [
         call(&hub, "bob").await,
@@ -140,7 +140,8 @@ async fn an_unknown_priority_is_refused_in_words() {
             hub.ask("POST", TASKS).header("x-priority", priority).body(task.clone()).send().await.0,
             202
         );
+        let task = publisher.task().await;
+        publisher.answer(&hub, &task, "done").await;
     }
-    drop(publisher);
     hub.stop().await;
 }

@@ -36,6 +36,7 @@ async fn a_heartbeat_causes_checks_only_of_calls_that_wait_for_its_rows() {
     report_capacity(&shown, &hub, &["shown"], 1).await;
     assert_eq!(text_of(&shown.task().await), "0");
     assert!(checks() - before <= 2, "{}", checks() - before);
+    drop(callers);
     hub.stop().await;
 }
 
