@@ -12,7 +12,7 @@ mod charge;
 mod offers;
 mod takeover;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -55,6 +55,8 @@ struct WaiterClass {
     /// Whether the callers wait for their agent alone, which does not lead to the target now.
     detached: bool,
     priority: Priority,
+    /// Rows on which the callers were tried.
+    avoided: BTreeSet<String>,
 }
 
 impl Class for WaiterClass {
@@ -218,7 +220,7 @@ impl Drop for QueuedCaller {
     }
 }
 
-fn class_of(request: &InferenceRequest, detached: bool) -> WaiterClass {
+fn class_of(request: &InferenceRequest, detached: bool, avoided: BTreeSet<String>) -> WaiterClass {
     let (caller, target) = (&request.caller, &request.target);
     WaiterClass {
         user: caller.user.clone(),
@@ -232,6 +234,7 @@ fn class_of(request: &InferenceRequest, detached: bool) -> WaiterClass {
         endpoint: request.endpoint,
         detached,
         priority: request.priority,
+        avoided,
     }
 }
 
@@ -247,20 +250,21 @@ fn detached_queue(agent: &str) -> String {
 
 impl Hub {
     /// Whether the caller would overtake others of its class, or callers of its name to whom capacity is being offered.
-    pub(super) fn must_queue(&self, request: &InferenceRequest) -> bool {
+    pub(super) fn must_queue(&self, request: &InferenceRequest, avoided: &BTreeSet<String>) -> bool {
         let queues = self.capacity.queues.lock();
         let name = &request.target.name;
         !queues.callers.is_empty()
-            && (queues.callers.has(name, &class_of(request, false))
+            && (queues.callers.has(name, &class_of(request, false, avoided.clone()))
                 || !queues.offers.is_empty() && queues.callers.has_news(name))
     }
 
-    /// Adds the caller to a queue. The registry stays locked since the pick that found no capacity, so that none is freed
+    /// Adds the caller to a queue, for all rows but those of `avoided`. The registry stays locked since the pick that found no capacity, so that none is freed
     /// in between.
     pub(super) fn enqueue_caller(
         self: &Arc<Self>,
         registry: &Registry,
         request: &InferenceRequest,
+        avoided: BTreeSet<String>,
     ) -> QueuedCaller {
         let (assign, assigned) = oneshot::channel();
         let target = request.target.clone();
@@ -269,7 +273,7 @@ impl Hub {
             Some(through) if detached => detached_queue(&through.agent),
             _ => target.name.clone(),
         };
-        let class = class_of(request, detached);
+        let class = class_of(request, detached, avoided);
         let agent = target.through.as_ref().filter(|_| !detached);
         let agent = agent.map(|through| ClaimWait::new(self, registry, &through.agent));
         let prompt = tokens_of(request.body.as_str().len());

@@ -1,7 +1,7 @@
 //! Choosing the member that runs a request.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) enum Stage {
 /// The members that a call was tried on.
 #[derive(Default)]
 pub(crate) struct TriedMembers {
-    names: HashSet<String>,
+    names: BTreeSet<String>,
     /// Whether one of them refused the request's parameters. Members that would refuse them too are skipped.
     refused: bool,
     /// Those whose hub was lost.
@@ -44,6 +44,12 @@ pub(crate) struct TriedMembers {
 }
 
 impl TriedMembers {
+    /// A call that was tried on `rows`.
+    #[cfg(test)]
+    pub(super) fn on(rows: impl IntoIterator<Item = String>) -> Self {
+        Self { names: rows.into_iter().collect(), ..Self::default() }
+    }
+
     /// Whether no member was tried.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -72,16 +78,27 @@ impl TriedMembers {
         if self.names.len() >= MAX_TRIES {
             return PickResult::NoMember;
         }
-        let user = &request.caller.user;
-        let refuses = |llm: &Llm| request.body.is_refused_at(user, &llm.owner, llm.allow_remote_urls);
-        let is_left = |llm: &Llm| !(self.names.contains(&llm.name) || self.refused && refuses(llm));
         registry.pick_of(
             &request.caller,
             &request.target,
             request.endpoint,
             request.conversation.as_ref(),
-            is_left,
+            |llm| !self.avoids(request, llm),
         )
+    }
+
+    /// Whether the call was tried on the row, or would be refused there as it was elsewhere.
+    fn avoids(&self, request: &InferenceRequest, llm: &Llm) -> bool {
+        let refuses = || request.body.is_refused_at(&request.caller.user, &llm.owner, llm.allow_remote_urls);
+        self.names.contains(&llm.name) || self.refused && refuses()
+    }
+
+    /// The members for which the call does not wait.
+    fn avoided(&self, registry: &Registry, request: &InferenceRequest) -> BTreeSet<String> {
+        if !self.refused {
+            return self.names.clone();
+        }
+        registry.rows_where(&request.caller, &request.target, |llm| self.avoids(request, llm)).collect()
     }
 }
 
@@ -104,8 +121,8 @@ pub(super) enum PickOrQueue<'a> {
     Unavailable(Shortage),
 }
 
-/// Picks the best member that was not tried. Before the first try, waits for a place in the order of the line: until `deadline`
-/// if the caller said how long, else until it is given up.
+/// Picks the best member that was not tried. Waits for a place in the order of the line: until `deadline` if the caller said how
+/// long, else until it is given up.
 pub(super) async fn pick_member(
     hub: &Arc<Hub>,
     request: &InferenceRequest,
@@ -114,8 +131,8 @@ pub(super) async fn pick_member(
     stage: &Cell<Stage>,
 ) -> Result<(Candidate, Option<Reservation>, Option<TurnCharge>), ApiError> {
     let start = Instant::now();
-    let is_told = tried.is_empty() && deadline.is_some();
-    let mut has_waited = is_told;
+    let is_told = deadline.is_some();
+    let mut has_waited = is_told && tried.is_empty();
     loop {
         let may_wait = is_told && deadline.is_some_and(|deadline| Instant::now() < deadline);
         let (candidate, reservation, charge) = match pick_or_queue(hub, request, tried, may_wait)? {
@@ -179,24 +196,25 @@ pub(super) fn pick_or_queue<'a>(
     may_wait: bool,
 ) -> Result<PickOrQueue<'a>, ApiError> {
     let is_first = tried.is_empty();
-    let is_told = is_first && request.queue_timeout.is_some();
+    let is_told = request.queue_timeout.is_some();
     let is_bulk = request.priority == Priority::Bulk;
     let mut registry = hub.registry.lock();
     let pick = tried.pick_another(&mut registry, request);
+    let avoided = tried.avoided(&registry, request);
     let shortage = match pick {
         PickResult::Chosen(candidate) => {
-            let has_line = is_first && request.has_line_at(&candidate);
+            let has_line = request.has_line_at(&candidate);
             if !(is_told || has_line || is_bulk && candidate.is_full()) {
                 return Ok(PickOrQueue::Picked(*candidate, None));
             }
             let waits = may_wait || has_line;
             let is_taken = if waits { request.priority.takes(candidate.room) } else { !candidate.is_full() };
-            if is_taken && !((waits || is_bulk) && hub.must_queue(request)) {
+            if is_taken && !((waits || is_bulk) && hub.must_queue(request, &avoided)) {
                 let reservation = Reservation::take(hub, &mut registry, &candidate);
                 return Ok(PickOrQueue::Picked(*candidate, Some(reservation)));
             }
             if waits {
-                let queued = hub.enqueue_caller(&registry, request);
+                let queued = hub.enqueue_caller(&registry, request, avoided);
                 if is_taken {
                     // There is capacity for the callers ahead, and perhaps for this one.
                     hub.offer(&mut registry, &candidate.name);
@@ -222,8 +240,9 @@ pub(super) fn pick_or_queue<'a>(
             return Err(ApiError::bad_request(format!("'{name}' does not offer {endpoint}")));
         }
     };
-    Ok(if may_wait {
-        PickOrQueue::Queued(hub.enqueue_caller(&registry, request))
+    // A call that was tried everywhere has its answer.
+    Ok(if may_wait && (is_first || shortage == Shortage::Capacity) {
+        PickOrQueue::Queued(hub.enqueue_caller(&registry, request, avoided))
     } else {
         PickOrQueue::Unavailable(shortage)
     })

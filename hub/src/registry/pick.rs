@@ -147,6 +147,18 @@ impl Registry {
         }
     }
 
+    /// Names of the rows of which `is_so` holds, among those that a call of `caller` for `target` may be sent to.
+    pub fn rows_where(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        is_so: impl Fn(&Llm) -> bool,
+    ) -> impl Iterator<Item = String> {
+        let rows = self.reachable_rows(caller, target).into_iter();
+        let rows = rows.filter(move |name| self.llms.get(*name).is_some_and(|entry| is_so(&entry.llm)));
+        rows.map(str::to_owned)
+    }
+
     /// Whether an earlier `candidate` may still serve a call of `caller` for `target`: not after the row was deleted, given
     /// away, published by another session, made private or taken out of its pool, nor after `target` was taken over.
     pub fn may_still_serve(&self, caller: &Caller, target: &Target, candidate: &Candidate) -> bool {

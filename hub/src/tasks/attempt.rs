@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use wire::openai::completion_as_chunk;
 use wire::sse::Decoder;
 
@@ -17,6 +18,9 @@ use crate::hub::Hub;
 use crate::offload::offload;
 use crate::quota::BytesPermit;
 use crate::registry::{Candidate, PickResult};
+
+/// Time between two looks for a free slot, after a first member has failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) enum AttemptResult {
     /// A whole answer: its status and body, and the permit of its bytes.
@@ -78,7 +82,7 @@ pub(super) async fn run_attempt(
             })
         };
         let began = timeout(wait_timeout, began).await;
-        let notifier = notifier.into_inner();
+        let mut notifier = notifier.into_inner();
         let result = match began {
             Err(_) => {
                 let text = format!("no answer within {} s", wait_timeout.as_secs_f64());
@@ -88,9 +92,7 @@ pub(super) async fn run_attempt(
             Ok(Ok(StartedResponse::Whole { status, body, held, .. })) => {
                 // From here on the bytes count against another quota.
                 drop(held);
-                if let Some(usage) = body.usage() {
-                    call.add_usage(usage);
-                }
+                call.add_whole(body.get().len(), body.usage());
                 match hub.unfinished_of(&request.caller.user).take(body.get().len()) {
                     Ok(held) => AttemptResult::Answered(status, body.into_text(), held),
                     // The answer of another member would exceed the quota, too.
@@ -116,18 +118,43 @@ pub(super) async fn run_attempt(
         if !may_fail_over {
             return (chunk_if_streaming(hub, number, request, result).await, notifier);
         }
-        let next = tried.pick_another(&mut hub.registry.lock(), request);
-        match next {
-            PickResult::Chosen(next) => {
-                // The result of this member is not used.
-                notifier.commit();
-                member = *next;
-                hub.tasks.with(number, |open| open.assign(&member));
+        let deadline = Instant::now() + wait_timeout;
+        (member, slot) = loop {
+            match next_member(hub, request, &tried) {
+                Next::Member(next, slot) => break (*next, slot),
+                Next::Full if Instant::now() < deadline => {
+                    // The member that failed does not wait for another one.
+                    std::mem::take(&mut notifier).commit();
+                    sleep(LOOK_AGAIN).await;
+                }
+                Next::Full | Next::None => return (result, notifier),
             }
-            PickResult::NoMember | PickResult::EndpointUnsupported | PickResult::TakenOver => {
-                return (result, notifier);
-            }
+        };
+        // The result of this member is not used.
+        notifier.commit();
+        hub.tasks.with(number, |open| open.assign(&member));
+    }
+}
+
+/// Where a task goes that failed at a member.
+enum Next {
+    /// With a slot, unless the publisher keeps a queue of its own.
+    Member(Box<Candidate>, Option<Reservation>),
+    /// The others have no free slot.
+    Full,
+    None,
+}
+
+fn next_member(hub: &Arc<Hub>, request: &InferenceRequest, tried: &TriedMembers) -> Next {
+    let mut registry = hub.registry.lock();
+    match tried.pick_another(&mut registry, request) {
+        PickResult::Chosen(next) if !next.reports => Next::Member(next, None),
+        PickResult::Chosen(next) if next.is_full() => Next::Full,
+        PickResult::Chosen(next) => {
+            let slot = Reservation::take(hub, &mut registry, &next);
+            Next::Member(next, Some(slot))
         }
+        PickResult::NoMember | PickResult::EndpointUnsupported | PickResult::TakenOver => Next::None,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use super::super::caller_queues::{Cursor, Decision, ScanResult};
 use super::{CapacityQueues, DETACHED, Offer, Waiter, WaiterClass, detached_queue};
 use crate::hub::Hub;
-use crate::model::Caller;
+use crate::model::{Caller, Llm};
 use crate::registry::{Availability, CallerClass, PickResult, Registry, Room};
 
 /// Rows examined under one lock of the registry: some tenths of a millisecond.
@@ -231,7 +231,8 @@ pub(super) fn try_assign(
         (false, true) => return Decision::Keep,
         (true, false) => (),
     }
-    match registry.pick_of(&caller, target, class.endpoint, conversation.as_ref(), |_| true) {
+    let is_left = |llm: &Llm| !class.avoided.contains(&llm.name);
+    match registry.pick_of(&caller, target, class.endpoint, conversation.as_ref(), is_left) {
         PickResult::Chosen(candidate) if class.priority.takes(candidate.room) => {
             let (row, owner) = (candidate.name.clone(), candidate.owner.clone());
             registry.task_started(&row, &owner);
@@ -244,10 +245,13 @@ pub(super) fn try_assign(
         }
         // The removed waiter picks again, and gets the error.
         PickResult::EndpointUnsupported | PickResult::TakenOver => Decision::Remove,
+        // As does one that was tried on all members.
+        PickResult::NoMember if !class.avoided.is_empty() => Decision::Remove,
         // Others than bulk callers may be sent ahead.
         PickResult::Chosen(candidate) if candidate.room != Room::Full => Decision::Keep,
         PickResult::Chosen(_) | PickResult::NoMember => {
-            exhausted.extend(reach);
+            // Others may have what it was tried on.
+            exhausted.extend(reach.filter(|_| class.avoided.is_empty()));
             Decision::Keep
         }
     }

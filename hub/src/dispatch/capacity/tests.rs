@@ -8,6 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::super::caller_queues::Decision;
+use super::super::pick::TriedMembers;
 use super::offers::try_assign;
 use super::*;
 use crate::tests::support::hub;
@@ -68,7 +69,7 @@ async fn a_hibernating_row_is_woken_when_the_active_ones_hibernate() {
     world.step(&Op::Close(1));
     world.step(&Op::Beat(0, vec![(true, 1, 2), (false, 1, 1), (false, 1, 1)]));
     for _ in 0..ROWS {
-        world.step(&Op::Call { user: 0, admin: false, to: 0 });
+        world.step(&Op::Call { user: 0, admin: false, to: 0, tried: None });
     }
     assert_eq!((world.waiting.len(), world.served.len()), (ROWS, 0));
     world.step(&Op::Beat(0, vec![(true, 1, 2), (true, 0, 1), (true, 0, 1)]));
@@ -88,11 +89,11 @@ async fn a_caller_of_a_detached_agent_waits_for_the_agent() {
     world.step(&Op::Beat(1, vec![(false, 2, 2); ROWS]));
     world.step(&full);
     // Agent 1 leads only to the private row.
-    world.step(&Op::Call { user: 2, admin: false, to: 2 + 2 * ROWS });
+    world.step(&Op::Call { user: 2, admin: false, to: 2 + 2 * ROWS, tried: None });
     world.step(&Op::Agent(1, false, true));
     assert!(!world.read());
     world.step(&free);
-    assert!(world.read() && world.waiting.len() == 1 && world.waiting[0].1.class.detached);
+    assert!(world.read() && world.waiting.len() == 1 && world.waiting[0].2.class.detached);
     let checks = || hub.core().capacity.checked_callers.load(std::sync::atomic::Ordering::Relaxed);
     let before = checks();
     for state in [&full, &free, &full, &free] {
@@ -126,13 +127,23 @@ async fn a_pool_is_scanned_once_for_all_users_without_rows_in_it() {
             let request = request(caller, target);
             let mut waiter = Some(waiter_of(&request, oneshot::channel().0));
             assert_eq!(
-                try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
+                try_assign(
+                    &mut registry,
+                    &class_of(&request, false, BTreeSet::new()),
+                    &mut waiter,
+                    &mut exhausted
+                ),
                 Decision::Remove
             );
             let (assign, _assigned) = oneshot::channel();
             let mut waiter = Some(waiter_of(&request, assign));
             assert_eq!(
-                try_assign(&mut registry, &class_of(&request, false), &mut waiter, &mut exhausted),
+                try_assign(
+                    &mut registry,
+                    &class_of(&request, false, BTreeSet::new()),
+                    &mut waiter,
+                    &mut exhausted
+                ),
                 Decision::Keep
             );
         }
@@ -154,12 +165,12 @@ async fn a_caller_that_arrives_during_an_offer_overtakes_no_other_caller() {
     let strangers = (0..9).map(|n| format!("stranger-{n}"));
     for user in std::iter::once("carol".to_owned()).chain(strangers) {
         let target = core.registry.lock().target(&self::user(&user), "pool-0").unwrap();
-        world.call(request(self::user(&user), target));
+        world.call(request(self::user(&user), target), TriedMembers::default());
     }
     // The private row has capacity, but none of the callers may use it.
     world.step(&Op::Beat(0, vec![(false, 2, 2), (false, 0, 2), (false, 2, 2)]));
     assert!(!core.capacity.queues.lock().offers.is_empty(), "the offer is finished at once");
-    world.step(&Op::Call { user: 2, admin: false, to: 3 + 2 * ROWS });
+    world.step(&Op::Call { user: 2, admin: false, to: 3 + 2 * ROWS, tried: None });
     assert_eq!((world.waiting.len(), world.served.len()), (11, 0));
     while core.serve_offers(&mut core.registry.lock()) {}
     world.read();
@@ -181,7 +192,7 @@ async fn durable_tasks_are_not_notified_of_capacity_that_a_caller_takes() {
     assert_eq!(hub.ask("POST", "/api/v1/inference-tasks").body(body).send().await.0, 202);
     let notices = || core.tasks.capacity_notices.load(std::sync::atomic::Ordering::Relaxed);
     for _ in 0..2 {
-        world.step(&Op::Call { user: 2, admin: false, to: 1 });
+        world.step(&Op::Call { user: 2, admin: false, to: 1, tried: None });
     }
     assert_eq!((world.waiting.len(), core.tasks.depth()), (2, 1));
     let before = notices();
@@ -206,14 +217,14 @@ async fn a_waiting_connection_has_priority_until_its_task_is_sent() {
     for who in 0..2 {
         world.step(&Op::Beat(who, vec![(false, 2, 2); ROWS]));
     }
-    let call = Op::Call { user: 2, admin: false, to: 0 };
+    let call = Op::Call { user: 2, admin: false, to: 0, tried: None };
     let count = |pressure: &std::sync::Arc<std::sync::atomic::AtomicU32>| {
         pressure.load(std::sync::atomic::Ordering::Relaxed)
     };
     let ((), waiting_count) = crate::connections::with_priority_count(|| world.step(&call));
     assert_eq!((world.waiting.len(), count(&waiting_count)), (1, 1));
     world.step(&Op::Beat(0, vec![(false, 0, 2); ROWS]));
-    let (_, mut queued) = world.waiting.pop().unwrap();
+    let (.., mut queued) = world.waiting.pop().unwrap();
     let (reservation, reserved_count) =
         crate::connections::with_priority_count(|| queued.assigned().now_or_never());
     drop(queued);

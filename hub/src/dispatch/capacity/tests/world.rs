@@ -30,6 +30,8 @@ pub(super) enum Op {
         user: usize,
         admin: bool,
         to: usize,
+        /// The row on which it was tried already.
+        tried: Option<usize>,
     },
     Leave(usize),
     End(usize),
@@ -45,8 +47,8 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         4 => (0..2_usize, prop::collection::vec(state, ROWS)).prop_map(|(who, states)| Op::Beat(who, states)),
         1 => (0..2_usize).prop_map(Op::Open),
         1 => (0..2_usize).prop_map(Op::Close),
-        8 => (0..USERS.len(), any::<bool>(), 0..1 + 2 * ROWS + AGENTS)
-            .prop_map(|(user, admin, to)| Op::Call { user, admin, to }),
+        8 => (0..USERS.len(), any::<bool>(), 0..1 + 2 * ROWS + AGENTS, prop::option::weighted(0.3, 0..2 * ROWS))
+            .prop_map(|(user, admin, to, tried)| Op::Call { user, admin, to, tried }),
         2 => any::<usize>().prop_map(Op::Leave),
         4 => any::<usize>().prop_map(Op::End),
         2 => (0..AGENTS, any::<bool>(), any::<bool>()).prop_map(|(agent, private, away)| Op::Agent(agent, private, away)),
@@ -60,7 +62,7 @@ pub(super) struct World {
     /// Part of all names, so that cases on one hub do not share them.
     case: usize,
     sessions: Vec<String>,
-    pub(super) waiting: Vec<(InferenceRequest, QueuedCaller)>,
+    pub(super) waiting: Vec<(InferenceRequest, TriedMembers, QueuedCaller)>,
     pub(super) served: Vec<Reservation>,
 }
 
@@ -165,7 +167,7 @@ impl World {
                 registry.close(&self.sessions[*who], "s", hub.now());
                 hub.offer_rows_of(&mut registry, &self.sessions[*who]);
             }
-            Op::Call { user: who, admin, to } => {
+            Op::Call { user: who, admin, to, tried } => {
                 let name = match *to {
                     0 => format!("pool-{}", self.case),
                     row if row <= 2 * ROWS => self.row((row - 1) / ROWS, (row - 1) % ROWS),
@@ -182,7 +184,8 @@ impl World {
                     })
                 };
                 let Some(target) = target else { return };
-                self.call(request(caller, target));
+                let tried = tried.map(|row| self.row(row / ROWS, row % ROWS));
+                self.call(request(caller, target), TriedMembers::on(tried));
             }
             Op::Leave(at) if !self.waiting.is_empty() => {
                 let at = at % self.waiting.len();
@@ -208,22 +211,23 @@ impl World {
         }
     }
 
-    pub(super) fn call(&mut self, request: InferenceRequest) {
+    pub(super) fn call(&mut self, request: InferenceRequest, tried: TriedMembers) {
         let hub = self.hub.clone();
-        let queued = match pick_or_queue(&hub, &request, &TriedMembers::default(), true).unwrap() {
+        let queued = match pick_or_queue(&hub, &request, &tried, true).unwrap() {
             PickOrQueue::Picked(_, place) => return self.served.extend(place),
             PickOrQueue::Queued(queued) => queued,
+            PickOrQueue::Unavailable(_) if !tried.is_empty() => return,
             PickOrQueue::Arriving(_) | PickOrQueue::Unavailable(_) => {
                 panic!("the call has to be picked or queued")
             }
         };
-        self.waiting.push((request, queued));
+        self.waiting.push((request, tried, queued));
     }
 
     /// Reads the callers' assignments, and lets callers whose queue was closed pick again. Returns whether there were any.
     pub(super) fn read(&mut self) -> bool {
         let mut is_news = false;
-        for (request, mut queued) in std::mem::take(&mut self.waiting) {
+        for (request, tried, mut queued) in std::mem::take(&mut self.waiting) {
             match queued.assigned.try_recv() {
                 Ok(candidate) => {
                     self.served.push(Reservation::counted(&self.hub, &candidate));
@@ -231,10 +235,10 @@ impl World {
                 }
                 Err(TryRecvError::Closed) => {
                     drop(queued);
-                    self.call(request);
+                    self.call(request, tried);
                     is_news = true;
                 }
-                Err(TryRecvError::Empty) => self.waiting.push((request, queued)),
+                Err(TryRecvError::Empty) => self.waiting.push((request, tried, queued)),
             }
         }
         is_news
@@ -243,10 +247,11 @@ impl World {
     /// A waiting caller although there is capacity for it.
     pub(super) fn starved(&self) -> Option<&InferenceRequest> {
         let mut registry = self.hub.registry.lock();
-        let mut has_room = |request: &InferenceRequest| {
-            let pick = registry.pick(&request.caller, &request.target, request.endpoint);
+        let mut has_room = |request: &InferenceRequest, tried: &TriedMembers| {
+            let pick = tried.pick_another(&mut registry, request);
             matches!(pick, PickResult::Chosen(candidate) if !candidate.is_full())
         };
-        self.waiting.iter().map(|(request, _)| request).find(|request| has_room(request))
+        let waiting = self.waiting.iter();
+        waiting.filter(|(request, tried, _)| has_room(request, tried)).map(|(request, ..)| request).next()
     }
 }
