@@ -16,6 +16,7 @@ mod scheduler;
 mod state;
 mod table;
 mod target_capacity;
+mod turns;
 mod views;
 
 pub(crate) use chunks::ChunkBatch;

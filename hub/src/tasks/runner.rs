@@ -84,7 +84,7 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
         }
         Err(error) => return end(&hub, number, Event::Fail(attempt), error.into()),
     };
-    let call = call(&hub, number, &task);
+    let call = call(&hub, number, &task, body.as_str().len());
     let request = InferenceRequest {
         caller,
         target,
@@ -128,8 +128,8 @@ pub(super) async fn run_task(hub: Arc<Hub>, claimed: ClaimedTask) {
     end(&hub, number, event, ending);
 }
 
-/// The `ActiveCall` of the task, created at its first dispatch.
-fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<ActiveCall> {
+/// The `ActiveCall` of the task, created at its first dispatch; its request has so many bytes.
+fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask, bytes: usize) -> Arc<ActiveCall> {
     let begin = || {
         let info = RequestInfo {
             user: task.owner.clone(),
@@ -137,6 +137,7 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask) -> Arc<ActiveCall> {
             target: task.target.clone(),
             endpoint: Endpoint::ChatCompletions,
             streaming: task.streaming,
+            bytes,
         };
         ActiveCall::durable(hub.watch.begin_unlisted(info, task.id.clone()))
     };

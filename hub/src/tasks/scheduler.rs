@@ -1,5 +1,5 @@
 //! The scheduler, which claims waiting tasks for publishers with capacity. Capacity goes first to tasks of the publisher's
-//! owner, then to tasks of all users by age.
+//! owner, then to tasks of all users. Users take turns, each with its oldest task.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -124,7 +124,7 @@ impl Pass {
     }
 }
 
-/// Claims tasks for `targets` in the order of their numbers; with `own` only for publishers of the task's owner. Tasks of
+/// Claims tasks for `targets`, the users in turn, and those of a user in the order of their numbers; with `own` only for publishers of the task's owner. Tasks of
 /// one user for one target have the same members, so a later one is tried only after the one before it was claimed, or cannot be
 /// because its token is at a limit.
 async fn claim_tasks<'a>(
@@ -138,9 +138,12 @@ async fn claim_tasks<'a>(
     for target in targets.iter().filter(|target| capacity.is_free(target)) {
         let of_target = hub.tasks.heads(target).into_iter();
         let of_target = of_target.filter(|(_, user)| !own || capacity.is_free_of(target, user));
-        heads.extend(of_target.map(|(number, user)| Reverse((number, target.as_str(), user, 0))));
+        heads.extend(of_target.map(|(number, user)| {
+            let rank = hub.tasks.rank(&user);
+            Reverse((rank, number, target.as_str(), user, 0))
+        }));
     }
-    while let Some(Reverse((number, target, user, skipped))) = heads.pop() {
+    while let Some(Reverse((mut rank, number, target, user, skipped))) = heads.pop() {
         if !capacity.is_free(target) {
             continue;
         }
@@ -153,10 +156,13 @@ async fn claim_tasks<'a>(
             ClaimResult::Skipped => continue,
             ClaimResult::AtLimit if skipped == MAX_SKIPPED => continue,
             ClaimResult::AtLimit => skipped + 1,
-            ClaimResult::Done => skipped,
+            ClaimResult::Done => {
+                rank = hub.tasks.take_turn(&user);
+                skipped
+            }
         };
         if let Some(next) = hub.tasks.next(target, &user, number) {
-            heads.push(Reverse((next, target, user, skipped)));
+            heads.push(Reverse((rank, next, target, user, skipped)));
         }
     }
 }

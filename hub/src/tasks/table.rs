@@ -13,6 +13,7 @@ use super::chunks::Chunks;
 use super::open_task::OpenTask;
 use super::queues::Queues;
 use super::state::{Attempt, Effect, Event};
+use super::turns::Turns;
 use crate::error::ApiError;
 use crate::model::{Caller, DurableTask, TaskStatus, UserId};
 use crate::quota::{Quota, QuotaPermit};
@@ -63,6 +64,7 @@ pub(super) struct TaskTable {
     claimed_targets: HashSet<String>,
     /// The last target that was visited in turn.
     last_visited: String,
+    turns: Turns,
 }
 
 impl DurableTasks {
@@ -175,6 +177,16 @@ impl DurableTasks {
     /// The first claimable task for `target` of each user.
     pub(super) fn heads(&self, target: &str) -> Vec<(u64, UserId)> {
         self.table.lock().queues.heads(target)
+    }
+
+    /// Rank of the user's tasks among those of others, by their last turns.
+    pub(super) fn rank(&self, user: &str) -> u64 {
+        self.table.lock().turns.rank(user)
+    }
+
+    /// Notes that a task of the user was claimed. Returns the rank of its next one.
+    pub(super) fn take_turn(&self, user: &str) -> u64 {
+        self.table.lock().turns.take(user)
     }
 
     /// The first claimable task for `target` of `user` behind the task `after`.

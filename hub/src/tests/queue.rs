@@ -213,3 +213,28 @@ async fn tasks_are_claimed_in_order_as_capacity_allows() {
     }
     hub.stop().await;
 }
+
+/// Users take turns, however many tasks each has in the queue.
+#[actix_rt::test]
+async fn users_take_turns_with_their_tasks() {
+    let hub = hub().await;
+    let (alice, mallory) = (hub.member("alice").await, hub.member("mallory").await);
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("status")).await;
+    report_capacity(&publisher, &hub, "a", 1).await;
+    let mut mallorys = Vec::new();
+    for _ in 0..4 {
+        mallorys.push(enqueue_as(&hub, &mallory, "a", false).await);
+    }
+    let mut sent = publisher.task().await;
+    let alices = [enqueue_as(&hub, &alice, "a", false).await, enqueue_as(&hub, &alice, "a", false).await];
+    let order = [&mallorys[0], &alices[0], &mallorys[1], &alices[1], &mallorys[2], &mallorys[3]];
+    for (at, running) in order.into_iter().enumerate() {
+        assert_eq!(hub.durable_task(running).await["status"], "claimed", "{at}");
+        publisher.answer(&hub, &sent, "x").await;
+        until_status(&hub, running, "completed").await;
+        if at + 1 < order.len() {
+            sent = publisher.task().await;
+        }
+    }
+    hub.stop().await;
+}
