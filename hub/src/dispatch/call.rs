@@ -46,6 +46,7 @@ impl ActiveCall {
             target: request.target.shown_name().to_owned(),
             endpoint: request.endpoint,
             streaming: request.streaming,
+            bytes: request.body.as_str().len(),
         });
         let trace = Trace::current();
         if let Some(trace) = &trace {
@@ -101,13 +102,19 @@ impl ActiveCall {
             if !bytes.is_empty() {
                 inference.piece();
             }
+            inference.answer(bytes.len());
             inference.events(tally);
         });
     }
 
-    /// Adds the usage that the response reports, in one or two parts.
-    pub(crate) fn add_usage(&self, usage: Usage) {
-        self.update(|inference| inference.usage(usage));
+    /// Records a whole response of so many bytes, and the usage that it reports.
+    pub(crate) fn add_whole(&self, bytes: usize, usage: Option<Usage>) {
+        self.update(|inference| {
+            inference.answer(bytes);
+            if let Some(usage) = usage {
+                inference.usage(usage);
+            }
+        });
     }
 
     /// The tokens so far; `None` if the call has ended.
@@ -118,9 +125,9 @@ impl ActiveCall {
     /// Ends the call with the status that the caller gets. Returns its tokens; `None` if it had ended before.
     pub(crate) fn end(&self, status: u16, error: Option<&ApiError>) -> Option<TokenCounts> {
         let Running { inference, _slot } = self.running.lock().take()?;
-        let tokens = inference.end(status, error.map(|error| (error.kind, error.message.as_ref())));
-        self.settle(tokens, status < 400 && error.is_none());
-        Some(tokens)
+        let is_whole = status < 400 && error.is_none();
+        self.settle(&inference, inference.tokens(is_whole), is_whole);
+        Some(inference.end(status, error.map(|error| (error.kind, error.message.as_ref()))))
     }
 
     /// Records what the call was charged in the line in which it waited.
@@ -130,10 +137,9 @@ impl ActiveCall {
 
     /// Corrects the charge. Only a whole answer whose tokens are known may lower it: a caller that leaves just before the end has
     /// had its slot as long.
-    fn settle(&self, tokens: TokenCounts, is_whole: bool) {
+    fn settle(&self, inference: &Inference, tokens: TokenCounts, is_whole: bool) {
         if let Some(charge) = self.charge.lock().take() {
-            let sum = tokens.input.unwrap_or_default().saturating_add(tokens.output.unwrap_or_default());
-            charge.settle(sum, is_whole && tokens.input.or(tokens.output).is_some());
+            charge.settle(inference.billed(tokens), is_whole && tokens.input.or(tokens.output).is_some());
         }
     }
 
@@ -155,8 +161,8 @@ impl ActiveCall {
 impl Drop for ActiveCall {
     fn drop(&mut self) {
         // Its caller has left.
-        if let Some(tokens) = self.tokens() {
-            self.settle(tokens, false);
+        if let Some(Running { inference, _slot }) = self.running.lock().take() {
+            self.settle(&inference, inference.tokens(false), false);
         }
     }
 }

@@ -127,9 +127,7 @@ fn whole_response(
     body: ResponseBody,
     named: Option<u32>,
 ) -> HttpResponse {
-    if let Some(usage) = body.usage() {
-        call.add_usage(usage);
-    }
+    call.add_whole(body.get().len(), body.usage());
     // Map 1xx and 3xx to 502: a publisher must not redirect a caller.
     let status = match status {
         200..=203 | 400..=599 => status,

@@ -1,6 +1,7 @@
 //! The record of one inference, from its beginning to its end.
 
 mod begin;
+mod billed;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct Inference {
     usage: Usage,
     /// Events with content of a streamed answer; `None` before its first event.
     content: Option<u64>,
+    /// Bytes of the answer.
+    answer_bytes: usize,
     ended: bool,
     /// Whether the destination is public, and the inference counts in the public metrics.
     is_public: bool,
@@ -215,6 +218,7 @@ impl Inference {
         }
         self.set_public(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
+        let billed = self.billed(tokens);
         let destination = self.destination.take();
         let now = Instant::now();
         let total_ms = millis(self.began, now);
@@ -271,7 +275,7 @@ impl Inference {
             through: record.through.clone().unwrap_or_default(),
             code: code.unwrap_or_default().to_owned(),
         };
-        self.watch.limits.count(&key.user, &key.token, key.day, counts.tokens());
+        self.watch.limits.count(&key.user, &key.token, key.day, billed);
         self.watch.audit.add(record, key, counts);
     }
 

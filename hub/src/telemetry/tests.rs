@@ -18,7 +18,8 @@ fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
 
 fn request(user: &str) -> RequestInfo {
     let endpoint = Endpoint::ChatCompletions;
-    RequestInfo { user: user.into(), token: "t".into(), target: "pool".into(), endpoint, streaming: true }
+    let (token, target) = ("t".into(), "pool".into());
+    RequestInfo { user: user.into(), token, target, endpoint, streaming: true, bytes: 400 }
 }
 
 fn member(name: &str) -> Candidate {

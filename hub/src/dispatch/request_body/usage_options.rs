@@ -5,7 +5,7 @@ use wire::json::spans;
 
 use super::RequestBody;
 
-/// Largest `stream_options` that is changed, in bytes: ten times what the known APIs define. A larger one is sent as it is.
+/// Largest `stream_options` that is kept, in bytes: ten times what the known APIs define. A larger one is replaced.
 const MAX_OPTIONS: usize = 4 << 10;
 /// The options of a caller that sends none.
 const ALONE: &str = r#"{"include_usage":true}"#;
@@ -25,7 +25,8 @@ impl UsageOptions {
 }
 
 impl RequestBody {
-    /// The options that ask for usage; `None` if the caller's ask for it, or are none that a backend accepts.
+    /// The options that ask for usage; `None` if the caller's ask for it, or are none that a backend accepts. Any value but `true` is
+    /// replaced: some backends take `0` or `"no"` for a refusal, and the call would count as one without a prompt.
     pub(in crate::dispatch) fn usage_options(&self) -> Option<UsageOptions> {
         let Some(span) = &self.stream_options else {
             return Some(UsageOptions(Bytes::from_static(ALONE.as_bytes())));
@@ -39,17 +40,19 @@ fn with_usage(options: &[u8]) -> Option<Vec<u8>> {
     if options == b"null" {
         return Some(ALONE.into());
     }
-    if options.first() != Some(&b'{') || options.len() > MAX_OPTIONS {
+    if options.first() != Some(&b'{') {
         return None;
+    }
+    if options.len() > MAX_OPTIONS {
+        return Some(ALONE.into());
     }
     let mut text = options.to_vec();
     let [found] = spans(&mut text, ["include_usage"]).ok()?;
     match found.last() {
-        Some(span) if matches!(&text[span.clone()], b"false" | b"null") => {
+        Some(span) if text[span.clone()] == *b"true" => return None,
+        Some(span) => {
             text.splice(span.clone(), *b"true");
         }
-        // The caller asks for it, or a backend refuses the value.
-        Some(_) => return None,
         None => {
             let end = text.len() - 1;
             let is_empty = text[..end].trim_ascii_end() == b"{";
@@ -105,18 +108,27 @@ mod tests {
         }
     }
 
+    /// A caller cannot have its prompt go uncounted.
+    #[test]
+    fn no_value_and_no_size_keeps_a_call_from_being_counted() {
+        let padded = format!(r#"{{"include_usage":false,"a":"{}"}}"#, "x".repeat(MAX_OPTIONS));
+        let values = ["0", "\"no\"", "\"true\"", "1", "{}", "[true]", "false", "null"];
+        let values = values.iter().map(|value| format!(r#"{{"a":7,"include_usage":{value}}}"#));
+        for options in values.chain([padded]) {
+            let (text, options) = asking(&format!(r#"{{"stream_options":{options}}}"#)).unwrap();
+            assert_eq!(options["include_usage"], true, "{text}");
+        }
+    }
+
     #[test]
     fn options_that_ask_for_usage_or_are_none_are_sent_as_they_are() {
-        let large = format!(r#"{{"stream_options":{{"a":"{}"}}}}"#, "x".repeat(MAX_OPTIONS));
         for request in [
             r#"{"stream_options":{"include_usage":true}}"#,
             r#"{"stream_options":{"include_usage":false,"include_usage":true}}"#,
             r#"{"stream_options":{},"stream_options":{"include_usage":true}}"#,
-            r#"{"stream_options":{"include_usage":"yes"}}"#,
             r#"{"stream_options":[]}"#,
             r#"{"stream_options":true}"#,
             r#"{"stream_options":"x"}"#,
-            &large,
         ] {
             assert_eq!(asking(request), None, "{request}");
         }

@@ -22,6 +22,8 @@ pub struct RequestInfo {
     pub target: String,
     pub endpoint: Endpoint,
     pub streaming: bool,
+    /// Bytes of its body.
+    pub bytes: usize,
 }
 
 impl Watch {
@@ -70,6 +72,7 @@ impl Watch {
             last_chunk: None,
             usage: Usage::default(),
             content: None,
+            answer_bytes: 0,
             ended: false,
             is_public: false,
         }
