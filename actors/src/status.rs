@@ -46,7 +46,7 @@ pub enum ChannelState {
     Idle,
     /// The registrar stops, and running tasks end.
     Draining,
-    /// The hub restarts: running tasks end, then the registrar connects again.
+    /// The hub shuts down: running tasks end on this channel, new ones come over the next one.
     Restarting,
 }
 

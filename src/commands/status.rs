@@ -135,7 +135,7 @@ fn summary(status: &RegistrarStatus) -> Vec<String> {
         ChannelState::Refused => "refused, tried again every minute",
         ChannelState::Idle => "idle: nothing to publish",
         ChannelState::Draining => "stopping",
-        ChannelState::Restarting => "the hub restarts",
+        ChannelState::Restarting => "the hub shuts down",
     };
     let mut lines = vec![
         format!("Hub         {}", printable(&status.hub_url)),

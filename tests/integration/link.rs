@@ -158,7 +158,7 @@ async fn a_restart_of_the_hub_costs_a_stream_nothing() {
     let running = actix_rt::spawn(async move { stream(&http).await });
     wait_until("the stream runs", || team.backend.requests().len() == 2).await;
     team.hub.signal(Signal::SIGTERM);
-    team.registrar.logs("the hub restarts").await;
+    team.registrar.logs("the hub shuts down").await;
     assert!(transcript(&running.await.unwrap()) == expected);
     team.hub.ended().await;
     team.hub = start_hub(&team.home, port);

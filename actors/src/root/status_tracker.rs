@@ -23,7 +23,7 @@ pub(super) struct StatusTracker {
     transport: Option<ChannelTransport>,
     /// Since when the channel is open.
     open_since: Option<Timestamp>,
-    /// Since when the hub restarts.
+    /// When the hub told that it shuts down. It is taken to restart.
     restarts_since: Option<Timestamp>,
 }
 
@@ -57,7 +57,7 @@ impl StatusTracker {
         self.become_state(ChannelState::Connected, now);
     }
 
-    /// Records that the hub restarts. The channel stays open for its tasks.
+    /// Records that the hub shuts down. The channel stays open for its tasks.
     pub(super) fn restarts(&mut self, now: Timestamp) {
         self.restarts_since = Some(now);
         self.become_state(ChannelState::Restarting, now);

@@ -22,8 +22,8 @@ impl StreamActor {
         }
         hub_news!(
             info,
-            "hub restarts",
-            "the hub restarts: running tasks end on the open channel, then this registrar connects again"
+            "hub shuts down",
+            "the hub shuts down: running tasks end on this channel, new ones come over the next one"
         );
         self.links.going.do_send(HubGoing);
         let attempt = self.state.attempt;

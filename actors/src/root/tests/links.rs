@@ -112,7 +112,7 @@ async fn tasks_end_on_the_link_of_a_hub_that_goes() {
     until_state(&registrar, ChannelState::Connected).await;
     assert_eq!(channel(&registrar).await.transport, Some(ChannelTransport::Link));
     assert_eq!(hub.posts("_provider-register"), 1, "each reconnect is one connection");
-    assert_eq!(captured_log::lines_with("the hub restarts").len(), 1);
+    assert_eq!(captured_log::lines_with("the hub shuts down").len(), 1);
     assert!(captured_log::lines_with("no control channel").is_empty());
     assert!(registrar.status().await.unwrap().last_error.is_none());
     end(registrar).await;
