@@ -11,11 +11,11 @@ use wire::TaskId;
 pub(crate) trait Uplink {
     /// Sends the result `body` over the link, or by `POST /_provider-task/{id}/result` if there is none. Limit of the POST:
     /// 30 s.
-    fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted>;
+    fn send_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Outcome>;
 
     /// Posts a chunk of a streamed answer. It is a POST also after a link was opened: there, a task has one body.
-    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
-        self.post_result(task, body)
+    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Outcome> {
+        self.send_result(task, body)
     }
 
     /// Sends a streamed answer, a body of SSE frames, over the link; `None` if there is none. No time limit. Dropping the
@@ -24,25 +24,25 @@ pub(crate) trait Uplink {
         &'a self,
         _task: &'a TaskId,
         _body: mpsc::Receiver<Bytes>,
-    ) -> Option<LocalBoxFuture<'a, Posted>> {
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
         None
     }
 }
 
-/// The result of a POST.
+/// What the hub did with a result, sent on the link or posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Posted {
+pub(crate) enum Outcome {
     /// 2xx.
     Taken,
     /// 404, 409, 410: the caller has left, or the task has ended.
     Gone,
     /// Another 3xx or 4xx: a later try cannot succeed.
     Refused { status: u16 },
-    /// The POST failed; a later try may succeed.
+    /// It failed; a later try may succeed.
     Failed {
         /// `Retry-After` of the hub's answer.
         retry_after: Option<Duration>,
-        /// Whether the hub certainly did not accept the POST: there was no connection, or it answered 429 or 5xx.
+        /// Whether the hub certainly did not accept the result: there was no connection, or it answered 429 or 5xx.
         nothing_taken: bool,
     },
 }

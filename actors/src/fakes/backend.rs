@@ -16,7 +16,7 @@ use wire::sse::Decoder;
 use wire::task::InferTask;
 
 use crate::backend::{Backend, BackendError, BackendRequest, Reply};
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 
 /// The results that a fake uplink has received.
 #[derive(Default)]
@@ -27,9 +27,9 @@ pub(crate) struct PostedResults {
     /// The task and the data of all events of each stream over the link.
     pub(crate) streams: RefCell<Vec<(String, Vec<String>)>>,
     /// Prepared answers to POSTs; after them, every POST is answered `Taken`.
-    pub(crate) answers: RefCell<VecDeque<Posted>>,
+    pub(crate) answers: RefCell<VecDeque<Outcome>>,
     /// POSTs that are not answered yet, if `hold` is set. Streams are not read while `hold` is set.
-    pub(crate) held: RefCell<Vec<oneshot::Sender<Posted>>>,
+    pub(crate) held: RefCell<Vec<oneshot::Sender<Outcome>>>,
     pub(crate) hold: Cell<bool>,
 }
 
@@ -53,7 +53,7 @@ impl PostedResults {
 pub(crate) struct FakeUplink(pub(crate) Rc<PostedResults>);
 
 impl Uplink for FakeUplink {
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+    fn send_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Outcome> {
         let body = serde_json::from_slice(&body).unwrap();
         self.0.posts.borrow_mut().push((task.to_string(), body));
         if self.0.hold.get() {
@@ -61,7 +61,7 @@ impl Uplink for FakeUplink {
             self.0.held.borrow_mut().push(answer);
             return async { answered.await.unwrap() }.boxed_local();
         }
-        let answer = self.0.answers.borrow_mut().pop_front().unwrap_or(Posted::Taken);
+        let answer = self.0.answers.borrow_mut().pop_front().unwrap_or(Outcome::Taken);
         async move { answer }.boxed_local()
     }
 
@@ -69,7 +69,7 @@ impl Uplink for FakeUplink {
         &self,
         task: &TaskId,
         mut body: mpsc::Receiver<Bytes>,
-    ) -> Option<LocalBoxFuture<'static, Posted>> {
+    ) -> Option<LocalBoxFuture<'static, Outcome>> {
         let (results, task) = (Rc::clone(&self.0), task.to_string());
         let sending = async move {
             if results.hold.get() {
@@ -81,7 +81,7 @@ impl Uplink for FakeUplink {
                 events.extend(std::iter::from_fn(|| decoder.next_event()).map(|event| event.data));
             }
             results.streams.borrow_mut().push((task, events));
-            Posted::Taken
+            Outcome::Taken
         };
         self.0.has_link.get().then(|| sending.boxed_local())
     }

@@ -8,30 +8,30 @@ use wire::TaskId;
 
 use super::{HubClient, HubError, HubErrorKind};
 use crate::failpoint;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 
 impl Uplink for HubClient {
-    fn post_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
+    fn send_result<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Outcome> {
         async move {
             failpoint::reach("before result");
             let link = self.links.of(task.as_str());
-            let posted = if link.is_active() {
+            let outcome = if link.is_active() {
                 link.send_result(task, body).await
             } else {
                 self.post_body(task, body).await
             };
             failpoint::reach("after result");
-            posted
+            outcome
         }
         .boxed_local()
     }
 
-    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Posted> {
+    fn post_chunk<'a>(&'a self, task: &'a TaskId, body: Bytes) -> LocalBoxFuture<'a, Outcome> {
         async move {
             failpoint::reach("before result");
-            let posted = self.post_body(task, body).await;
+            let outcome = self.post_body(task, body).await;
             failpoint::reach("after result");
-            posted
+            outcome
         }
         .boxed_local()
     }
@@ -40,24 +40,24 @@ impl Uplink for HubClient {
         &'a self,
         task: &'a TaskId,
         body: mpsc::Receiver<Bytes>,
-    ) -> Option<LocalBoxFuture<'a, Posted>> {
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
         let link = self.links.of(task.as_str());
         link.is_active().then(|| async move { link.send_stream(task, body).await }.boxed_local())
     }
 }
 
 impl HubClient {
-    async fn post_body(&self, task: &TaskId, body: Bytes) -> Posted {
+    async fn post_body(&self, task: &TaskId, body: Bytes) -> Outcome {
         let path = format!("_provider-task/{}/result", task.encoded());
-        posted(self.post(&self.results, "provider-task", &path, body).await.map(|_| ()))
+        outcome_of(self.post(&self.results, "provider-task", &path, body).await.map(|_| ()))
     }
 }
 
-fn posted(result: Result<(), HubError>) -> Posted {
-    let Err(error) = result else { return Posted::Taken };
+fn outcome_of(result: Result<(), HubError>) -> Outcome {
+    let Err(error) = result else { return Outcome::Taken };
     match (error.kind(), &error) {
-        (HubErrorKind::Gone | HubErrorKind::Conflict, _) => Posted::Gone,
-        (HubErrorKind::Refused, HubError::Status { status, .. }) => Posted::Refused { status: *status },
-        _ => Posted::Failed { retry_after: error.retry_after(), nothing_taken: error.nothing_taken() },
+        (HubErrorKind::Gone | HubErrorKind::Conflict, _) => Outcome::Gone,
+        (HubErrorKind::Refused, HubError::Status { status, .. }) => Outcome::Refused { status: *status },
+        _ => Outcome::Failed { retry_after: error.retry_after(), nothing_taken: error.nothing_taken() },
     }
 }

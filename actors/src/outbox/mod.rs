@@ -26,7 +26,7 @@ use wire::result::TaskResult;
 use wire::{TaskId, texts};
 
 use crate::news::hub_news;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 
 use backlog::MAX_BACKLOG;
 pub(crate) use backlog::{Backlog, BacklogPermit};
@@ -40,12 +40,12 @@ const SLOT_LIMIT: usize = 64 << 20;
 /// Bytes of waiting results above which a further one is replaced by an error.
 const MAX_WAITING_BYTES: usize = 256 << 20;
 
-/// Most results that are posted at the same time, each on its own connection: a hub that never answers must not use up the
-/// descriptors of the process (often 1,024).
+/// Most results that are sent at the same time, without a link each on its own connection: a hub that never answers
+/// must not use up the descriptors of the process (often 1,024).
 const MAX_POSTING: usize = 128;
 
-/// Most open tasks beyond those that may run and wait, some KiB each. A virtual-llm hub queues at most a quarter of this number
-/// on a channel.
+/// Most open tasks beyond those that may run and wait, some KiB each. A virtual-llm hub queues at most half of this
+/// number on a channel.
 const MAX_OPEN: usize = 4096;
 
 /// The error of a task whose ticket was dropped.
@@ -68,7 +68,7 @@ struct Inner {
     max_waiting_bytes: usize,
     backlog: Backlog,
     posting: Semaphore,
-    /// Results posted again for repeated tasks, each with a flag that is set when its id starts a new task.
+    /// Results sent again for repeated tasks, each with a flag that is set when its id starts a new task.
     repeated: RefCell<HashMap<TaskId, Rc<Cell<bool>>>>,
     /// Notifies when a task ends or a result is delivered.
     changed: Notify,
@@ -103,7 +103,7 @@ impl Outbox {
 
     /// Enters a task that the hub dispatched. `fingerprint` stands for its text.
     ///
-    /// Returns `None` if the id is known. An open task goes on; the result of an ended task is posted again. If the
+    /// Returns `None` if the id is known. An open task goes on; the result of an ended task is sent again. If the
     /// fingerprints differ and the first task is open, both get an error, and the first is
     /// [`disowned`](Self::is_disowned).
     pub(crate) fn accept(&self, id: &TaskId, fingerprint: u64) -> Option<Ticket> {
@@ -178,9 +178,9 @@ impl Outbox {
     }
 
     /// Posts a chunk of an open task, unless the task is [`disowned`](Self::is_disowned).
-    pub(crate) async fn post_chunk(&self, id: &TaskId, body: Bytes) -> Posted {
+    pub(crate) async fn post_chunk(&self, id: &TaskId, body: Bytes) -> Outcome {
         if self.is_disowned(id) {
-            return Posted::Gone;
+            return Outcome::Gone;
         }
         self.inner.uplink.post_chunk(id, body).await
     }
@@ -191,9 +191,9 @@ impl Outbox {
         &'a self,
         id: &'a TaskId,
         body: mpsc::Receiver<Bytes>,
-    ) -> Option<LocalBoxFuture<'a, Posted>> {
+    ) -> Option<LocalBoxFuture<'a, Outcome>> {
         if self.is_disowned(id) {
-            return Some(ready(Posted::Gone).boxed_local());
+            return Some(ready(Outcome::Gone).boxed_local());
         }
         self.inner.uplink.send_stream(id, body)
     }

@@ -12,7 +12,7 @@ use wire::result::TaskResult;
 use super::{Inner, RetryPolicy, TOO_MANY};
 use crate::news::hub_news;
 use crate::supervise::catch_panic;
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 impl Inner {
     pub(super) fn finish(self: &Rc<Self>, id: TaskId, result: &TaskResult) {
@@ -76,12 +76,12 @@ impl Inner {
         });
     }
 
-    /// Posts `body` while `may_go`.
+    /// Sends `body` while `may_go`.
     async fn post(&self, id: &TaskId, mut body: Bytes, may_go: impl Fn() -> bool) {
         let mut retries = RetryPolicy::new(Instant::now());
         let mut is_substitute = false;
         loop {
-            let posted = {
+            let outcome = {
                 // The semaphore is never closed, so this always gets a permit.
                 let _permit = self.posting.acquire().await;
                 if !may_go() {
@@ -89,12 +89,12 @@ impl Inner {
                         "task {id}: its id belongs to another task now, the result is dropped"
                     );
                 }
-                self.uplink.post_result(id, body.clone()).await
+                self.uplink.send_result(id, body.clone()).await
             };
-            match posted {
-                Posted::Taken => return,
-                Posted::Gone => return log::debug!("task {id}: the caller has left"),
-                Posted::Refused { status } if is_substitute => {
+            match outcome {
+                Outcome::Taken => return,
+                Outcome::Gone => return log::debug!("task {id}: the caller has left"),
+                Outcome::Refused { status } if is_substitute => {
                     hub_news!(
                         warn,
                         "errors refused",
@@ -102,7 +102,7 @@ impl Inner {
                     );
                     return;
                 }
-                Posted::Refused { status } => {
+                Outcome::Refused { status } => {
                     hub_news!(
                         warn,
                         "results refused",
@@ -112,7 +112,7 @@ impl Inner {
                     body = TaskResult::error(error).to_json().into();
                     is_substitute = true;
                 }
-                Posted::Failed { retry_after, .. } => {
+                Outcome::Failed { retry_after, .. } => {
                     let Some(pause) = retries.after_failure(retry_after, Instant::now()) else {
                         hub_news!(
                             warn,

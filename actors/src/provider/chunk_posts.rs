@@ -15,7 +15,7 @@ use super::backend_call::{BackendCall, NextChunk};
 use super::job::{TaskEnding, UPLINK_BROKEN};
 use crate::backend::BackendError;
 use crate::outbox::{Outbox, RetryPolicy};
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 /// Most chunks that wait behind a POST before the backend is slowed down.
 const MAX_UNSENT: usize = 256;
@@ -78,12 +78,12 @@ async fn post(outbox: &Outbox, id: &TaskId, numbered: bool, body: Bytes) -> Resu
     let mut retries = RetryPolicy::new(Instant::now());
     loop {
         match outbox.post_chunk(id, body.clone()).await {
-            Posted::Taken => return Ok(()),
-            Posted::Gone => return Err(TaskEnding::Delivered),
-            Posted::Refused { status } => {
+            Outcome::Taken => return Ok(()),
+            Outcome::Gone => return Err(TaskEnding::Delivered),
+            Outcome::Refused { status } => {
                 return Err(TaskEnding::error(format!("the hub refused a chunk (HTTP {status})")));
             }
-            Posted::Failed { retry_after, nothing_taken } => {
+            Outcome::Failed { retry_after, nothing_taken } => {
                 let pause = retries.after_failure(retry_after, Instant::now());
                 let Some(pause) = pause.filter(|_| numbered || nothing_taken) else {
                     return Err(TaskEnding::error(UPLINK_BROKEN));

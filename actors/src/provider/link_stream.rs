@@ -11,7 +11,7 @@ use wire::sse::{write_data, write_event};
 
 use super::backend_call::{BackendCall, NextChunk};
 use super::job::{TaskEnding, UPLINK_BROKEN};
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 /// Number of writes in the channel to the link: one is sent while the next one is filled.
 pub(super) const STREAM_DEPTH: usize = 2;
@@ -22,7 +22,7 @@ const MAX_WRITE: usize = 32 << 10;
 /// number of chunks.
 pub(super) async fn send_events(
     sender: mpsc::Sender<Bytes>,
-    sending: LocalBoxFuture<'_, Posted>,
+    sending: LocalBoxFuture<'_, Outcome>,
     first: NextChunk,
     reply: &BackendCall,
 ) -> (TaskEnding, u64) {
@@ -51,16 +51,16 @@ pub(super) async fn send_events(
         }
         drop(sender);
     };
-    let posted = match select(pin!(feed), sending).await {
+    let outcome = match select(pin!(feed), sending).await {
         Either::Left(((), sending)) => sending.await,
-        Either::Right((posted, _)) => posted,
+        Either::Right((outcome, _)) => outcome,
     };
-    let ending = match posted {
-        Posted::Taken | Posted::Gone => TaskEnding::Delivered,
-        Posted::Refused { status } => {
+    let ending = match outcome {
+        Outcome::Taken | Outcome::Gone => TaskEnding::Delivered,
+        Outcome::Refused { status } => {
             TaskEnding::error(format!("the hub refused the answer (HTTP {status})"))
         }
-        Posted::Failed { .. } => TaskEnding::error(UPLINK_BROKEN),
+        Outcome::Failed { .. } => TaskEnding::error(UPLINK_BROKEN),
     };
     (ending, chunks)
 }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use wire::TaskId;
 use wire::link::{BodyKind, Link};
 
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 use beat::Beats;
 pub(crate) use channel::{LinkChannel, LinkEvent};
@@ -44,7 +44,7 @@ const GONE_AFTER: Duration = Duration::from_secs(10);
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// The number of a [`Sending`], and the sender of the hub's decision.
-type Undecided = (u64, oneshot::Sender<Posted>);
+type Undecided = (u64, oneshot::Sender<Outcome>);
 
 /// The registrar's end of a link. All of it is used on one arbiter.
 #[derive(Default)]
@@ -88,11 +88,11 @@ impl RegistrarLink {
     }
 
     /// Sends a whole result, and waits for the hub's decision.
-    pub(super) async fn send_result(&self, task: &TaskId, body: Bytes) -> Posted {
+    pub(super) async fn send_result(&self, task: &TaskId, body: Bytes) -> Outcome {
         let task = task.as_str();
         if self.link.borrow().has_ended(task) {
             // Its stream broke off: the hub has failed the task.
-            return Posted::Gone;
+            return Outcome::Gone;
         }
         let sending = Sending::new(self, task);
         self.link.borrow_mut().push(task, BodyKind::Json, body);
@@ -100,7 +100,7 @@ impl RegistrarLink {
     }
 
     /// Sends a streamed answer as it comes, and waits for the hub's decision.
-    pub(super) async fn send_stream(&self, task: &TaskId, mut body: mpsc::Receiver<Bytes>) -> Posted {
+    pub(super) async fn send_stream(&self, task: &TaskId, mut body: mpsc::Receiver<Bytes>) -> Outcome {
         let task = task.as_str();
         let mut sending = Sending::new(self, task);
         loop {
@@ -124,10 +124,10 @@ impl RegistrarLink {
         }
     }
 
-    fn decide(&self, task: &str, posted: Posted) {
+    fn decide(&self, task: &str, outcome: Outcome) {
         if let Some((_, sender)) = self.undecided.borrow_mut().remove(task) {
             // A receiver that is gone wants no decision.
-            let _ = sender.send(posted);
+            let _ = sender.send(outcome);
         }
     }
 
@@ -173,7 +173,7 @@ impl RegistrarLink {
 }
 
 /// The decision of a hub that was not asked.
-const FAILED: Posted = Posted::Failed { retry_after: None, nothing_taken: false };
+const FAILED: Outcome = Outcome::Failed { retry_after: None, nothing_taken: false };
 
 /// An answer that is being sent. If it is dropped before its end, the hub gets half of it, and fails the task.
 struct Sending<'a> {
@@ -181,7 +181,7 @@ struct Sending<'a> {
     task: &'a str,
     /// Tells it from a later one of the same task.
     number: u64,
-    decided: oneshot::Receiver<Posted>,
+    decided: oneshot::Receiver<Outcome>,
 }
 
 impl<'a> Sending<'a> {
@@ -194,7 +194,7 @@ impl<'a> Sending<'a> {
     }
 
     /// Ends the answer, and waits for the hub's decision.
-    async fn finish(mut self) -> Posted {
+    async fn finish(mut self) -> Outcome {
         self.state.link.borrow_mut().finish(self.task);
         self.state.writable.notify_one();
         (&mut self.decided).await.unwrap_or(FAILED)

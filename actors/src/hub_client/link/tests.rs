@@ -40,8 +40,8 @@ async fn each_part_of_a_stream_can_be_written_at_once() {
     drop(sender);
     assert!((&mut sending).now_or_never().is_none(), "the hub has not decided");
     assert_eq!(written(&state), (Vec::new(), true));
-    state.decide("t", Posted::Taken);
-    assert_eq!(sending.await, Posted::Taken);
+    state.decide("t", Outcome::Taken);
+    assert_eq!(sending.await, Outcome::Taken);
 }
 
 /// P3, F34: the hub must not take a part of a stream for the whole.
@@ -53,7 +53,7 @@ async fn a_dropped_stream_ends_without_an_end_mark() {
     assert!((&mut sending).now_or_never().is_none());
     drop(sending);
     assert_eq!(written(&state), (b"data: {}\n\n".to_vec(), true));
-    assert_eq!(state.send_result(&task, Bytes::new()).await, Posted::Gone, "the hub has failed the task");
+    assert_eq!(state.send_result(&task, Bytes::new()).await, Outcome::Gone, "the hub has failed the task");
 }
 
 /// F74, P7: without credit, a stream's source is not read.
@@ -78,7 +78,7 @@ async fn a_stream_ends_when_the_hub_decides_before_its_end() {
     let (state, task, (sender, body)) = (state(), task(), mpsc::channel(1));
     let mut sending = Box::pin(state.send_stream(&task, body));
     assert!((&mut sending).now_or_never().is_none());
-    state.decide("t", Posted::Gone);
-    assert_eq!(sending.await, Posted::Gone);
+    state.decide("t", Outcome::Gone);
+    assert_eq!(sending.await, Outcome::Gone);
     assert!(sender.is_closed(), "the sender of the parts sees the end");
 }

@@ -39,8 +39,11 @@ async fn no_call_follows_a_redirect() {
             let reason = if status % 2 == 1 { ": we moved; " } else { ": " };
             assert!(error.to_string().ends_with(&format!("HTTP {status}{reason}{target}")), "{error}");
         }
-        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Refused { status });
-        assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, Posted::Refused { status });
+        assert_eq!(
+            client.send_result(&id("t"), Bytes::from_static(b"{}")).await,
+            Outcome::Refused { status }
+        );
+        assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, Outcome::Refused { status });
     }
     assert_eq!(other.connections(), 0);
 }
@@ -56,7 +59,7 @@ async fn a_heartbeat_does_not_wait_for_hundreds_of_results() {
         .map(|n| {
             let client = Rc::clone(&client);
             actix_rt::spawn(async move {
-                client.post_result(&id(&n.to_string()), Bytes::from_static(b"{}")).await
+                client.send_result(&id(&n.to_string()), Bytes::from_static(b"{}")).await
             })
         })
         .collect();
@@ -74,11 +77,11 @@ async fn a_result_that_is_not_answered_times_out_after_30_seconds() {
     hub.script("/result", [Reply::Hang]);
     let client = client(&hub);
     let posting =
-        actix_rt::spawn(async move { client.post_result(&id("t"), Bytes::from_static(b"{}")).await });
+        actix_rt::spawn(async move { client.send_result(&id("t"), Bytes::from_static(b"{}")).await });
     hub.request("/result", 1).await;
     tokio::time::pause();
     let start = tokio::time::Instant::now();
-    assert_eq!(posting.await.unwrap(), Posted::Failed { retry_after: None, nothing_taken: false });
+    assert_eq!(posting.await.unwrap(), Outcome::Failed { retry_after: None, nothing_taken: false });
     assert!((29..=31).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
@@ -102,8 +105,8 @@ async fn every_call_reports_the_retry_after_of_a_429() {
             hub.script(route, [busy()]);
         }
         let errors = control_errors(&client).await;
-        let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
-        let Posted::Failed { retry_after, nothing_taken: true } = posted else { panic!("{posted:?}") };
+        let posted = client.send_result(&id("t"), Bytes::from_static(b"{}")).await;
+        let Outcome::Failed { retry_after, nothing_taken: true } = posted else { panic!("{posted:?}") };
         for hint in errors.iter().map(HubError::retry_after).chain([retry_after]) {
             let hint = hint.map(|hint| hint.as_secs());
             assert!(hint.is_some() == expected.is_some(), "{value}: {hint:?}");

@@ -15,7 +15,7 @@ use super::address::HubAddress;
 use super::*;
 use crate::Secret;
 use crate::fakes::credentials;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 
 fn client(hub: &ClassicHub) -> HubClient {
     HubClient::new(&credentials(hub)).unwrap()
@@ -166,18 +166,18 @@ async fn a_dropped_channel_closes_its_connection_at_once() {
 async fn each_status_maps_to_the_outcome_of_a_posted_result() {
     let hub = ClassicHub::start();
     let hint = vec![("retry-after", "17".to_owned())];
-    let failed = |retry_after: Option<u64>, nothing_taken| Posted::Failed {
+    let failed = |retry_after: Option<u64>, nothing_taken| Outcome::Failed {
         retry_after: retry_after.map(Duration::from_secs),
         nothing_taken,
     };
     let table = [
-        (Reply::status(200), Posted::Taken),
-        (Reply::status(204), Posted::Taken),
-        (Reply::status(404), Posted::Gone),
-        (Reply::status(409), Posted::Gone),
-        (Reply::status(410), Posted::Gone),
-        (Reply::status(302), Posted::Refused { status: 302 }),
-        (Reply::status(413), Posted::Refused { status: 413 }),
+        (Reply::status(200), Outcome::Taken),
+        (Reply::status(204), Outcome::Taken),
+        (Reply::status(404), Outcome::Gone),
+        (Reply::status(409), Outcome::Gone),
+        (Reply::status(410), Outcome::Gone),
+        (Reply::status(302), Outcome::Refused { status: 302 }),
+        (Reply::status(413), Outcome::Refused { status: 413 }),
         (Reply::status(429), failed(None, true)),
         (Reply::status(500), failed(None, true)),
         (Reply::Status(503, hint, String::new()), failed(Some(17), true)),
@@ -186,7 +186,7 @@ async fn each_status_maps_to_the_outcome_of_a_posted_result() {
     let client = client(&hub);
     for (reply, posted) in table {
         hub.script("/result", [reply.clone()]);
-        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, posted, "{reply:?}");
+        assert_eq!(client.send_result(&id("t"), Bytes::from_static(b"{}")).await, posted, "{reply:?}");
     }
     let call = hub.request("_provider-task/t/result", 1).await;
     assert_eq!((call.method.as_str(), call.text().as_str()), ("POST", "{}"));
@@ -199,8 +199,8 @@ async fn a_result_is_certainly_not_taken_by_an_unreachable_hub() {
     let closed = format!("http://127.0.0.1:{}", testkit::free_port());
     let credentials = Credentials::new(closed, Secret::new("t"));
     let client = HubClient::new(&credentials).unwrap();
-    let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
-    assert_eq!(posted, Posted::Failed { retry_after: None, nothing_taken: true });
+    let posted = client.send_result(&id("t"), Bytes::from_static(b"{}")).await;
+    assert_eq!(posted, Outcome::Failed { retry_after: None, nothing_taken: true });
     let error = client.heartbeat(beat()).await.unwrap_err();
     assert!(error.to_string().starts_with("provider-heartbeat: the hub cannot be reached: "), "{error}");
 }
@@ -210,7 +210,7 @@ async fn results_reuse_connections() {
     let hub = ClassicHub::start();
     let client = client(&hub);
     for _ in 0..100 {
-        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+        assert_eq!(client.send_result(&id("t"), Bytes::from_static(b"{}")).await, Outcome::Taken);
     }
     assert!(hub.connections() <= 2, "{} connections", hub.connections());
 }

@@ -20,8 +20,8 @@ fn client_through(url: &str, hub: &ClassicHub, ca_file: Option<std::path::PathBu
 async fn call_all(client: &HubClient) {
     client.open_channel(session()).await.unwrap();
     client.heartbeat(beat()).await.unwrap();
-    assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
-    assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+    assert_eq!(client.send_result(&id("t"), Bytes::from_static(b"{}")).await, Outcome::Taken);
+    assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, Outcome::Taken);
 }
 
 #[actix::test]
@@ -65,8 +65,8 @@ async fn a_proxy_that_refuses_is_a_refusal_and_loses_no_result() {
         let error = client.heartbeat(beat()).await.unwrap_err();
         assert_eq!((error.kind(), error.nothing_taken()), (kind, true), "{error}");
         assert!(error.to_string().contains(&format!("the proxy 127.0.0.1:{}", proxy.port())), "{error}");
-        let failed = Posted::Failed { retry_after: None, nothing_taken: true };
-        assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, failed);
+        let failed = Outcome::Failed { retry_after: None, nothing_taken: true };
+        assert_eq!(client.send_result(&id("t"), Bytes::from_static(b"{}")).await, failed);
         assert_eq!(client.post_chunk(&id("t"), Bytes::from_static(b"{}")).await, failed);
     }
     assert_eq!(hub.connections(), 0);

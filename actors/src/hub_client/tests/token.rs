@@ -33,7 +33,7 @@ async fn after_a_401_the_credentials_file_is_read_again() {
     let tokens: Vec<_> = hub.requests("_provider-heartbeat").iter().map(authorization).collect();
     assert_eq!(tokens, ["Bearer token-of-the-test", "Bearer newer"]);
     client.open_channel(session()).await.unwrap();
-    assert_eq!(client.post_result(&id("t"), Bytes::from_static(b"{}")).await, Posted::Taken);
+    assert_eq!(client.send_result(&id("t"), Bytes::from_static(b"{}")).await, Outcome::Taken);
 
     hub.script("_provider-heartbeat", [Reply::status(401), Reply::status(401)]);
     let refused = client.heartbeat(beat()).await.unwrap_err();
@@ -73,8 +73,8 @@ async fn a_token_for_another_hub_is_not_sent() {
             }
             assert!(client.heartbeat(beat()).await.is_err());
             assert!(client.open_channel(session()).await.is_err());
-            let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
-            assert!(!matches!(posted, Posted::Taken), "{posted:?}");
+            let posted = client.send_result(&id("t"), Bytes::from_static(b"{}")).await;
+            assert!(!matches!(posted, Outcome::Taken), "{posted:?}");
         }
     }
     for route in ["_provider-stream", "_provider-heartbeat", "/result"] {
@@ -105,8 +105,8 @@ async fn after_a_429_only_a_different_token_is_tried() {
     let busy = client.heartbeat(beat()).await.unwrap_err();
     assert_eq!(busy.kind(), HubErrorKind::Retry);
     assert!(matches!(
-        client.post_result(&id("t"), Bytes::from_static(b"{}")).await,
-        Posted::Failed { nothing_taken: true, .. }
+        client.send_result(&id("t"), Bytes::from_static(b"{}")).await,
+        Outcome::Failed { nothing_taken: true, .. }
     ));
     assert!(client.open_channel(session()).await.is_err());
     assert_eq!(
@@ -125,6 +125,6 @@ async fn after_a_429_only_a_different_token_is_tried() {
 
     write("rotated-again");
     refuse_all();
-    let posted = client.post_result(&id("t"), Bytes::from_static(b"{}")).await;
-    assert_eq!(posted, Posted::Taken);
+    let posted = client.send_result(&id("t"), Bytes::from_static(b"{}")).await;
+    assert_eq!(posted, Outcome::Taken);
 }

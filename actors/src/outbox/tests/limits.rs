@@ -7,7 +7,7 @@ use super::*;
 struct Silent(Cell<usize>);
 
 impl Uplink for Silent {
-    fn post_result(&self, _: &TaskId, _: Bytes) -> LocalBoxFuture<'static, Posted> {
+    fn send_result(&self, _: &TaskId, _: Bytes) -> LocalBoxFuture<'static, Outcome> {
         self.0.set(self.0.get() + 1);
         futures_util::future::pending().boxed_local()
     }

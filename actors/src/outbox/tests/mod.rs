@@ -16,12 +16,12 @@ use testkit::captured_log;
 use tokio::time::{pause, sleep};
 
 use super::*;
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 /// A hub that returns the prepared answers, then accepts all results.
 #[derive(Default)]
 struct FakeHub {
-    answers: RefCell<VecDeque<Posted>>,
+    answers: RefCell<VecDeque<Outcome>>,
     posts: RefCell<Vec<(Instant, String, String)>>,
 }
 
@@ -32,19 +32,19 @@ impl FakeHub {
 }
 
 impl Uplink for FakeHub {
-    fn post_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+    fn send_result(&self, task: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Outcome> {
         let body = String::from_utf8(body.to_vec()).unwrap();
         self.posts.borrow_mut().push((Instant::now(), task.to_string(), body));
-        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Posted::Taken);
+        let answer = self.answers.borrow_mut().pop_front().unwrap_or(Outcome::Taken);
         async move { answer }.boxed_local()
     }
 }
 
-fn failed() -> Posted {
-    Posted::Failed { retry_after: None, nothing_taken: true }
+fn failed() -> Outcome {
+    Outcome::Failed { retry_after: None, nothing_taken: true }
 }
 
-fn setup(answers: impl IntoIterator<Item = Posted>) -> (Rc<FakeHub>, Outbox) {
+fn setup(answers: impl IntoIterator<Item = Outcome>) -> (Rc<FakeHub>, Outbox) {
     let hub = Rc::new(FakeHub { answers: RefCell::new(answers.into_iter().collect()), ..FakeHub::default() });
     (Rc::clone(&hub), Outbox::new(hub))
 }
@@ -80,7 +80,7 @@ async fn a_result_that_is_not_delivered_is_retried() {
 #[actix::test]
 async fn a_retry_waits_for_the_retry_after_of_the_hub() {
     pause();
-    let wait = Posted::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
+    let wait = Outcome::Failed { retry_after: Some(Duration::from_secs(17)), nothing_taken: true };
     let (hub, outbox) = setup([wait, failed()]);
     let start = Instant::now();
     outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
@@ -128,7 +128,7 @@ async fn a_dropped_ticket_ends_its_task_with_an_error() {
 /// F33: the refused result is not sent again.
 #[actix::test]
 async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
-    let refused = || Posted::Refused { status: 413 };
+    let refused = || Outcome::Refused { status: 413 };
     let (hub, outbox) = setup([refused(), refused()]);
     outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &TaskResult::awake(1));
     outbox.settled().await;
@@ -138,7 +138,7 @@ async fn a_result_that_the_hub_refuses_is_replaced_by_an_error_once() {
 /// F02, F32: a 410 means that the caller has left.
 #[actix::test]
 async fn a_result_whose_caller_has_left_is_dropped() {
-    let (hub, outbox) = setup([Posted::Gone]);
+    let (hub, outbox) = setup([Outcome::Gone]);
     outbox.finish(outbox.accept(&id("t"), 0).unwrap(), &error("e"));
     outbox.settled().await;
     assert_eq!(hub.bodies().len(), 1);
@@ -165,7 +165,7 @@ async fn a_second_request_with_the_id_of_a_running_task_is_an_error() {
     let first = outbox.accept(&id("7"), 1).unwrap();
     assert!(outbox.accept(&id("7"), 1).is_none() && !outbox.is_disowned(&id("7")));
     assert!(outbox.accept(&id("7"), 2).is_none() && outbox.is_disowned(&id("7")));
-    assert_eq!(outbox.post_chunk(&id("7"), Bytes::from_static(b"alice's chunk")).await, Posted::Gone);
+    assert_eq!(outbox.post_chunk(&id("7"), Bytes::from_static(b"alice's chunk")).await, Outcome::Gone);
     outbox.finish(first, &error("alice's"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(hub.bodies(), [error(ID_TAKEN).to_json()]);
@@ -185,7 +185,7 @@ proptest! {
     ) {
         actix::System::new().block_on(async {
             pause();
-            let fails = answers.iter().map(|fails| if *fails { failed() } else { Posted::Taken });
+            let fails = answers.iter().map(|fails| if *fails { failed() } else { Outcome::Taken });
             let (hub, outbox) = setup(fails);
             let mut requests: HashMap<String, Vec<(Instant, u64)>> = HashMap::new();
             let mut tickets: Vec<(Ticket, u64)> = Vec::new();

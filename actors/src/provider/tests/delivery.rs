@@ -33,7 +33,7 @@ async fn chunks_that_wait_behind_a_post_are_merged() {
             let held = setup.results.held.borrow_mut().drain(..).collect::<Vec<_>>();
             assert_eq!(held.len(), 1, "POSTs do not overlap");
             for post in held {
-                post.send(Posted::Taken).unwrap();
+                post.send(Outcome::Taken).unwrap();
             }
         }
         run_ready_tasks().await;
@@ -49,7 +49,7 @@ async fn with_failed_post(
     nothing_taken: bool,
 ) -> (Setup, tokio::sync::mpsc::UnboundedSender<Result<String, BackendError>>) {
     let setup = start(config());
-    let failed = Posted::Failed { retry_after: None, nothing_taken };
+    let failed = Outcome::Failed { retry_after: None, nothing_taken };
     setup.results.answers.borrow_mut().push_back(failed);
     let pieces = setup.stream("t1", features).await;
     pieces.send(Ok(piece("a"))).unwrap();

@@ -18,7 +18,7 @@ use crate::fakes::backend::{BackendHandle, FakeUplink, PostedResults, ScriptedBa
 use crate::fakes::hub::{Received, probe};
 use crate::options::{Action, BackendConfig, CustomBackend, OnAbort, SleepRecipe, WakeRecipe};
 use crate::supervise::{ChildHandle, ChildReport, PreparedActor};
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 use crate::wake::messages::{EnsureAwake, PutToSleep};
 
 mod delivery;

@@ -27,7 +27,7 @@ async fn merged_chunks_stay_small_while_the_hub_is_away() {
     run_ready_tasks().await;
     setup.results.hold.set(false);
     for post in setup.results.held.borrow_mut().drain(..) {
-        post.send(Posted::Taken).unwrap();
+        post.send(Outcome::Taken).unwrap();
     }
     run_ready_tasks().await;
     let posts = setup.results.of("t1");
@@ -74,7 +74,7 @@ async fn a_slot_is_free_while_the_result_waits_for_the_hub() {
     setup.backend.next().whole(200, &answer("two"));
     run_ready_tasks().await;
     for post in setup.results.held.borrow_mut().drain(..) {
-        post.send(Posted::Taken).unwrap();
+        post.send(Outcome::Taken).unwrap();
     }
     run_ready_tasks().await;
     assert_eq!(setup.outbox.open(), 0);

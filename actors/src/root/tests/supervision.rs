@@ -20,7 +20,7 @@ use crate::hub_client::{ControlChannel, HubApi, HubError};
 use crate::options::{AgentConfig, ProviderConfig, Timings};
 use crate::root::messages::Stop;
 use crate::root::{RootActor, Start};
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 
 /// F86: the channel stays open.
 #[actix::test]
@@ -55,9 +55,9 @@ pub(super) struct Tree {
 struct Posts(std::cell::RefCell<Vec<String>>);
 
 impl Uplink for Posts {
-    fn post_result(&self, _: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Posted> {
+    fn send_result(&self, _: &TaskId, body: Bytes) -> LocalBoxFuture<'static, Outcome> {
         self.0.borrow_mut().push(String::from_utf8(body.to_vec()).unwrap());
-        Box::pin(async { Posted::Taken })
+        Box::pin(async { Outcome::Taken })
     }
 }
 

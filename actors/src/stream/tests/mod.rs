@@ -16,7 +16,7 @@ use crate::fakes::hub::{HubCall, Received, ScriptedHub, pass, probe, session, st
 use crate::outbox::Outbox;
 use crate::provider::messages::{Cancel, Infer};
 use crate::session::messages::SessionReady;
-use crate::uplink::{Posted, Uplink};
+use crate::uplink::{Outcome, Uplink};
 use crate::wake::messages::Wake;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,14 +40,14 @@ struct Setup {
 struct Posts(RefCell<Vec<(String, String)>>);
 
 impl Uplink for Posts {
-    fn post_result(
+    fn send_result(
         &self,
         task: &wire::TaskId,
         body: bytes::Bytes,
-    ) -> futures_util::future::LocalBoxFuture<'static, Posted> {
+    ) -> futures_util::future::LocalBoxFuture<'static, Outcome> {
         let body = String::from_utf8(body.to_vec()).unwrap();
         self.0.borrow_mut().push((task.to_string(), body));
-        Box::pin(async { Posted::Taken })
+        Box::pin(async { Outcome::Taken })
     }
 }
 

@@ -9,7 +9,7 @@ use wire::link::{Frame, Hello, MAX_TASKS, Piece, Received, Resume};
 
 use super::{LinkChannel, LinkEvent};
 use crate::hub_client::link::requests::Refused;
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 impl LinkChannel {
     pub(super) fn frame(&mut self, bytes: &Bytes) -> Result<(), &'static str> {
@@ -21,7 +21,7 @@ impl LinkChannel {
             Received::Hello(json) => self.hello(&json)?,
             Received::Piece { task, piece, .. } => self.piece(&task, &piece)?,
             Received::Credit(_) => self.state.writable.notify_one(),
-            Received::Taken { task, status } => self.state.decide(&task, posted(status)),
+            Received::Taken { task, status } => self.state.decide(&task, outcome_of(status)),
             Received::Cancelled(task) => self.cancelled(task),
             Received::Superseded => self.ready.push_back(LinkEvent::Superseded),
             Received::Going(going) => {
@@ -59,7 +59,7 @@ impl LinkChannel {
 
     fn cancelled(&mut self, task: Arc<str>) {
         self.state.requests.borrow_mut().remove(&task);
-        self.state.decide(&task, Posted::Gone);
+        self.state.decide(&task, Outcome::Gone);
         self.ready.push_back(LinkEvent::Cancel(task));
     }
 
@@ -87,11 +87,11 @@ impl LinkChannel {
 }
 
 /// The decision about an answer, from the status that a POST would have had.
-fn posted(status: u16) -> Posted {
+fn outcome_of(status: u16) -> Outcome {
     match status {
-        200..=299 => Posted::Taken,
-        404 | 409 | 410 => Posted::Gone,
-        408 | 425 | 429 | 500.. => Posted::Failed { retry_after: None, nothing_taken: true },
-        status => Posted::Refused { status },
+        200..=299 => Outcome::Taken,
+        404 | 409 | 410 => Outcome::Gone,
+        408 | 425 | 429 | 500.. => Outcome::Failed { retry_after: None, nothing_taken: true },
+        status => Outcome::Refused { status },
     }
 }

@@ -6,7 +6,7 @@ use wire::link::{BodyKind, Frame, Hello};
 
 use super::super::{GONE_AFTER, Sending};
 use super::*;
-use crate::uplink::Posted;
+use crate::uplink::Outcome;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -132,8 +132,8 @@ async fn of_two_answers_of_one_task_the_older_does_not_end_the_newer() {
     state.link.borrow_mut().push("t", BodyKind::Json, Bytes::from_static(b"{}"));
     drop(older);
     assert!(!state.link.borrow().has_ended("t"));
-    state.decide("t", Posted::Taken);
-    assert_eq!(newer.finish().await, Posted::Taken);
+    state.decide("t", Outcome::Taken);
+    assert_eq!(newer.finish().await, Outcome::Taken);
 }
 
 /// P3: a proxy before the hub that restarts refuses connections too.
