@@ -2,7 +2,8 @@
 //!
 //! Lock order: registry, then capacity or tasks, then tokens. Dispatches, wakes and channels are locked alone or behind the
 //! registry. Of the other hubs, what is known by their beats and then `Shared::read` may be locked behind the registry, and
-//! `Shared::turn` alone. No synchronous lock is held over an await. In debug builds `RankedMutex` checks the order of registry, dispatches and wakes.
+//! `Shared::turn` alone. No synchronous lock is held over an await. In debug builds `RankedMutex` checks the order of
+//! registry, dispatches and wakes.
 
 use std::convert::Infallible;
 use std::hash::RandomState;
@@ -76,7 +77,7 @@ pub(crate) const MISNAMED_PER_SECOND: u32 = 4;
 pub struct Hub {
     pub(crate) options: HubOptions,
     pub(crate) cluster: Cluster,
-    /// The other hubs of the cluster; `None` if this one is the only one.
+    /// What it shares with other hubs; `None` without `--nats-url`.
     pub(crate) shared: Option<Arc<Shared>>,
     pub(crate) clock: Clock,
     pub(crate) registry: RankedMutex<Registry, 0>,
@@ -109,7 +110,8 @@ pub(crate) type HubData = Data<Hub>;
 pub(crate) enum Phase {
     /// Not shutting down.
     Serving,
-    /// New calls are served or passed on to other hubs, which load balancers and registrars are sent to. A hub alone has no such phase.
+    /// Calls are served or passed on to other hubs, to which load balancers and registrars are sent. New control
+    /// channels and registrations are refused. A hub alone has no such phase.
     Leaving,
     /// New calls get 503, running ones continue.
     Draining,
@@ -259,18 +261,18 @@ impl Hub {
         }
     }
 
-    /// Whether new calls are refused.
+    /// Whether new calls are refused: from [`Phase::Draining`] on.
     pub(crate) fn is_stopping(&self) -> bool {
         *self.phase.borrow() > Phase::Leaving
     }
 
-    /// Whether others are to be used instead: new control channels are refused.
+    /// Whether new control channels and registrations are refused: from [`Phase::Leaving`] on.
     pub(crate) fn is_leaving(&self) -> bool {
         *self.phase.borrow() > Phase::Serving
     }
 
-    /// Resolves when the hub leaves.
-    pub(crate) fn draining(&self) -> LocalBoxFuture<'static, ()> {
+    /// Resolves when new control channels are refused: from [`Phase::Leaving`] on.
+    pub(crate) fn leaving(&self) -> LocalBoxFuture<'static, ()> {
         let mut phase = self.phase.subscribe();
         // The sender is gone with the hub only.
         Box::pin(async move { drop(phase.wait_for(|phase| *phase > Phase::Serving).await) })

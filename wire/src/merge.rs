@@ -49,15 +49,15 @@ impl MergedChunk {
 
 /// The content of a chunk that may be merged: its literal without the quotes, as a part of `chunk`.
 fn content_of(chunk: &str) -> Option<&str> {
-    let [choice]: [&RawValue; 1] = serde_json::from_str(member(chunk, "choices", |_, _| true)?).ok()?;
+    let [choice]: [&RawValue; 1] = serde_json::from_str(only_member(chunk, "choices", |_, _| true)?).ok()?;
     let of_choice = |key: &str, value: &str| ["index", "finish_reason"].contains(&key) || is_empty(value);
-    let delta = member(choice.get(), "delta", of_choice)?;
-    let content = member(delta, "content", |key, value| key == "role" || is_empty(value))?;
+    let delta = only_member(choice.get(), "delta", of_choice)?;
+    let content = only_member(delta, "content", |key, value| key == "role" || is_empty(value))?;
     content.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// The last member `key` of `object`, as a part of it, if `is_kept` all others.
-fn member<'a>(object: &'a str, key: &str, is_kept: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
+/// The last value of `key`, as a part of `object`, if `is_kept` holds for all other members.
+fn only_member<'a>(object: &'a str, key: &str, is_kept: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
     let parsed = Object::parse(object).ok()?;
     if !parsed.members().all(|(name, value)| name == key || is_kept(name, value)) {
         return None;

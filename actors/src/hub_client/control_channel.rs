@@ -47,11 +47,11 @@ struct NoLink {
 }
 
 impl NoLink {
-    fn of_now(reason: String) -> Self {
+    fn temporary(reason: String) -> Self {
         Self { reason, may_pass: true }
     }
 
-    fn for_good(reason: String) -> Self {
+    fn permanent(reason: String) -> Self {
         Self { reason, may_pass: false }
     }
 }
@@ -90,7 +90,7 @@ impl HubClient {
         match self.try_link(session).await.ok()? {
             Ok(channel) => {
                 if let ControlChannel::Events { no_link, .. } = &channel {
-                    self.note(&NoLink::for_good(no_link.clone()));
+                    self.note(&NoLink::permanent(no_link.clone()));
                 }
                 Some(channel)
             }
@@ -127,9 +127,9 @@ impl HubClient {
             opened = self.open_link(session).await?;
         }
         Ok(match opened {
-            Opened::NotUpgraded => Err(NoLink::for_good(NOT_UPGRADED.to_owned())),
+            Opened::NotUpgraded => Err(NoLink::permanent(NOT_UPGRADED.to_owned())),
             Opened::Events(_) if self.transport == Transport::Link => {
-                Err(NoLink::for_good(NOT_UPGRADED.to_owned()))
+                Err(NoLink::permanent(NOT_UPGRADED.to_owned()))
             }
             Opened::Link { connection, input } => {
                 let policy = Rc::clone(&self.link_policy);
@@ -146,7 +146,7 @@ impl HubClient {
             }
             Opened::Response(response) => return Err(self.refused(STREAM_CALL, &response)),
             Opened::Broken(error) => {
-                Err(NoLink::of_now(format!("an upgrade breaks off: {}", connect_reason(&error))))
+                Err(NoLink::temporary(format!("an upgrade breaks off: {}", connect_reason(&error))))
             }
         })
     }

@@ -45,7 +45,7 @@ pub(super) enum BackendState {
 
 impl Health {
     /// Records the result of a check. If `busy`, tasks ran meanwhile, and the backend may have had no time to answer.
-    pub(super) fn checked(&mut self, check: BackendHealth, busy: bool) {
+    pub(super) fn record_check(&mut self, check: BackendHealth, busy: bool) {
         self.away = match check {
             BackendHealth::Up => None,
             _ if busy => return,
@@ -110,7 +110,7 @@ impl ProviderActor {
         let checking = self.backend.health().into_actor(self);
         self.state.check = Some(ctx.spawn(checking.map(|health, this, ctx| {
             this.state.check = None;
-            this.health.checked(health, this.queue.running() > 0);
+            this.health.record_check(health, this.queue.running() > 0);
             this.changed(ctx);
         })));
     }
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_backend_put_to_sleep_counts_as_asleep_although_its_server_answers() {
         assert_eq!(
-            after(&[|it| it.power_changed(false), |it| it.checked(BackendHealth::Up, false)]),
+            after(&[|it| it.power_changed(false), |it| it.record_check(BackendHealth::Up, false)]),
             BackendState::Asleep
         );
         assert_eq!(after(&[|it| it.power_changed(false), |it| it.power_changed(true)]), BackendState::Up);
@@ -223,8 +223,8 @@ mod tests {
     fn a_sleeping_backend_that_was_away_and_returns_counts_as_awake() {
         let back: [fn(&mut Health); 3] = [
             |it| it.power_changed(false),
-            |it| it.checked(AWAY, false),
-            |it| it.checked(BackendHealth::Up, false),
+            |it| it.record_check(AWAY, false),
+            |it| it.record_check(BackendHealth::Up, false),
         ];
         assert_eq!(after(&back[..2]), BackendState::Asleep);
         assert_eq!(after(&back), BackendState::Up);
@@ -232,24 +232,27 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_an_outage_at_once() {
-        assert_eq!(after(&[|it| it.checked(AWAY, false)]), BackendState::Down);
-        assert_eq!(after(&[|it| it.checked(AWAY, false), |it| it.observed(true)]), BackendState::Up);
-        assert_eq!(after(&[|it| it.observed(false), |it| it.checked(SILENT, false)]), BackendState::Down);
+        assert_eq!(after(&[|it| it.record_check(AWAY, false)]), BackendState::Down);
+        assert_eq!(after(&[|it| it.record_check(AWAY, false), |it| it.observed(true)]), BackendState::Up);
+        assert_eq!(
+            after(&[|it| it.observed(false), |it| it.record_check(SILENT, false)]),
+            BackendState::Down
+        );
     }
 
     #[test]
     fn three_unanswered_checks_in_a_row_are_an_outage() {
-        let silent: fn(&mut Health) = |it| it.checked(SILENT, false);
+        let silent: fn(&mut Health) = |it| it.record_check(SILENT, false);
         assert_eq!(after(&[silent, silent]), BackendState::Up);
         assert_eq!(after(&[silent, silent, silent]), BackendState::Down);
-        let up: fn(&mut Health) = |it| it.checked(BackendHealth::Up, false);
+        let up: fn(&mut Health) = |it| it.record_check(BackendHealth::Up, false);
         assert_eq!(after(&[silent, silent, up, silent, silent]), BackendState::Up);
         assert_eq!(after(&[silent, silent, |it| it.observed(true), silent]), BackendState::Up);
     }
 
     #[test]
     fn unanswered_checks_of_a_busy_backend_are_no_outage() {
-        let busy: fn(&mut Health) = |it| it.checked(SILENT, true);
+        let busy: fn(&mut Health) = |it| it.record_check(SILENT, true);
         assert_eq!(after(&[busy; 9]), BackendState::Up);
     }
 }

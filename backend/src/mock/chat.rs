@@ -7,7 +7,7 @@ use wire::task::Endpoint;
 use super::{EchoRequest, MockEvent};
 
 pub(super) fn whole(echo: &EchoRequest, endpoint: Endpoint) -> String {
-    let finish = finish(echo);
+    let finish = finish_reason(echo);
     let (object, choice) = if endpoint == Endpoint::Completions {
         (
             "text_completion",
@@ -52,7 +52,7 @@ pub(super) fn events(echo: &EchoRequest, endpoint: Endpoint) -> Vec<MockEvent> {
         };
         events.push(MockEvent::word(chunk(&choice)));
     }
-    let finish = finish(echo);
+    let finish = finish_reason(echo);
     let nothing = if is_chat { r#""delta":{}"# } else { r#""text":"""# };
     events.push(MockEvent::frame(chunk(&format!(r#"{nothing},"finish_reason":"{finish}""#))));
     if echo.include_usage {
@@ -66,7 +66,7 @@ fn id(echo: &EchoRequest, endpoint: Endpoint) -> String {
     format!("{prefix}-mock-{}", echo.number)
 }
 
-fn finish(echo: &EchoRequest) -> &'static str {
+fn finish_reason(echo: &EchoRequest) -> &'static str {
     if echo.cut { "length" } else { "stop" }
 }
 

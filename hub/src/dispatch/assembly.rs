@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::decision::Rejection;
+use super::acceptance::Rejection;
 use super::result::ResultSender;
 use crate::hub::Hub;
 

@@ -12,7 +12,7 @@ use wire::openai::error_message;
 use wire::result::DONE;
 use wire::sse::Decoder;
 
-use super::decision::{Accepted, Rejection};
+use super::acceptance::{Accepted, Rejection};
 use super::encode::{self, EventFormat};
 use super::end::EndedBy;
 use super::failure::{LONGEST_ERROR, failure};

@@ -4,9 +4,11 @@
 //! admit     ActiveCall::admit    takes a permit of the user's call quota and starts the record of the call
 //! pick      pick_member          chooses the member with the fewest tasks for its capacity, or queues the caller
 //! wake      wake                 starts the backend of a member that sleeps, once for all callers
+//! reach     reach_row            waits for a relay if another hub has the publisher's channel
 //! dispatch  dispatch_to          registers the task in DispatchTable and sends it on the publisher's channel
 //!           The publisher's answers arrive at `http/registrar/results.rs`, or over its link at `http/registrar/link/`.
-//! collect   accept_result        checks one POST of the publisher and writes it to the task's ResponseChannel
+//! collect   accept_result        checks one result, posted or put together from a link, and writes it to the task's
+//!                                ResponseChannel
 //!           accept_events        does the same for the events of a stream over a link
 //!           UpstreamCall::run    does the same for a public row, which the hub calls itself
 //! respond   respond              turns the pieces into one body or a ResponseStream, whose drop cancels the task
@@ -14,16 +16,16 @@
 //!                                back, resend_unstarted sends those without content again
 //! ```
 //!
-//! `serve` does all of it. `run` repeats pick, wake and dispatch with other members until one sends its first content; the
+//! `serve` does all of it. `run` repeats pick to dispatch with other members until one sends its first content; the
 //! caller gets no content before, but after 15 s status 200 and keep-alives.
 
+mod acceptance;
 mod assembly;
 mod call;
 mod caller_queues;
 mod capacity;
 mod commit;
 mod count;
-mod decision;
 mod encode;
 mod end;
 mod ended;
@@ -51,11 +53,11 @@ mod upstream_backends;
 mod usage_request;
 mod wake;
 
+pub(crate) use acceptance::{Accepted, Rejection};
 pub(crate) use assembly::{Assembly, begin_assembly};
 pub(crate) use call::ActiveCall;
 pub(crate) use capacity::{Capacity, Reservation, run_offers};
 pub(crate) use commit::CommitNotifier;
-pub(crate) use decision::{Accepted, Rejection};
 pub(crate) use encode::KEEPALIVE;
 pub(crate) use end::EndedBy;
 pub(crate) use event_stream::accept_events;

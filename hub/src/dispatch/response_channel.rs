@@ -18,7 +18,7 @@ const UNCOUNTED: usize = 4 << 10;
 /// How often a piece that exceeds the caller's quota is tried again.
 const QUOTA_POLL: Duration = Duration::from_millis(250);
 
-/// The publisher's side. Each POST has its own clone.
+/// The publisher's side. Each answer under way has a clone.
 pub(crate) struct ResponseChannel {
     pieces: mpsc::Sender<ResponsePiece>,
     reader: ByteQuota,

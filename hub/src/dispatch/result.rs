@@ -1,4 +1,5 @@
-//! `POST /_provider-task/{id}/result`: one chunk of a response, or a whole one.
+//! One result: a chunk of a response, or a whole one. It was posted to `/_provider-task/{id}/result`, or put together
+//! from a link.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -6,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wire::result::{Chunk, DONE, InvalidResult, TaskError, TaskResult};
 
+use super::acceptance::{Accepted, Rejection};
 use super::commit::{CommitOutcome, CommitReceipt};
-use super::decision::{Accepted, Rejection};
 use super::encode::{self, EventFormat};
 use super::end::EndedBy;
 use super::event_stream::STREAMED;

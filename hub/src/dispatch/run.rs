@@ -160,7 +160,7 @@ pub(crate) async fn dispatch_to(
         let with_usage = usage.is_some();
         let sent = SentRequest { body: &body, usage: usage.take() };
         let outcome = dispatch_once(hub, request, sent, call, candidate, reservation.take(), receipt()).await;
-        if with_usage && usage_request::may_be_refused(&outcome, support) {
+        if with_usage && usage_request::may_be_due_to_usage(&outcome, support) {
             log::debug!("'{}' refused a request for usage, which is sent again without", candidate.name);
             was_refused = true;
             continue;

@@ -9,8 +9,8 @@ use super::request_body::{RequestBody, UsageOptions};
 use crate::error::{ApiError, ErrorKind};
 use crate::registry::UsageSupport;
 
-/// The `stream_options` to send in place of the caller's. `None` if the answer reports its usage anyway, and if the row is
-/// known to refuse them.
+/// The `stream_options` to send in place of the caller's. `None` if the answer reports its usage anyway, or if the row
+/// is known to refuse them.
 pub(super) fn options(
     request: &InferenceRequest,
     body: &RequestBody,
@@ -20,9 +20,12 @@ pub(super) fn options(
     (request.streaming && is_optional && !support.is_refused()).then(|| body.usage_options()).flatten()
 }
 
-/// Whether the row may have refused a request because of `stream_options` that the hub added. A refusal that names them has;
-/// any other may have until a stream with them has begun.
-pub(super) fn may_be_refused(outcome: &Result<StartedResponse, ApiError>, support: &UsageSupport) -> bool {
+/// Whether this refusal may be due to the `stream_options` that the hub added: it names them, or no stream with them
+/// has begun on this row yet.
+pub(super) fn may_be_due_to_usage(
+    outcome: &Result<StartedResponse, ApiError>,
+    support: &UsageSupport,
+) -> bool {
     let (status, text) = match outcome {
         Ok(StartedResponse::Whole { status, body, .. }) => (*status, body.get()),
         Err(error) if error.kind == ErrorKind::Backend => (error.status().as_u16(), error.message.as_ref()),

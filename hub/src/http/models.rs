@@ -99,7 +99,7 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    fn of(&mut self, registry: &Registry, caller: &Caller, name: &str, status: Status) -> Offer {
+    fn of_name(&mut self, registry: &Registry, caller: &Caller, name: &str, status: Status) -> Offer {
         let known = self.offers.get(name).copied();
         let offer = known.unwrap_or_else(|| {
             let offer = registry.offer(caller, name);
@@ -113,7 +113,7 @@ impl Offers {
     /// that the agent opens are hidden, and so is the pool that such a row serves.
     fn of_agent(&mut self, registry: &Registry, caller: &Caller, agent: &Agent) -> Offer {
         if registry.has_its_llm(agent) {
-            self.of(registry, caller, &agent.llm_name, agent.status)
+            self.of_name(registry, caller, &agent.llm_name, agent.status)
         } else {
             Offer::unknown(agent.status)
         }
@@ -169,7 +169,7 @@ pub(super) fn called_model(
 /// The model `id`, found without a walk over the list.
 fn model(registry: &Registry, caller: &Caller, id: &str, offers: &mut Offers) -> Option<Model> {
     if let Some(llm) = active_llm(registry, caller, id).or_else(|| active_member(registry, caller, id)) {
-        let offer = offers.of(registry, caller, id, llm.status);
+        let offer = offers.of_name(registry, caller, id, llm.status);
         return Some(Model::of(id, llm.created_at, &llm.owner, offer));
     }
     let agent = registry.agent(caller, id).filter(|agent| agent.status != Status::Inactive)?;

@@ -50,7 +50,7 @@ pub fn member<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Whether a quoted key is `key` after unescaping.
-fn is(quoted: &[u8], key: &str) -> bool {
+fn is_key(quoted: &[u8], key: &str) -> bool {
     let inner = &quoted[1..quoted.len() - 1];
     if memchr::memchr(b'\\', inner).is_none() {
         return inner == key.as_bytes();
@@ -90,7 +90,7 @@ impl Source for Member<'_, '_> {
     fn space(&mut self, _start: usize, _end: usize) {}
 
     fn key(&mut self, start: usize, end: usize) {
-        self.current = is(&self.text[start..end], self.key);
+        self.current = is_key(&self.text[start..end], self.key);
     }
 
     fn value(&mut self, start: usize, end: usize) {
@@ -161,7 +161,7 @@ impl<const N: usize> Source for Members<'_, N> {
         // A request can have many thousands of keys. Nearly all are plain, and then have as many bytes as letters.
         let is_plain = inner.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
         let can_be = |key: &str| !is_plain || inner.len() == key.len();
-        self.current = self.keys.iter().position(|key| can_be(key) && is(quoted, key));
+        self.current = self.keys.iter().position(|key| can_be(key) && is_key(quoted, key));
         let Some(scanner) = &mut self.scanner else { return };
         scanner.prompt.key(quoted);
         if !is_plain && self.unpaired.is_none() && is_half(quoted) {

@@ -103,7 +103,7 @@ pub fn usage(body: &str) -> Option<Usage> {
     if usage.is_some_and(Usage::is_complete) {
         return usage;
     }
-    match object(body, "timings", &TIMINGS).map(timed) {
+    match object(body, "timings", &TIMINGS).map(usage_of_timings) {
         Some(timed) => Some(timed.merged(usage.unwrap_or_default())),
         None => usage,
     }
@@ -181,7 +181,7 @@ fn reported(usage: &str) -> Usage {
 }
 
 /// Reads `timings`. Its `prompt_n` leaves out the tokens from the cache; older versions do not report these.
-fn timed(timings: &str) -> Usage {
+fn usage_of_timings(timings: &str) -> Usage {
     let number = |key: &str| token_count(member(timings, key)?);
     let cached = number("cache_n");
     let input = cached.zip(number("prompt_n")).map(|(cached, processed)| cached + processed);

@@ -70,7 +70,7 @@ struct LinkConnection {
     /// The heartbeat that was not answered yet.
     beat: Beat,
     /// Resolves when the hub shuts down, until the registrar was told.
-    draining: Option<LocalBoxFuture<'static, ()>>,
+    leaving: Option<LocalBoxFuture<'static, ()>>,
     ping: Interval,
     /// Resolves when the token is revoked or the hub stops.
     end: LocalBoxFuture<'static, ()>,
@@ -133,14 +133,14 @@ impl LinkConnection {
         }
     }
 
-    /// Tells the registrar once that the hub shuts down. If tasks run on the link and there are other hubs, the link ends instead: they
-    /// go on at the hub to which the registrar connects.
-    fn tell_if_draining(&mut self, cx: &mut Context<'_>) {
+    /// Tells the registrar once that the hub shuts down. If tasks run on the link and there are other hubs, the link
+    /// ends instead: they go on at the hub to which the registrar connects.
+    fn tell_if_leaving(&mut self, cx: &mut Context<'_>) {
         if self.channel.is_some()
             && !self.is_over
-            && self.draining.as_mut().is_some_and(|draining| draining.poll_unpin(cx).is_ready())
+            && self.leaving.as_mut().is_some_and(|leaving| leaving.poll_unpin(cx).is_ready())
         {
-            self.draining = None;
+            self.leaving = None;
             let has_tasks = self.link.has_tasks() || self.hosted.as_ref().is_some_and(Hosted::has_tasks);
             if has_tasks && self.hub.shared.as_ref().is_some_and(|shared| shared.has_others()) {
                 return self.close();
@@ -170,7 +170,7 @@ impl LinkConnection {
     /// Runs what can be run now, but for reading and writing.
     fn poll_work(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {}
-        self.tell_if_draining(cx);
+        self.tell_if_leaving(cx);
         if self.end.poll_unpin(cx).is_ready() {
             // What was decided about the last answers.
             while let Some(frame) = self.link.next_control(self.connection) {

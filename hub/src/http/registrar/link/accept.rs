@@ -76,7 +76,7 @@ pub(in crate::http::registrar) fn accept(
         buffered: hub.results_of(&caller.user).empty(),
         answers: FuturesUnordered::new(),
         beat: Beat::Idle,
-        draining: Some(hub.draining()),
+        leaving: Some(hub.leaving()),
         ping,
         end: hub.end_for(caller),
         is_over: false,
