@@ -24,8 +24,8 @@ pub(crate) struct Links {
 
 impl Links {
     /// Begins a connection of the session's link, which is new if it has none. Returns the link, the number of the
-    /// connection and its hello, for a registrar that named `offered`, with what `others` have of their tasks. An older connection carries the link until the
-    /// registrar has answered.
+    /// connection and its hello, for a registrar that named `offered`, with what `others` have of their tasks. An older
+    /// connection carries the link until the registrar has answered.
     pub(crate) fn connect(
         &self,
         session: &str,
@@ -39,8 +39,8 @@ impl Links {
         (link, connection, Greeting::new(stream_id, offered, tasks))
     }
 
-    /// Has a relay carry the session's link as its next connection, whose number is returned. Without a `resume` only a link
-    /// without tasks is carried. `None` if it is not.
+    /// Makes a relay the next connection of the session's link; returns the link and the connection's number. `None` if
+    /// not: the resume is invalid, or there is none and the link has tasks.
     pub(crate) fn carry(&self, session: &str, resume: Option<Resume>) -> Option<(Arc<SessionLink>, u64)> {
         let mut links = self.of.lock();
         let link = links.entry(session.to_owned()).or_default().clone();

@@ -9,8 +9,8 @@ use wire::pace::{LINES, Pace};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 static PACE: LazyLock<Mutex<Pace>> = LazyLock::new(|| Mutex::new(Pace::new(LINES)));
 
-/// Logs a line at `$level`, unless the lines of this kind and source exceed their limit of this minute. Fields in braces, such
-/// as `{ user = user }`, are members of the line in `--log-format json`; the text has them, too.
+/// Logs a line at `$level`, unless the lines of this kind and source exceed their limit of this minute. Fields in
+/// brackets, such as `[user = user]`, are members of the line in `--log-format json`; the text has them, too.
 macro_rules! news {
     ($level:ident, $kind:expr, $source:expr, [$($fields:tt)*], $($line:tt)+) => {
         if $crate::news::is_due($kind, $source) {

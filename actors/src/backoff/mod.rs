@@ -63,9 +63,10 @@ impl ReconnectDelay {
         }
     }
 
-    /// Records the loss of a link that was open for `open_for`. Returns whether it was for [`GOOD_AFTER`], or with tasks for the
-    /// base delay: the next delay is then between 0 and [`QUICK`]. Its running tasks wait, and a hub that restarts is back at once. That of 1,000 registrars is spread as
-    /// much as the base delay would spread it.
+    /// Records the loss of a link that was open for `open_for`. Returns whether it was for [`GOOD_AFTER`], or with
+    /// tasks for the base delay. The next delay is then between 0 and [`QUICK`], with tasks [`QUICK_WITH_TASKS`], at
+    /// most the base delay: running tasks wait, and a hub that restarts is back at once. The delays of 1,000 registrars
+    /// are spread as much as the base delay would spread them.
     pub(crate) fn link_lost(&mut self, open_for: Option<Duration>, has_tasks: bool) -> bool {
         let (good_after, quick) = if has_tasks { (self.base, QUICK_WITH_TASKS) } else { (GOOD_AFTER, QUICK) };
         self.quick = open_for.filter(|open_for| *open_for >= good_after.min(GOOD_AFTER)).map(|_| quick);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(250);
 /// Longest pause, so that a returning hub gets the result within 5 s.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Limit of all tries: the hub gives a task up after a grace of 30 s.
+/// Time for all tries: twice the 30 s after which a hub gives the task up.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]

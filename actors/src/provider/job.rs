@@ -43,7 +43,7 @@ pub(super) struct Job {
 /// How a task ends.
 #[derive(Debug)]
 pub(super) enum TaskEnding {
-    /// This result must be posted.
+    /// This result must be sent.
     Result(TaskResult),
     /// The hub has the whole answer, or the caller has left.
     Delivered,
@@ -73,7 +73,7 @@ pub(super) struct JobReport {
 }
 
 impl Job {
-    /// Runs until the task has ended or `stop` resolves. The slot of the job is free when this returns.
+    /// Runs until the task has ended or `stop` resolves. When this returns, its slot can be freed.
     pub(super) async fn run(self, stop: oneshot::Receiver<StopReason>) -> JobReport {
         let Self { ticket, outbox, .. } = &self;
         let (id, backend_call) = (ticket.id().clone(), BackendCall::new());

@@ -86,7 +86,7 @@ impl fmt::Debug for Process {
     }
 }
 
-/// Where a row is served, or a task is at home.
+/// Where a task is at home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// At this process.

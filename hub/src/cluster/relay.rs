@@ -1,7 +1,8 @@
 //! Tasks of one hub on a channel of another one.
 //!
-//! A task belongs to its home, the hub of its caller: the answer, its credit, and what is sent again. The hub that has the channel
-//! is its *host*. It passes frames on, and reads no more of them than the task's id.
+//! A task belongs to its home, the hub of its caller: the answer, its credit, and what is sent again. The hub that has
+//! the channel is its *host*. It passes frames on. Of each it reads the kind, the task and whether a task begins, and
+//! it joins the pieces of a task for a registrar that reads events.
 //!
 //! ```text
 //! host: the hub of a channel                    home: the hub of a caller

@@ -1,5 +1,6 @@
-//! Callers' inferences: the three routes that begin one read it here. `POST /v1/chat/completions` and its siblings, the APIs
-//! of OpenAI and Anthropic, take the name in `model`.
+//! Callers' inferences: all routes that begin one read it here. These are `/v1`, the routes of a row and of an agent,
+//! and Ollama's calls. `POST /v1/chat/completions` and its siblings, the APIs of OpenAI and Anthropic, take the name in
+//! `model`.
 
 use std::time::Duration;
 

@@ -79,7 +79,8 @@ impl Caller {
         }
     }
 
-    /// The only visibility rule: private things are visible to their owner and to admins.
+    /// The rule of visibility: private things are visible to their owner and to admins. The names that an admin allows
+    /// the caller (`models`) come on top.
     pub fn sees(&self, visibility: Visibility, owner: &str) -> bool {
         visibility == Visibility::Public || self.role == Role::Admin || self.user == owner
     }

@@ -59,7 +59,7 @@ pub struct TaskView {
     pub updated_at: Timestamp,
 }
 
-/// Numbers of table.
+/// Numbers of tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Sent to a publisher.

@@ -62,7 +62,7 @@ pub enum Frame<'a> {
         /// The totals.
         credit: Credit,
     },
-    /// The hub has decided about an answer that was sent to its end. Nothing of the task need be kept.
+    /// The hub has decided about an answer, maybe before its end. Nothing of the task need be kept.
     Taken {
         /// Task id.
         task: &'a str,
@@ -74,7 +74,7 @@ pub enum Frame<'a> {
         /// Task id.
         task: &'a str,
     },
-    /// Another registrar has opened the channel of this session.
+    /// A newer channel of this session was opened. A registrar that opened it itself reads no more here.
     Superseded,
     /// The hub shuts down. Its tasks go on until the link ends.
     Going(Going),

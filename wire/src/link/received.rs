@@ -34,7 +34,7 @@ pub enum Received {
     Hello(Bytes),
     /// The registrar's resume.
     Resume(Bytes),
-    /// Another registrar has opened the channel of this session.
+    /// A newer channel of this session was opened. A registrar that opened it itself reads no more here.
     Superseded,
     /// The hub shuts down, and finishes its tasks on this link.
     Going(Going),

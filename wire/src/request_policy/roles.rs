@@ -54,7 +54,7 @@ impl MemberRole {
         matches!(self, Self::FetchUrl | Self::Url | Self::Media | Self::StoredFile | Self::Modality)
     }
 
-    /// Whether an object or array of this role is for the owner alone.
+    /// Whether only the row's owner may send an object or array of this role.
     pub(super) fn is_owner_only(self) -> bool {
         matches!(self, Self::OwnerOnly | Self::OwnerOnlyFlag | Self::Store)
     }

@@ -38,7 +38,7 @@ pub(crate) enum LinkEvent {
     Task(String),
     /// Nobody waits for the task any more.
     Cancel(Arc<str>),
-    /// Another registrar has opened the channel of this session.
+    /// A newer channel of this session was opened. A registrar that opened it itself reads no more here.
     Superseded,
     /// The hub shuts down, and finishes its tasks on this link.
     Going(Going),

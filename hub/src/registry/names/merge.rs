@@ -33,7 +33,7 @@ impl NameTable {
 }
 
 impl Registry {
-    /// Takes over a name's record as it is stored, or that it is gone. What follows from it is stored already.
+    /// Applies a name's record that another hub stored, or its deletion. That hub has stored what follows.
     pub(in crate::registry) fn merge_name(&mut self, name: &str, record: Option<NameRecord>, now: Now) {
         match record {
             Some(record) => {

@@ -42,7 +42,7 @@ pub(super) struct Large {
     /// Lists whose texts are stored, to the writer.
     staged: mpsc::UnboundedSender<Entry>,
     pub(super) unwritten: Unwritten,
-    /// The store closes: nothing is tried again.
+    /// Whether the store closes: nothing is tried again.
     pub(super) is_closing: Cell<bool>,
     /// Number of write-behind lists that were not written when the store closed.
     pub(super) given_up: Cell<usize>,
@@ -122,8 +122,8 @@ impl Large {
         entry.answer(Err(error.clone()));
     }
 
-    /// Answers the lists behind one that could not be written: they would fail as well. Those that are not write-behind are
-    /// given up.
+    /// Answers an owner's waiting lists after one could not be written: they would fail as well. Write-behind lists
+    /// stay; others are dropped.
     fn fail_waiting(&self, owner: &str, error: &StoreError) {
         let waiting = self.queues.borrow_mut().waiting.get_mut(owner).map(std::mem::take);
         let (mut kept, mut given_up) = (VecDeque::new(), Vec::new());

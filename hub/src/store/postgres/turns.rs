@@ -19,7 +19,8 @@ const END_HOLDER: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg
 
 /// Waits for a turn of `process`, at most 2 s and once more if a stopped hub had it. Returns its number.
 pub(super) async fn begin(session: &Session, process: Process) -> Result<i64, Failure> {
-    // A turn that is lost with the server's memory is no turn that others had: they had to connect anew, too.
+    // A crash of the server may lose the last number, which is then given again. No hub still has a turn then: its
+    // connection ended too.
     session.batch("SET lock_timeout = '2s'; SET synchronous_commit = off").await?;
     let lock = async || session.query("SELECT pg_advisory_lock($1)", &[LOCK.into()]).await;
     match lock().await {
