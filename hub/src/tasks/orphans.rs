@@ -3,19 +3,19 @@
 //! The database decides whose a task is: a claim that is not the hub's own changes nothing there, and the runner looks at it before
 //! it sends the task. So none runs twice.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::state::Event;
-use super::{HUB_LOST, restore};
+use super::{HUB_LOST, scheduler::restore_open};
 use crate::clock;
-use crate::cluster::Shared;
+use crate::cluster::{Process, Shared};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
-use crate::model::DurableTask;
+use crate::model::{DurableTask, TaskStatus};
 use crate::news::news;
 use crate::store::StoreError;
 
@@ -29,9 +29,19 @@ const STEADY_FOR: Duration = Duration::from_secs(16);
 /// Takes over tasks, and lets go of those that others took over, for as long as the hub runs.
 pub(crate) async fn run(hub: &Arc<Hub>, shared: &Shared) {
     let mut wait = LOOK_EVERY;
+    // Whether tasks may have become this hub's own without its knowledge: the answer of the database was lost.
+    let mut is_doubtful = false;
     loop {
         drop(timeout(wait, shared.look_for_orphans.notified()).await);
-        wait = match look(hub, shared).await {
+        let looked = async {
+            if is_doubtful {
+                restore_unknown(hub, shared).await?;
+            }
+            look(hub, shared).await
+        };
+        let looked = looked.await;
+        is_doubtful = looked.is_err();
+        wait = match looked {
             Ok(true) => LOOK_AGAIN,
             Ok(false) => LOOK_EVERY,
             Err(error) => {
@@ -64,8 +74,15 @@ async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
         .map(|(task, _)| task)
         .collect();
     let ids: Vec<_> = wanted.iter().map(|task| task.id.as_str()).collect();
-    let adopted = if ids.is_empty() { HashSet::new() } else { shared.store.adopt_orphans(&ids).await? };
-    wanted.retain(|task| adopted.contains(&task.id));
+    let adopted = if ids.is_empty() { HashMap::new() } else { shared.store.adopt_orphans(&ids).await? };
+    wanted.retain_mut(|task| {
+        let Some(&is_claimed) = adopted.get(&task.id) else { return false };
+        if is_claimed {
+            // Since it was read.
+            task.state = TaskStatus::Claimed;
+        }
+        true
+    });
     if !wanted.is_empty() {
         let number = wanted.len();
         news!(
@@ -75,10 +92,20 @@ async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
             "{number} open tasks of hubs that are gone are this hub's now"
         );
         let is_rest = wanted.len() < count;
-        restore(hub, wanted, HUB_LOST).await?;
+        restore_open(hub, wanted, HUB_LOST);
         return Ok(is_rest);
     }
     Ok(true)
+}
+
+/// Restores this hub's open tasks of which memory has none.
+async fn restore_unknown(hub: &Arc<Hub>, shared: &Shared) -> Result<(), StoreError> {
+    let mut open = shared.store.own_open().await?;
+    // Its own ones are known, or are about to be.
+    let own = Some(shared.peers.process());
+    open.retain(|task| Process::of_task(&task.id) != own && !hub.tasks.is_known(&task.id));
+    restore_open(hub, open, HUB_LOST);
+    Ok(())
 }
 
 /// Whether a publisher of any hub may run the task, now or when it has room.

@@ -31,9 +31,20 @@ const PASS_INTERVAL: Duration = Duration::from_millis(500);
 /// Time that a pass runs before other tasks of the thread may run.
 const TIME_SLICE: Duration = Duration::from_micros(500);
 
-/// Restores the tasks of the store at start, or of a hub that is gone: waiting ones wait again, those that had been sent out fail with
-/// the error `lost`.
+/// Restores the tasks of the store at start, as [`restore_open`] does, and waits until the ends are written.
 pub(crate) async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>, lost: &str) -> Result<(), StoreError> {
+    let ended = restored_ends(hub, tasks, lost);
+    if ended.is_empty() { Ok(()) } else { hub.store.write(ended).await }
+}
+
+/// Restores open tasks of the store, or of a hub that is gone: waiting ones wait again, those that had been sent out fail with the error
+/// `lost`, which is written in any case.
+pub(super) fn restore_open(hub: &Arc<Hub>, tasks: Vec<DurableTask>, lost: &str) {
+    let ended = restored_ends(hub, tasks, lost);
+    hub.save(ended);
+}
+
+fn restored_ends(hub: &Arc<Hub>, tasks: Vec<DurableTask>, lost: &str) -> Vec<Change> {
     let mut ended = Vec::new();
     for mut task in tasks {
         if let Effect::Ended { state, .. } = TaskState::stored(task.state).step(Event::Restart) {
@@ -48,7 +59,7 @@ pub(crate) async fn restore(hub: &Arc<Hub>, tasks: Vec<DurableTask>, lost: &str)
             hub.enqueue(task, permit);
         }
     }
-    if ended.is_empty() { Ok(()) } else { hub.store.write(ended).await }
+    ended
 }
 
 /// Ends waiting tasks whose token or time has expired, and claims tasks, for as long as the hub runs.

@@ -294,6 +294,11 @@ impl DurableTasks {
         table.open.get(&number).filter(|open| !open.state.status().is_terminal()).map(access)
     }
 
+    /// Whether the task is in the table: its end is not written.
+    pub(super) fn is_known(&self, id: &str) -> bool {
+        self.table.lock().numbers.contains_key(id)
+    }
+
     /// The tasks that have not ended, by id.
     pub(super) fn not_ended(&self) -> HashMap<String, u64> {
         let table = self.table.lock();

@@ -1,6 +1,6 @@
 //! What several hubs on one database need beside [`Store`](crate::store::Store).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -105,12 +105,20 @@ impl PostgresStore {
         self.select(tasks::ORPHANS, own, |row| Ok((task_rows::task(row)?, row.field("is_old")?)))
     }
 
-    /// Makes tasks of hubs whose lease is over this hub's own. Returns the ids of those that no other hub was quicker to take.
-    pub fn adopt_orphans(&self, ids: &[&str]) -> StoreFuture<HashSet<String>> {
+    /// This hub's open tasks, without texts, oldest first.
+    pub fn own_open(&self) -> StoreFuture<Vec<DurableTask>> {
+        let own = vec![StoredValue::Text(self.process.hub().to_owned())];
+        self.select(tasks::OWN_OPEN, own, task_rows::task)
+    }
+
+    /// Makes tasks of hubs whose lease is over this hub's own. Returns the ids of those that no other hub was quicker to take, and
+    /// whether they had been sent out.
+    pub fn adopt_orphans(&self, ids: &[&str]) -> StoreFuture<HashMap<String, bool>> {
         let (hub, boot) = (self.process.hub().to_owned(), self.process.boot().to_owned());
         let ids = serde_json::to_string(ids).unwrap_or_default();
         let values = vec![StoredValue::Text(hub), StoredValue::Text(ids), StoredValue::Text(boot)];
-        let adopted = self.select(tasks::ADOPT_ORPHANS, values, |row| row.field("id"));
+        let adopted =
+            self.select(tasks::ADOPT_ORPHANS, values, |row| Ok((row.field("id")?, row.field("claimed")?)));
         Box::pin(async { Ok(adopted.await?.into_iter().collect()) })
     }
 

@@ -31,11 +31,12 @@ pub(super) const ADOPT: &str = "UPDATE tasks SET hub = $1
     WHERE NOT ended AND hub IS DISTINCT FROM $1 AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub)";
 /// Whether a task is the hub's own: another one may have taken it over, while this one did not renew its lease.
 const OWN: &str = "tasks.hub IS NOT DISTINCT FROM virtual_llm_hub()";
-/// Whether a task is open and another hub's, whose lease is over. `$1` is this hub.
+/// Whether a task is open and another hub's, whose lease is over. `$1` is this hub. A scalar query: the condition is evaluated again
+/// on a row that another hub has just taken, and the anti join of `NOT EXISTS` would find nothing then.
 macro_rules! orphaned {
     () => {
         "NOT ended AND hub IS DISTINCT FROM $1
-        AND NOT EXISTS (SELECT FROM hubs WHERE hubs.id = tasks.hub AND until > now())"
+        AND coalesce((SELECT until <= now() FROM hubs WHERE hubs.id = tasks.hub), true)"
     };
 }
 /// Such tasks, oldest first, and whether the lease has been over for a minute.
@@ -50,7 +51,11 @@ pub(super) const ADOPT_ORPHANS: &str = concat!(
     "UPDATE tasks SET hub = $1 WHERE id IN (SELECT jsonb_array_elements_text($2::text::jsonb))
         AND EXISTS (SELECT FROM hubs WHERE id = $1 AND boot = $3 AND until > now() FOR SHARE) AND ",
     orphaned!(),
-    " RETURNING id"
+    " RETURNING id, claimed"
+);
+/// The open tasks of hub `$1`, oldest first.
+pub(super) const OWN_OPEN: &str = listed!(
+    "NULL::bigint AS result_status, NULL::bytea AS result_body FROM tasks WHERE NOT ended AND hub = $1 ORDER BY seq"
 );
 /// Of the tasks in the JSON list `$2` those that are another hub's than `$1`.
 pub(super) const TAKEN_OVER: &str = "SELECT id FROM tasks

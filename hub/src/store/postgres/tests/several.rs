@@ -52,6 +52,7 @@ async fn a_task_of_a_hub_without_a_lease_is_taken_over_once() {
     let (first, second) = futures_util::future::join(first, second).await;
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.len() + second.len(), 1, "{first:?} {second:?}");
+    assert!(first.values().chain(second.values()).all(|is_claimed| !is_claimed));
     assert!(b.orphans().await.unwrap().is_empty());
     assert_eq!(a.taken_over(&[&"x".into(), &"y".into()]).await.unwrap(), ["x"]);
 
@@ -67,4 +68,40 @@ async fn a_task_of_a_hub_without_a_lease_is_taken_over_once() {
     a.write(vec![Change::UnclaimTask("x".into())]).await.unwrap();
     assert_eq!(owner.load().await.unwrap().tasks[0].state, TaskStatus::Claimed);
     assert_eq!(a.hub_of_task("x").await.unwrap().as_deref(), Some(owner.process().hub()));
+}
+
+/// F92: of two hubs that take many tasks at the same time, each task is one hub's. Which have been sent out is told as it is then.
+#[actix_rt::test]
+async fn tasks_that_two_hubs_take_at_once_are_shared_out() {
+    const MANY: usize = 400;
+    let Some(database) = Database::create().await else { return };
+    let hubs = [
+        one_of_several(&database, "a").await,
+        one_of_several(&database, "b").await,
+        one_of_several(&database, "c").await,
+    ];
+    let [a, b, c] = &hubs;
+    let ids: Vec<String> = (0..MANY).map(|n| format!("x{n}")).collect();
+    a.write(ids.iter().map(|id| put_task(task(id, TaskStatus::Pending))).collect()).await.unwrap();
+    let claim = Change::ClaimTask { id: "x7".into(), llm: None, session: None };
+    a.write(vec![claim]).await.unwrap();
+    database.run("UPDATE hubs SET until = now() - interval '2 min' WHERE id = 'a'").await;
+    // Each statement waits for the other's rows.
+    database
+        .run(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$;
+            CREATE TRIGGER slow BEFORE UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let all: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (first, second) = futures_util::join!(b.adopt_orphans(&all), async {
+        // Behind the first one's locks.
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        c.adopt_orphans(&all).await
+    });
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.len() + second.len(), MANY);
+    assert!(first.keys().all(|id| !second.contains_key(id)));
+    let claimed: Vec<_> = first.iter().chain(&second).filter(|(_, is_claimed)| **is_claimed).collect();
+    assert_eq!(claimed, [(&"x7".to_owned(), &true)]);
 }
