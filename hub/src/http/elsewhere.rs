@@ -73,6 +73,10 @@ pub(super) async fn know_session(hub: &Hub, caller: &Caller, session: &str) {
 pub(super) async fn adopt(hub: &Hub, caller: &Caller, session: &str) -> Result<(), ApiError> {
     let Some(own) = hub.shared.as_ref().map(|shared| shared.peers.hub().to_owned()) else { return Ok(()) };
     know_session(hub, caller, session).await;
+    if !hub.registry.lock().has_channel(session) {
+        // It may have been at another hub since it was here. Without the database it is where it was.
+        drop(hub.read_changes().await);
+    }
     let is_known_elsewhere = {
         let registry = hub.registry.lock();
         registry.owns_session(caller, session) && registry.hub_of_session(caller, session) != Some(&own)

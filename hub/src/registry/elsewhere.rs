@@ -24,6 +24,11 @@ impl Registry {
         self.sessions.get(id).is_some_and(|session| session.is_of_other(self.hub.as_deref()))
     }
 
+    /// Whether the channel of the session `id` is open at this hub.
+    pub fn has_channel(&self, id: &str) -> bool {
+        self.sessions.get(id).is_some_and(Session::is_open)
+    }
+
     /// The hub to which the channel of the session `id` belongs.
     pub fn hub_of(&self, id: &str) -> Option<&str> {
         self.sessions.get(id)?.record.hub.as_deref()
@@ -64,9 +69,10 @@ impl Registry {
         vec![change]
     }
 
-    /// Notes that the registrar of the session `id` is told to connect again: calls wait for its channel.
-    pub fn await_return(&mut self, id: &str, now: Now) {
-        if let Some(session) = self.sessions.get_mut(id) {
+    /// Notes that the registrar of the session `id` is told on the channel `stream` to connect again: calls wait for its next channel.
+    pub fn await_return(&mut self, id: &str, stream: &str, now: Now) {
+        let is_its = |session: &&mut Session| matches!(&session.channel, ControlChannel::Open { stream: open, .. } if open == stream);
+        if let Some(session) = self.sessions.get_mut(id).filter(is_its) {
             (session.is_returning, session.moved_at) = (true, Some(now.mono));
             self.mark_session_changed(id);
         }

@@ -106,11 +106,14 @@ impl Told {
 }
 
 impl Registry {
-    /// Notes that this hub shuts down: its sessions go to other hubs.
-    pub fn leave(&mut self) {
+    /// Notes that this hub shuts down: its sessions go to other hubs, and calls wait for that.
+    pub fn leave(&mut self, now: Now) {
         self.is_leaving = true;
         let all: Vec<String> = self.sessions.keys().filter(|id| !self.is_elsewhere(id)).cloned().collect();
         for id in all {
+            if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_open()) {
+                session.moved_at = Some(now.mono);
+            }
             self.mark_session_changed(&id);
         }
     }

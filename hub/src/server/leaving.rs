@@ -16,7 +16,7 @@ impl Hub {
         if !self.shared.as_ref().is_some_and(|shared| shared.has_others()) {
             return;
         }
-        self.registry.lock().leave();
+        self.registry.lock().leave(self.now());
         // Links are told to go.
         self.phase.send_replace(Phase::Leaving);
         sleep(LEAVE_FOR / 2).await;

@@ -121,7 +121,8 @@ impl LinkConnection {
                 return;
             }
             if matches!(of_others, Poll::Ready(None)) {
-                self.hub.registry.lock().await_return(&self.session, self.hub.now());
+                let (session, stream) = (&self.session, &self.stream_id);
+                self.hub.registry.lock().await_return(session, stream, self.hub.now());
             }
             for frame in [own, of_others] {
                 match frame {

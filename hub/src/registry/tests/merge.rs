@@ -84,7 +84,9 @@ fn a_row_of_another_hub_is_read_as_it_is_told() {
     // It is told by the hub that has its channel alone.
     other.told("c", Told::default(), at(0));
     // Its registrar is told to connect again: calls wait at both hubs.
-    world.hubs[0].0.await_return("s0", at(40_000));
+    world.hubs[0].0.await_return("s0", "older", at(39_000));
+    assert!(!is_moving(&world.hubs[0].0, 39_000), "that channel was replaced");
+    world.hubs[0].0.await_return("s0", "s", at(40_000));
     world.hubs[0].0.close("s0", "s", at(40_000));
     tell(&mut world);
     assert!(is_moving(&world.hubs[0].0, 69_999) && !is_moving(&world.hubs[0].0, 70_000));
