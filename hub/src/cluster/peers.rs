@@ -54,9 +54,19 @@ impl Peers {
         self.members.lock().state(process) == Some(State::Alive)
     }
 
+    /// Whether the process was not heard for as long as its lease lasts.
+    pub(super) fn is_dead(&self, process: Process) -> bool {
+        self.members.lock().state(process) == Some(State::Dead)
+    }
+
     /// The process of the other hub `hub` that can be asked.
     pub(crate) fn process_of(&self, hub: &str) -> Option<Process> {
         self.members.lock().alive(hub)
+    }
+
+    /// This process.
+    pub(crate) fn process(&self) -> Process {
+        self.process
     }
 
     /// This hub's id.

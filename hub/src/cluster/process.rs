@@ -66,7 +66,7 @@ impl Process {
     }
 
     /// The home of a task: the process that made its id. `None` for an id of a hub alone, or of something else.
-    pub(super) fn of_task(id: &str) -> Option<Self> {
+    pub(crate) fn of_task(id: &str) -> Option<Self> {
         let (home, number) = id.strip_prefix(TASK)?.strip_prefix('-')?.split_once('-')?;
         let is_number =
             number.len() == 32 && number.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Process;
@@ -30,6 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// Time between two looks at the network: that of some beats.
 const NETWORK_EVERY: Duration = Duration::from_secs(4);
+/// Time between two looks at the lease of a process that is silent.
+const BURY_EVERY: Duration = Duration::from_secs(1);
 /// Time after which all is told again.
 const TELL_ALL_EVERY: Duration = Duration::from_secs(30);
 
@@ -40,7 +42,7 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
     let losing = shared.losing.lock().take();
     let (Some(mut inbox), Some(losing)) = (inbox, losing) else { return };
     let (sender, mut learned) = mpsc::unbounded_channel();
-    let tell_all = tokio::sync::Notify::new();
+    let tell_all = Notify::new();
     let pulse = async {
         loop {
             let describe = || {
@@ -66,7 +68,7 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
                 &sender,
             );
             match ended.await {
-                Some(Event::Fence) => fence(&hub, &shared),
+                Some(Event::Fence) => fence(&hub, &shared, &tell_all),
                 Some(Event::Superseded(process)) => {
                     return log::error!("another process ({process}) has this hub's id: this one ends");
                 }
@@ -95,19 +97,35 @@ pub(crate) async fn run(hub: Arc<Hub>, handler: Handler) {
     }
 }
 
-/// Ends what others may have taken over while this process was stopped.
-pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared) {
-    log::warn!("this hub was stopped for a while: its calls end, and what others have changed is read");
+/// Ends what others may have given up while this process was stopped. What runs at its own publishers goes on.
+pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared, tell_all: &Notify) {
+    log::warn!(
+        "this hub was stopped for a while: its calls at other hubs end, and what others have changed is read"
+    );
     shared.peers.calls.lose_all();
     shared.peers.served.lose_all();
     // Others have given up what they had at the registrars of this hub, or have it there at another one.
     shared.peers.hosts.greet_all_again();
-    hub.lose_all();
+    hub.lose_relayed(shared.peers.hub());
+    // They have dropped what this process told them.
+    tell_all.notify_one();
+    shared.tell_shares.notify_one();
     shared.look.notify_one();
     shared.look_for_orphans.notify_one();
 }
 
-fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::sync::Notify) {
+/// Ends the tasks of a silent process at the registrars of this hub once its lease is over. Until then it may be cut off from the
+/// network alone, and its callers wait.
+async fn bury(hub: Arc<Hub>, shared: Arc<Shared>, process: Process) {
+    while shared.peers.is_dead(process) {
+        if matches!(shared.store.has_lease(process).await, Ok(false)) {
+            return hub.bury(&shared.peers, process);
+        }
+        sleep(BURY_EVERY).await;
+    }
+}
+
+fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &Notify) {
     match event {
         Event::Alive(process) => {
             news!(info, "hubs", process.hub(), "hub {process} is there");
@@ -124,7 +142,7 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &tokio::s
             shared.peers.lose(process);
             shared.read.lock().remove(&process);
             shared.peers.bus.forget(process);
-            hub.bury(&shared.peers, process);
+            tokio::spawn(bury(hub.clone(), shared.clone(), process));
             hub.registry.lock().hub_left(process.hub(), hub.now());
             hub.tokens.limits().gone(process.hub());
             shared.look_for_orphans.notify_one();
@@ -205,7 +223,7 @@ async fn look(hub: &Hub, shared: &Shared) {
 }
 
 /// Tells the others what changes all the time here.
-async fn tell(hub: &Hub, shared: &Shared, tell_all: &tokio::sync::Notify) {
+async fn tell(hub: &Hub, shared: &Shared, tell_all: &Notify) {
     let (mut cursor, mut all_at) = (0, Instant::now());
     let mut ticks = interval(TELL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -131,6 +131,18 @@ impl Hub {
         self.abandon(ids);
     }
 
+    /// Ends the dispatches whose publishers have their channels at other hubs than `own`, this one.
+    pub(crate) fn lose_relayed(&self, own: &str) {
+        let mut sessions = self.dispatches.lock().sessions();
+        {
+            let registry = self.registry.lock();
+            sessions.retain(|session| registry.hub_of(session).is_some_and(|hub| hub != own));
+        }
+        for session in sessions {
+            self.lose_session(&session);
+        }
+    }
+
     /// Ends all dispatches, as if every session were lost.
     pub(crate) fn lose_all(&self) {
         let ids = self.dispatches.lock().ids();

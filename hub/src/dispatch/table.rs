@@ -142,6 +142,11 @@ impl DispatchTable {
         bound.map(|(id, _)| id.clone()).collect()
     }
 
+    /// The sessions on which dispatches run.
+    pub(super) fn sessions(&self) -> HashSet<String> {
+        self.live.values().filter_map(|state| state.session.clone()).collect()
+    }
+
     /// The channels of the tasks on `session` without content that can be sent again, except those of which `is_kept`.
     pub(super) fn unstarted(&self, session: &str, is_kept: impl Fn(&str) -> bool) -> Vec<ResponseChannel> {
         let can_resend = |(id, state): &(&String, &DispatchState)| {

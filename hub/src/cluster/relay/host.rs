@@ -234,7 +234,12 @@ impl Hosts {
 
     /// Has all registrars connect again on whose channels tasks of other hubs ran.
     pub(in crate::cluster) fn greet_all_again(&self) {
-        self.all().into_iter().filter(|channel| channel.is_link).for_each(|channel| channel.greet_again());
+        let has_tasks = |channel: &HostedChannel| {
+            let state = channel.state.lock();
+            !(state.homes.is_empty() && state.broken.is_empty())
+        };
+        let channels = self.all().into_iter().filter(|channel| channel.is_link && has_tasks(channel));
+        channels.for_each(|channel| channel.greet_again());
     }
 
     fn all(&self) -> Vec<Arc<HostedChannel>> {

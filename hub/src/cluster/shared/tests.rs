@@ -188,7 +188,7 @@ async fn of_two_that_take_a_name_at_two_hubs_one_gets_it() {
     b.stop().await;
 }
 
-/// A hub that was stopped ends its callers' answers: others may have taken over what they come from.
+/// A hub that was stopped ends its callers' answers that come from other hubs, which may have given them up.
 #[actix_rt::test]
 async fn a_hub_that_was_stopped_ends_its_calls() {
     let Some((_database, [a, b])) = hubs(["a", "b"]).await else { return };
@@ -197,7 +197,15 @@ async fn a_hub_that_was_stopped_ends_its_calls() {
     let call = b.ask("POST", "/v1/chat/completions").body(chat("x", true));
     let (mut answer, _) = publisher.begins(&a, &call, "hello").await;
     let looks = shared(&b).looks.load(Ordering::Relaxed);
-    fence(b.core(), shared(&b));
+    // A call of its own goes on.
+    let mut own = Publisher::start(&b, ADMIN, &[provider("y")], None).await;
+    let call = b.ask("POST", "/v1/chat/completions").body(chat("y", true));
+    let (ours, task) = own.begins(&b, &call, "one").await;
+    fence(b.core(), shared(&b), &tokio::sync::Notify::new());
+    own.chunk(&b, &task, "two").await;
+    own.done(&b, &task).await;
+    let rest = ours.text().await.1;
+    assert!(rest.contains("two") && rest.contains("[DONE]"), "{rest}");
     let rest = answer.rest().await;
     assert!(rest.contains("\"error\"") && !rest.contains("[DONE]"), "{rest}");
     eventually("it reads what was changed", async || shared(&b).looks.load(Ordering::Relaxed) > looks).await;
