@@ -1,7 +1,7 @@
 //! Translates a chat completions request to a Messages request.
 
 use serde_json::{Map, Value, json};
-use wire::json::is_small_tree;
+use wire::json::{JsonError, TreeBudget};
 
 use super::content;
 use crate::hex;
@@ -25,7 +25,8 @@ pub(super) struct MessagesRequest {
 pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRequest> {
     let no_object = || invalid("the request is not a JSON object");
     let body = std::str::from_utf8(body).map_err(|_| no_object())?;
-    is_small_tree(body).map_err(|error| invalid(format!("the request is {error}")))?;
+    let mut budget = TreeBudget::default();
+    budget.take(body).map_err(|error| invalid(format!("the request is {error}")))?;
     let mut request: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
     if request.get("n").is_some_and(|n| !n.is_null() && n != &json!(1)) {
         return Err(invalid("this model gives one choice: n must be 1"));
@@ -33,7 +34,7 @@ pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRe
     let Some(Value::Array(messages)) = request.remove("messages") else {
         return Err(invalid("messages must be an array"));
     };
-    let (system, messages) = turns(messages)?;
+    let (system, messages) = turns(messages, &mut budget)?;
     let given = |key: &str| request.get(key).filter(|value| !value.is_null());
 
     let mut out = Map::new();
@@ -83,7 +84,7 @@ pub(super) fn messages_request(body: &[u8]) -> Result<MessagesRequest, InvalidRe
 
 /// Returns the blocks of the system text, and the turns. Consecutive messages of a speaker become one turn, because the results of
 /// parallel tool calls belong in the turn after the calls.
-fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidRequest> {
+fn turns(messages: Vec<Value>, budget: &mut TreeBudget) -> Result<(Vec<Value>, Vec<Value>), InvalidRequest> {
     let mut system: Vec<Value> = Vec::new();
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for mut message in messages {
@@ -102,7 +103,7 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidReques
                 let mut blocks = content::blocks(content)?;
                 let calls = message.get("tool_calls").and_then(Value::as_array);
                 for call in calls.into_iter().flatten() {
-                    blocks.push(tool_use(call)?);
+                    blocks.push(tool_use(call, budget)?);
                 }
                 ("assistant", blocks)
             }
@@ -134,12 +135,20 @@ fn turns(messages: Vec<Value>) -> Result<(Vec<Value>, Vec<Value>), InvalidReques
     Ok((system, turns.collect()))
 }
 
-/// Translates a tool call, whose arguments are JSON in a string, to one whose input is an object.
-fn tool_use(call: &Value) -> Result<Value, InvalidRequest> {
-    let invalid = || invalid("the arguments of a tool call are not a JSON object");
+/// Translates a tool call, whose arguments are JSON in a string, to one whose input is an object. `budget` counts the arguments.
+fn tool_use(call: &Value, budget: &mut TreeBudget) -> Result<Value, InvalidRequest> {
+    let no_object = || invalid("the arguments of a tool call are not a JSON object");
     let arguments = match call.pointer("/function/arguments") {
         Some(Value::String(text)) if text.trim().is_empty() => Value::Null,
-        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| invalid())?,
+        Some(Value::String(text)) => {
+            budget.take(text).map_err(|error| match error {
+                JsonError::TooManyValues => {
+                    invalid(format!("the request with the arguments of its tool calls is {error}"))
+                }
+                _ => no_object(),
+            })?;
+            serde_json::from_str(text).map_err(|_| no_object())?
+        }
         Some(other) => other.clone(),
         None => Value::Null,
     };
@@ -147,7 +156,7 @@ fn tool_use(call: &Value) -> Result<Value, InvalidRequest> {
         Value::Object(_) => arguments,
         Value::Null => json!({}),
         Value::Array(items) if items.is_empty() => json!({}),
-        _ => return Err(invalid()),
+        _ => return Err(no_object()),
     };
     let name = call.pointer("/function/name").cloned().unwrap_or_default();
     Ok(json!({ "type": "tool_use", "id": legal_id(&call["id"]), "name": name, "input": input }))

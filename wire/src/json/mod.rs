@@ -15,7 +15,7 @@ mod unquote;
 pub use compact::{compact, compact_into};
 pub use letters::folds;
 pub use object::Object;
-pub use parts::{each_element, each_member, is_small_tree};
+pub use parts::{TreeBudget, each_element, each_member, is_small_tree};
 pub use scan::{MAX_DEPTH, MAX_MEMBERS, MAX_VALUES};
 pub use spans::{Spans, inspect_request, member, spans};
 pub use unquote::unquote;
@@ -47,6 +47,13 @@ pub enum JsonError {
     /// A key at this byte offset with an unpaired surrogate.
     #[error("JSON with a member, at byte {0}, whose name is no text")]
     HalfKey(usize),
+}
+
+/// Parses `body` into a tree, if it is JSON of at most `values` values: each takes 30 to 300 bytes.
+pub fn tree(body: &[u8], values: usize) -> Option<serde_json::Value> {
+    let text = std::str::from_utf8(body).ok()?;
+    TreeBudget::new(values).take(text).ok()?;
+    serde_json::from_str(text).ok()
 }
 
 /// Encodes `text` as a JSON string literal.

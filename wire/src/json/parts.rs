@@ -1,6 +1,6 @@
 //! Visits the members of an object or the elements of an array one by one, in constant memory.
 
-use super::scan::{Source, scan};
+use super::scan::{Source, scan, scan_within};
 use super::{JsonError, MAX_VALUES};
 
 /// Calls `each` with the quoted key and the value of each member of the object `text`, duplicates included. An array has none.
@@ -15,7 +15,34 @@ pub fn each_element<'a>(text: &'a str, each: impl FnMut(&'a str)) -> Result<(), 
 
 /// Checks that the JSON in `text` is small enough for a tree: at most [`MAX_VALUES`] values in all, array elements included.
 pub fn is_small_tree(text: &str) -> Result<(), JsonError> {
-    scan(&mut Counted(text))
+    TreeBudget::default().take(text)
+}
+
+/// The number of values that trees may have together: those of a request or an answer, and of JSON texts in its strings.
+#[derive(Debug, Clone)]
+pub struct TreeBudget {
+    /// Values that are left.
+    values: usize,
+}
+
+/// [`MAX_VALUES`] values.
+impl Default for TreeBudget {
+    fn default() -> Self {
+        Self::new(MAX_VALUES)
+    }
+}
+
+impl TreeBudget {
+    /// Creates a budget of `values`.
+    pub fn new(values: usize) -> Self {
+        Self { values }
+    }
+
+    /// Checks the JSON in `text`, and counts its values. After an error, `text` does not count.
+    pub fn take(&mut self, text: &str) -> Result<(), JsonError> {
+        self.values = scan_within(self.values, &mut Counted(text))?;
+        Ok(())
+    }
 }
 
 struct Parts<'a, M, E> {
@@ -49,7 +76,7 @@ impl<'a, M: FnMut(&'a str, &'a str), E: FnMut(&'a str)> Source for Parts<'a, M, 
 struct Counted<'a>(&'a str);
 
 impl Source for Counted<'_> {
-    const MAX_VALUES: usize = MAX_VALUES;
+    const LIMITS_VALUES: bool = true;
 
     fn bytes(&self) -> &[u8] {
         self.0.as_bytes()

@@ -19,8 +19,8 @@ pub(crate) trait Source {
     /// Maximum number of members of all objects.
     const MAX_MEMBERS: usize = usize::MAX;
 
-    /// Maximum number of values.
-    const MAX_VALUES: usize = usize::MAX;
+    /// Whether the number of values is limited.
+    const LIMITS_VALUES: bool = false;
 
     /// The whole text. Its length and its JSON do not change during the scan.
     fn bytes(&self) -> &[u8];
@@ -55,7 +55,14 @@ pub(crate) trait Source {
 
 /// Scans the whole text of `source`.
 pub(crate) fn scan<S: Source>(source: &mut S) -> Result<(), JsonError> {
-    Scanner { source, at: 0, members: 0, values: 0 }.document()
+    scan_within(usize::MAX, source).map(drop)
+}
+
+/// As [`scan`], for a text of at most `values` values. Returns how many of them are left.
+pub(crate) fn scan_within<S: Source>(values: usize, source: &mut S) -> Result<usize, JsonError> {
+    let mut scanner = Scanner { source, at: 0, members: 0, values };
+    scanner.document()?;
+    Ok(scanner.values)
 }
 
 struct Scanner<'s, S> {
@@ -63,7 +70,7 @@ struct Scanner<'s, S> {
     at: usize,
     /// Number of members so far.
     members: usize,
-    /// Number of values so far, counted only if there is a limit.
+    /// Number of values that may follow, counted only if there is a limit.
     values: usize,
 }
 
@@ -80,11 +87,8 @@ impl<S: Source> Scanner<'_, S> {
                 member = self.at;
             }
             let start = self.at;
-            if S::MAX_VALUES != usize::MAX {
-                if self.values == S::MAX_VALUES {
-                    return Err(JsonError::TooManyValues);
-                }
-                self.values += 1;
+            if S::LIMITS_VALUES {
+                self.values = self.values.checked_sub(1).ok_or(JsonError::TooManyValues)?;
             }
             match self.next()? {
                 open @ (b'{' | b'[') => {

@@ -263,3 +263,35 @@ proptest! {
         prop_assert_eq!(merged.to_string(), expected.to_string());
     }
 }
+
+/// A23: texts in strings count with the text around them.
+#[test]
+fn the_trees_of_a_request_share_one_budget() {
+    let of = |values: usize| format!("[{}null]", "{},".repeat(values - 2));
+    let mut budget = TreeBudget::default();
+    assert_eq!(budget.take(&of(MAX_VALUES + 1)), Err(JsonError::TooManyValues));
+    assert_eq!(budget.take(&of(60_000)), Ok(()));
+    for _ in 0..2 {
+        assert_eq!(
+            budget.take(&of(MAX_VALUES - 60_000 + 1)),
+            Err(JsonError::TooManyValues),
+            "after an error too"
+        );
+    }
+    assert_eq!(budget.take(&of(MAX_VALUES - 60_001)), Ok(()));
+    assert_eq!(budget.take("1"), Ok(()));
+    assert_eq!(budget.take("1"), Err(JsonError::TooManyValues));
+    assert_eq!(TreeBudget::default().take("[1"), Err(JsonError::Syntax(2)));
+}
+
+#[test]
+fn a_tree_is_made_of_few_values() {
+    for (text, values) in [("[1,{},{\"\":[]}]", 5), ("7", 1), (" {} ", 1)] {
+        assert_eq!(tree(text.as_bytes(), values), serde_json::from_str(text).ok(), "{text}");
+        assert_eq!(tree(text.as_bytes(), values - 1), None, "{text}");
+    }
+    for text in ["", "[1", "\u{fffd}"] {
+        assert_eq!(tree(text.as_bytes(), 9), None);
+    }
+    assert_eq!(tree(b"\"\xff\"", 9), None);
+}

@@ -157,3 +157,23 @@ fn a_request_of_too_many_values_is_refused() {
     assert_eq!(of(100_000), Some(many));
     assert_ne!(of(99_000), of(100_000));
 }
+
+/// A23: arguments are JSON in strings. Their values count with those of the request.
+#[test]
+fn the_values_of_all_arguments_of_a_request_count_together() {
+    let of = |calls: usize, values: usize| {
+        let arguments = format!(r#"{{"list":[{}[]]}}"#, "[],".repeat(values - 1));
+        let call =
+            json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": arguments } });
+        let message = json!({ "role": "assistant", "content": null, "tool_calls": vec![call; calls] });
+        let request = json!({ "messages": [message.clone(), user("hi"), message] }).to_string();
+        request::messages_request(request.as_bytes()).map(|_| ()).map_err(|invalid| invalid.0)
+    };
+    for (calls, values) in [(1, 49_000), (7, 7_000), (2000, 10)] {
+        assert_eq!(of(calls, values), Ok(()), "{calls} {values}");
+    }
+    let many = "the request with the arguments of its tool calls is JSON with more than 100000 values";
+    for (calls, values) in [(1, 51_000), (7, 7_500), (1, 400_000)] {
+        assert_eq!(of(calls, values), Err(many.to_owned()), "{calls} {values}");
+    }
+}
