@@ -1,6 +1,6 @@
 //! Finds the end of a call's arguments while they arrive.
 
-use super::chunk::arguments;
+use super::chunk::arguments_text;
 use super::json::escaped_char;
 
 /// Follows the escaped arguments of a call. Each byte is read once, and all are parsed once, when their outer bracket or quote
@@ -46,7 +46,7 @@ impl ArgumentsCheck {
             self.read += length;
             let is_closed = self.state.step(c);
             if is_closed {
-                let is_object = arguments(&text[..self.read]).is_some();
+                let is_object = arguments_text(&text[..self.read]).is_some();
                 self.state = if is_object { State::Complete } else { State::Invalid };
             }
             if matches!(self.state, State::Invalid) {
@@ -98,6 +98,7 @@ impl Quoted {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::chunk::arguments;
     use super::super::json::escape;
     use super::*;
 

@@ -6,6 +6,7 @@ use wire::openai::MAX_TOKENS;
 
 use super::json::{Json, unescape};
 use super::{AnswerError, checked_answer};
+use wire::json::compact;
 
 /// Members in which servers send reasoning. The first that is present is read, because some servers send both.
 pub(super) const REASONING_MEMBERS: [&str; 2] = ["reasoning_content", "reasoning"];
@@ -190,17 +191,22 @@ fn usage(usage: &Json<'_>) -> Option<Usage> {
     })
 }
 
-/// Parses the escaped arguments of a call: `{}` if there are none, `None` if they are no object or have too many values for a tree.
+/// Parses the escaped arguments of a call, as [`arguments_text`]; `None` also if they have too many values for a tree.
 pub(super) fn arguments(fragment: &str) -> Option<Json<'static>> {
+    Json::parse(&arguments_text(fragment)?).ok()
+}
+
+/// Returns the escaped arguments of a call as compact JSON, without a tree: `{}` if there are none, `None` if they are no object.
+pub(super) fn arguments_text(fragment: &str) -> Option<String> {
     let text = unescape(fragment);
     if text.trim().is_empty() {
-        return Some(Json::object([]));
+        return Some("{}".to_owned());
     }
-    match Json::parse(&text).ok()? {
-        object @ Json::Object(_) => Some(object),
+    let text = compact(&text).ok()?;
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
         // Some models write arguments as a string in the string.
-        quoted if quoted.is_string() => Json::parse(&quoted.as_str()?).ok().filter(Json::is_object),
-        null if null.is_null() => Some(Json::object([])),
-        _ => None,
+        Some(quoted) => compact(&unescape(quoted)).ok().filter(|text| text.starts_with('{')),
+        None if text == "null" => Some("{}".to_owned()),
+        None => Some(text).filter(|text| text.starts_with('{')),
     }
 }

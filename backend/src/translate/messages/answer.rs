@@ -4,7 +4,7 @@ use wire::json::quote;
 use wire::openai::error_message;
 
 use super::super::blocks::{AnswerBlock, AnswerBuilder};
-use super::super::chunk::{BlockKind, Usage, arguments};
+use super::super::chunk::{BlockKind, Usage, arguments_text};
 use super::super::json::{Json, unescape};
 use super::super::{AnswerError, Context};
 use super::ids;
@@ -64,7 +64,9 @@ pub(super) fn content_block(
 
 /// Returns escaped arguments as an object. Invalid ones become a member, so that the caller's validation reports them to the model.
 pub(in crate::translate) fn input(text: &str) -> Json<'static> {
-    arguments(text).unwrap_or_else(|| Json::object([("raw_arguments", Json::from_fragment(text))]))
+    // Not as trees: an answer may have thousands of calls.
+    arguments_text(text)
+        .map_or_else(|| Json::object([("raw_arguments", Json::from_fragment(text))]), Json::raw)
 }
 
 /// Returns the `stop_reason` and the `stop_sequence`.

@@ -187,7 +187,8 @@ impl<'a> OutputItem<'a> {
 /// Builds the action of a local shell's call.
 fn action(text: &str) -> Json<'static> {
     let arguments = arguments(text).unwrap_or_else(|| Json::object([]));
-    let get = |key: &str| arguments.get(key).cloned();
+    // As text: an answer may have thousands of calls, and the tree of each is as large as that of an answer.
+    let get = |key: &str| arguments.get(key).map(|value| Json::raw(value.to_string()));
     let mut action = Json::object([
         ("type", "exec".into()),
         ("command", get("command").unwrap_or_else(|| Json::Array(Vec::new()))),
@@ -197,4 +198,23 @@ fn action(text: &str) -> Json<'static> {
         action.put_some(key, get(key));
     }
     action
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A23: the tree of each of thousands of calls would be as large as that of an answer.
+    #[test]
+    fn an_action_has_its_command_as_text() {
+        let text = r#"{\"command\":[\"ls\",\"-l\"],\"env\":{\"A\":\"b\"},\"timeout_ms\":9}"#;
+        let action = action(text);
+        assert_eq!(
+            action.to_string(),
+            r#"{"type":"exec","command":["ls","-l"],"env":{"A":"b"},"timeout_ms":9}"#
+        );
+        for key in ["command", "env", "timeout_ms"] {
+            assert!(matches!(action.get(key), Some(Json::Text(_))), "{key}");
+        }
+    }
 }

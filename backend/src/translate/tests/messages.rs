@@ -209,6 +209,20 @@ fn errors_have_anthropics_shape_and_names() {
     );
 }
 
+/// A23: no tree is made of arguments: an answer may have thousands of calls, each with as many values as one tree may have.
+#[test]
+fn arguments_of_many_values_stay_text() {
+    let request = to_chat(br#"{"messages":[]}"#).unwrap();
+    let list = format!("[{}7]", r#"{\"\":[]},"#.repeat(60_000));
+    let call = |id: &str| {
+        format!(r#"{{"id":"{id}","function":{{"name":"f","arguments":" {{\"list\" : {list}}}"}}}}"#)
+    };
+    let message = format!(r#""tool_calls":[{},{}]"#, call("a"), call("b"));
+    let answer = from_chat(&completion(&message, "tool_calls"), &context(&request)).unwrap();
+    let input = format!(r#""input":{{"list":{}}}"#, list.replace('\\', ""));
+    assert_eq!(answer.matches(&input).count(), 2);
+}
+
 /// A23: a translation makes a tree of the body, so its values are limited. A body that only passes through may have lists
 /// of millions.
 #[test]
