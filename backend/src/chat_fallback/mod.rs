@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use wire::openai::error_body;
 use wire::task::Endpoint;
 
-use crate::offload::offload;
+use crate::offload::{MAX_INLINE, offload};
 use crate::translate::responses::StoredItems;
 use crate::translate::{AnswerError, ChatRequest, InvalidRequest, messages, responses};
 use crate::translated_stream::translated_stream;
@@ -162,9 +162,14 @@ impl ChatFallback {
         if request.endpoint == Endpoint::Messages {
             return offload(user, body.len(), move || messages::to_chat(&body)).await;
         }
-        let has_references = memmem::find(&body, b"item_reference").is_some();
-        let stored = if has_references { self.stored.lock().clone() } else { StoredItems::new(0) };
-        offload(user, body.len(), move || responses::to_chat_with(&body, &stored)).await
+        let stored = Arc::clone(&self.stored);
+        // The items of a small request can be large.
+        let size = if body.len() <= MAX_INLINE && memmem::find(&body, b"item_reference").is_some() {
+            usize::MAX
+        } else {
+            body.len()
+        };
+        offload(user, size, move || responses::to_chat_with(&body, &|id| stored.lock().get(id))).await
     }
 
     async fn ask_chat(

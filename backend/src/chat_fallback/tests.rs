@@ -201,8 +201,9 @@ fn a_whole_answer_to_a_request_for_a_stream_is_told_in_events() {
     assert!(last.contains("response.completed") && last.contains(r#""text":"ok""#), "{last}");
 }
 
-#[test]
-fn an_item_of_a_stream_may_be_referred_to() {
+/// A23: an item can be large, so a request that refers to one is translated elsewhere.
+#[tokio::test]
+async fn an_item_of_a_stream_may_be_referred_to() {
     let fallback = ChatFallback::new();
     let chunk = r#"{"choices":[{"delta":{"content":"said before"}}]}"#.to_owned();
     let events = told(&fallback, r#"{"stream":true,"input":"a"}"#, vec![Ok(chunk)]);
@@ -210,13 +211,16 @@ fn an_item_of_a_stream_may_be_referred_to() {
     let id = event.split(r#""item":{"id":""#).nth(1).unwrap().split('"').next().unwrap();
     let body =
         format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}},{{"role":"user","content":"b"}}]}}"#);
-    let (reply, _) = ask(&fallback, request(Endpoint::Responses, &body), |request| {
-        assert!(std::str::from_utf8(&request.body).unwrap().contains("said before"));
-        Ok(Reply::Whole { status: 200, body: CHAT.to_owned() })
-    });
-    assert_eq!(whole(reply).0, 200);
-    let (reply, _) = ask(&ChatFallback::new(), request(Endpoint::Responses, &body), chat_alone(404));
-    assert_eq!(whole(reply).0, 400);
+    for (fallback, expected) in [(fallback, 200), (ChatFallback::new(), 400)] {
+        let ask = |request: BackendRequest| {
+            assert!(std::str::from_utf8(&request.body).unwrap().contains("said before"));
+            ready(Ok(Reply::Whole { status: 200, body: CHAT.to_owned() })).boxed_local()
+        };
+        let reply = fallback.translate(request(Endpoint::Responses, &body), &ask);
+        assert_eq!(whole(assert_offloaded("a request with a reference", reply).await).0, expected);
+    }
+}
+
 }
 
 /// A stranger's request does not take an endpoint from all the others, whatever it is refused for.

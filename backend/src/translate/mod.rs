@@ -18,7 +18,7 @@ mod tools;
 
 use json::Json;
 pub use stream::StreamTranslator;
-use wire::json::{JsonError, MAX_VALUES, is_small_tree};
+use wire::json::{JsonError, MAX_VALUES, TreeBudget, is_small_tree};
 
 /// Why a request cannot be translated: one sentence for the caller, sent with status 400.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +99,13 @@ struct CallerRequest {
 
 /// Returns the request as compact JSON of at most 128 levels and [`MAX_VALUES`] values.
 fn checked(body: &[u8]) -> Result<String, InvalidRequest> {
+    checked_by(body, &mut TreeBudget::default())
+}
+
+/// Like [`checked`]; `budget` counts the values.
+fn checked_by(body: &[u8], budget: &mut TreeBudget) -> Result<String, InvalidRequest> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the request is not UTF-8"))?;
-    let text = is_small_tree(text).and_then(|()| wire::json::compact(text));
+    let text = budget.take(text).and_then(|()| wire::json::compact(text));
     let text = text.map_err(|error| invalid(format!("the request is {error}")))?;
     if text.starts_with('{') { Ok(text) } else { Err(invalid("the request is not a JSON object")) }
 }

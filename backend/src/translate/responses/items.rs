@@ -7,19 +7,19 @@ use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::{Json, escape};
 use super::super::{InvalidRequest, invalid, shown};
 use super::offered_tools::{LOCAL_SHELL, flat_name};
-use super::stored_items::StoredItems;
+use super::references::References;
 
 /// Adds the items of `input`, which is at `path` in the request. Returns its text if it is a string.
 pub(super) fn add_all<'a>(
     chat: &mut Conversation<'a>,
     input: &Json<'a>,
     path: &str,
-    stored: &StoredItems,
+    references: &mut References<'_>,
 ) -> Result<Option<Cow<'a, str>>, InvalidRequest> {
     match input {
         Json::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                add(chat, item, &format!("{path}[{index}]"), stored)?;
+                add(chat, item, &format!("{path}[{index}]"), references)?;
             }
             Ok(None)
         }
@@ -32,7 +32,7 @@ fn add<'a>(
     chat: &mut Conversation<'a>,
     item: &Json<'a>,
     path: &str,
-    stored: &StoredItems,
+    references: &mut References<'_>,
 ) -> Result<(), InvalidRequest> {
     let kind = item.get_str("type").unwrap_or(Cow::Borrowed("message"));
     let call_id = item.get_fragment("call_id");
@@ -56,9 +56,9 @@ fn add<'a>(
         "reasoning" => add_reasoning(chat, item),
         "item_reference" => {
             let id = item.get_str("id").unwrap_or_default();
-            match stored.get(&id).and_then(|item| Json::parse(item).ok()) {
+            match references.resolve(&id, path)? {
                 Some(item) if item.get_fragment("type") != "item_reference" => {
-                    add(chat, &item, path, stored)?;
+                    add(chat, &item, path, references)?;
                 }
                 // Reasoning is optional.
                 _ if id.starts_with("rs_") => (),

@@ -2,10 +2,11 @@
 
 use super::super::conversation::{ContentPart, Conversation};
 use super::super::json::Json;
-use super::super::{CallerRequest, ChatRequest, InvalidRequest, chat_body, checked, invalid};
+use super::super::{CallerRequest, ChatRequest, InvalidRequest, chat_body, checked_by, invalid};
 use super::items;
 use super::offered_tools::offer_tools;
-use super::stored_items::StoredItems;
+use super::references::{FindItem, References};
+use wire::json::TreeBudget;
 
 /// Members with the same name in chat completions.
 const SAME: [&str; 5] = ["temperature", "top_p", "top_k", "user", "stop"];
@@ -31,22 +32,25 @@ const ECHOED: [(&str, &str); 15] = [
 
 /// Translates the Responses request `body`.
 pub fn to_chat(body: &[u8]) -> Result<ChatRequest, InvalidRequest> {
-    to_chat_with(body, &StoredItems::new(0))
+    to_chat_with(body, &|_| None)
 }
 
-/// Like [`to_chat`], for a request that can refer to items in `stored`.
-pub fn to_chat_with(body: &[u8], stored: &StoredItems) -> Result<ChatRequest, InvalidRequest> {
-    let text = checked(body)?;
+/// Like [`to_chat`], for a request that can refer to the items that `find` returns.
+pub(crate) fn to_chat_with(body: &[u8], find: FindItem<'_>) -> Result<ChatRequest, InvalidRequest> {
+    let mut budget = TreeBudget::default();
+    let text = checked_by(body, &mut budget)?;
+    let mut references = References::new(find, text.len(), budget);
     let request = Json::of_compact(&text);
     refuse_stored(&request)?;
     let mut chat = Conversation::default();
     if let Some(instructions) = request.get("instructions")
-        && let Some(text) = items::add_all(&mut chat, instructions, "instructions", stored)?
+        && let Some(text) = items::add_all(&mut chat, instructions, "instructions", &mut references)?
     {
         chat.add_system(text);
     }
     let input = request.get("input").ok_or_else(|| invalid("input must be a string or an array of items"))?;
-    if let Some(text) = items::add_all(&mut chat, input, "input", stored)?.filter(|text| !text.is_empty()) {
+    let text = items::add_all(&mut chat, input, "input", &mut references)?;
+    if let Some(text) = text.filter(|text| !text.is_empty()) {
         chat.add_user(ContentPart::Text(text));
     }
     let (mut out, streaming) = chat_body(&request, &SAME, chat.into_messages());

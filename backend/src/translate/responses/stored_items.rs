@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::super::json::Json;
 
 /// The newest output items, as JSON by id. An id contains the random part of its [`Context`](super::super::Context), so that it cannot
-/// be guessed. A clone shares the texts.
-#[derive(Debug, Clone)]
+/// be guessed.
+#[derive(Debug)]
 pub struct StoredItems {
     items: HashMap<Arc<str>, Arc<str>>,
     /// Ids, the oldest first.
@@ -26,8 +26,9 @@ impl StoredItems {
         Self { items: HashMap::new(), order: VecDeque::new(), bytes: 0, limit }
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&str> {
-        self.items.get(id).map(|text| &**text)
+    /// Returns the item `id`, without a copy.
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<str>> {
+        self.items.get(id).map(Arc::clone)
     }
 
     /// Adds `items`, and removes the oldest ones above the limit.

@@ -199,7 +199,7 @@ fn an_item_of_an_earlier_answer_may_be_referred_to_while_it_is_kept() {
         if first.is_stored() {
             kept.add(items(&from_chat(&answer, &context(&first)).unwrap()));
         }
-        let chat = to_chat_with(next, &kept);
+        let chat = to_chat_with(next, &|id| kept.get(id));
         assert_eq!(chat.is_ok(), is_kept);
         let Ok(chat) = chat else { continue };
         let chat = super::Json::parse(&chat.body).unwrap();
@@ -226,8 +226,41 @@ fn a_streamed_item_is_kept_when_it_is_done_and_makes_room_when_it_is_old() {
         kept.add(items(&done(id)));
     }
     let refer = |id: &str| {
-        to_chat_with(format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}}]}}"#).as_bytes(), &kept)
+        let next = format!(r#"{{"input":[{{"type":"item_reference","id":"{id}"}}]}}"#);
+        to_chat_with(next.as_bytes(), &|id| kept.get(id))
     };
     assert!(refer("m4").unwrap().body.contains("said by m4"));
     assert!(refer("m1").is_err() && refer("m9").is_err());
+}
+
+/// A23, A24: an item costs a request no more than if the request had it itself.
+#[test]
+fn an_item_is_referred_to_once_and_counts_for_the_limits_of_a_request() {
+    let refer = |ids: &[&str], more: &str, text: &str| {
+        let references: Vec<_> =
+            ids.iter().map(|id| format!(r#"{{"type":"item_reference","id":"{id}"}},"#)).collect();
+        let request =
+            format!(r#"{{"input":[{}{{"role":"user","content":"b"}}]{more}}}"#, references.concat());
+        let find = |id: &str| {
+            (!id.starts_with("rs_")).then(|| {
+                format!(r#"{{"id":"{id}","type":"message","role":"assistant","content":{text}}}"#).into()
+            })
+        };
+        to_chat_with(request.as_bytes(), &find).map(|chat| chat.body).map_err(|invalid| invalid.0)
+    };
+    let parts = |count: usize| {
+        let part = r#"{"type":"output_text","text":"y"}"#;
+        format!("[{part}{}]", format!(",{part}").repeat(count - 1))
+    };
+    assert_eq!(refer(&["m1", "m2", "rs_1", "rs_1"], "", r#""yy""#).unwrap().matches("yyyy").count(), 1);
+    let twice = refer(&["m1", "m2", "m1"], "", r#""yy""#).unwrap_err();
+    assert_eq!(twice, "input[2]: duplicate item: 'm1' is in the input already");
+    let many = "input[1]: the request with the items it refers to is JSON with more than 100000 values";
+    assert!(refer(&["m1", "m2"], "", &parts(15_000)).is_ok());
+    assert_eq!(refer(&["m1", "m2"], "", &parts(20_000)).unwrap_err(), many);
+    let more = format!(r#","x":[{}0]"#, "0,".repeat(50_000));
+    assert_eq!(refer(&["m1", "m2"], &more, &parts(10_000)).unwrap_err(), many);
+    let large = format!("\"{}\"", "y".repeat(17 << 20));
+    let larger = refer(&["m1", "m2"], "", &large).unwrap_err();
+    assert_eq!(larger, "input[1]: the request with the items it refers to is larger than 32 MiB");
 }
