@@ -9,7 +9,7 @@ use crate::{BackendError, ReplyStream};
 
 /// Translates the events of one stream to another API.
 pub(crate) trait EventTranslator: Send + 'static {
-    /// Returns the size in bytes of the kept part of the answer, which the next events can repeat.
+    /// Returns the size in bytes of what is kept of the answer and of the request, which the next events can repeat.
     fn size(&self) -> usize;
 
     /// Translates an event; `None` is the end of the stream.
@@ -19,7 +19,7 @@ pub(crate) trait EventTranslator: Send + 'static {
     fn translate_error(&self, error: BackendError) -> BackendError;
 }
 
-/// Translates `events` of `user`. `reservation` counts the kept part of the answer and the current event.
+/// Translates `events` of `user`. `reservation` counts what the translator keeps, the current event and its translation.
 pub(crate) fn translated_stream(
     events: ReplyStream,
     translator: impl EventTranslator,
@@ -63,6 +63,11 @@ impl<T: EventTranslator> TranslatedStream<T> {
         let size = if translator.size() > LONG_ANSWER { usize::MAX } else { size };
         let work = move || translator.translate(event.as_deref()).map(|events| (translator, events));
         let (translator, events) = offload(&self.user, size, work).await??;
+        // They wait here until each is taken.
+        let translated: usize = events.iter().map(String::len).sum();
+        if !self.reservation.resize(translator.size() + translated) {
+            return Err(BackendError::BudgetExceeded);
+        }
         self.translator = Some(translator).filter(|_| !is_last);
         Ok(events)
     }

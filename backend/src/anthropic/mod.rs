@@ -79,16 +79,21 @@ impl Backend for AnthropicBackend {
     }
 }
 
-async fn chat(http: OpenAiBackend, request: BackendRequest) -> Result<Reply, BackendError> {
+async fn chat(http: OpenAiBackend, mut request: BackendRequest) -> Result<Reply, BackendError> {
     let (user, body) = (request.user.clone(), request.body.clone());
     let translated = offload(&user, body.len(), move || request::messages_request(&body)).await?;
     let MessagesRequest { body, include_usage } = match translated {
         Ok(translated) => translated,
         Err(invalid) => return Ok(refusal(&invalid.0)),
     };
-    let reservation = request.budget.reservation();
-    let request = BackendRequest { endpoint: Endpoint::Messages, body: body.into(), ..request };
+    // What counted the caller's request goes with it, so its translation is counted like an answer.
+    let mut reservation = request.budget.reservation();
+    if !reservation.resize(body.len()) {
+        return Err(BackendError::BudgetExceeded);
+    }
+    (request.endpoint, request.body) = (Endpoint::Messages, body.into());
     let reply = http.infer_untranslated(request).await.map_err(|error| error.map_body(answer::error))?;
+    let _smaller = reservation.resize(0);
     let created = jiff::Timestamp::now().as_second();
     Ok(match reply {
         Reply::Whole { status, body } => {

@@ -178,12 +178,18 @@ impl ChatFallback {
         mut chat: ChatRequest,
         ask: Ask<'_>,
     ) -> Result<Reply, BackendError> {
-        let BackendRequest { endpoint, user, budget, .. } = request;
+        let BackendRequest { endpoint, user, budget, body: original, .. } = request;
+        drop(original);
         let Some(id) = random_id() else {
             return Err(BackendError::Failed("there are no random numbers for the answer's id".to_owned()));
         };
         let context = chat.context(id, jiff::Timestamp::now().as_second());
         let stored = chat.is_stored().then(|| Arc::clone(&self.stored));
+        // What counted the caller's request goes with it, so its translation is counted like an answer.
+        let mut reservation = budget.reservation();
+        if !reservation.resize(chat.body.len() + context.size()) {
+            return Err(BackendError::BudgetExceeded);
+        }
         let chat_request = BackendRequest {
             endpoint: Endpoint::ChatCompletions,
             streaming: chat.streaming,
@@ -195,6 +201,7 @@ impl ChatFallback {
         };
         let translate_error = |status, body: &str| error_body_for(endpoint, status, body);
         let reply = ask(chat_request).await.map_err(|error| error.map_body(translate_error))?;
+        let _smaller = reservation.resize(context.size());
         let chunks = match reply {
             Reply::Whole { status, body } if status >= 400 => {
                 return Ok(Reply::Whole { status, body: translate_error(status, &body) });
@@ -222,7 +229,7 @@ impl ChatFallback {
             _ => responses::stream_translator(context),
         };
         let translator = ChunkTranslator { endpoint, translator, stored };
-        Ok(Reply::Stream(translated_stream(chunks, translator, user, budget.reservation())))
+        Ok(Reply::Stream(translated_stream(chunks, translator, user, reservation)))
     }
 
     /// Returns whether the endpoint exists, if that was found out less than `max_age` ago.

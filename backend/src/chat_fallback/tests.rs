@@ -6,6 +6,7 @@ use std::future::ready;
 use futures_util::FutureExt;
 
 use super::*;
+use crate::budget::Bounded;
 use crate::offload::assert_offloaded;
 use crate::{AnswerBudget, Refusal};
 
@@ -221,6 +222,44 @@ async fn an_item_of_a_stream_may_be_referred_to() {
     }
 }
 
+/// A24: a response repeats members of its request until its end.
+#[tokio::test]
+async fn what_is_kept_of_a_request_counts_until_its_answer_ends() {
+    const KEPT: usize = 3 << 20;
+    let instructions = "y".repeat(KEPT);
+    let body = format!(r#"{{"stream":true,"input":"a","instructions":"{instructions}"}}"#);
+    for most in [2 * KEPT + (1 << 20), 8 * KEPT] {
+        let held = Bounded::new(most);
+        let asked =
+            BackendRequest { budget: AnswerBudget::new(held.clone()), ..request(Endpoint::Responses, &body) };
+        let ask = |_| {
+            assert!(held.held.get() >= 2 * KEPT, "the translation and what is kept count");
+            let chunks =
+                ["a", "b"].map(|text| Ok(format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)));
+            ready(Ok(Reply::Stream(stream::iter(chunks).boxed_local()))).boxed_local()
+        };
+        let Ok(Reply::Stream(mut events)) = ChatFallback::new().translate(asked, &ask).await else {
+            panic!("no stream")
+        };
+        assert!((KEPT / 2..2 * KEPT).contains(&held.held.get()), "{}", held.held.get());
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            assert!(event.is_err() || held.held.get() > KEPT / 2, "{}", held.held.get());
+            last = Some(event);
+        }
+        match last.unwrap() {
+            Ok(event) => assert!(most == 8 * KEPT && event.contains("response.completed")),
+            Err(error) => assert!(most < 8 * KEPT && matches!(error, BackendError::BudgetExceeded)),
+        }
+        drop(events);
+        assert_eq!(held.held.get(), 0);
+    }
+    let asked = BackendRequest {
+        budget: AnswerBudget::new(Bounded::new(KEPT)),
+        ..request(Endpoint::Responses, &body)
+    };
+    let refused = ChatFallback::new().translate(asked, &|_| panic!("it is sent")).await;
+    assert!(matches!(refused, Err(BackendError::BudgetExceeded)));
 }
 
 /// A stranger's request does not take an endpoint from all the others, whatever it is refused for.

@@ -16,6 +16,8 @@ mod stream;
 mod tests;
 mod tools;
 
+use std::sync::Arc;
+
 use json::Json;
 pub use stream::StreamTranslator;
 use wire::json::{JsonError, MAX_VALUES, TreeBudget, is_small_tree};
@@ -31,7 +33,7 @@ pub struct ChatRequest {
     pub body: String,
     /// Whether the caller requested a stream.
     pub streaming: bool,
-    request: CallerRequest,
+    request: Arc<CallerRequest>,
 }
 
 /// Maximum text of one translated answer in bytes of JSON: some million tokens. The text is kept until the answer ends, and the final
@@ -70,7 +72,7 @@ impl ChatRequest {
 
     /// Creates the context of the answer. `id` is a random suffix for its ids, `created` the time in seconds.
     pub fn context(&self, id: impl Into<String>, created: i64) -> Context {
-        Context { id: id.into(), created, request: self.request.clone() }
+        Context { id: id.into(), created, request: Arc::clone(&self.request) }
     }
 }
 
@@ -79,7 +81,14 @@ impl ChatRequest {
 pub struct Context {
     id: String,
     created: i64,
-    request: CallerRequest,
+    request: Arc<CallerRequest>,
+}
+
+impl Context {
+    /// Returns the size in bytes of what is kept of the request.
+    pub(crate) fn size(&self) -> usize {
+        self.request.size()
+    }
 }
 
 /// The parts of the caller's request that the answer depends on.
@@ -95,6 +104,15 @@ struct CallerRequest {
     /// Whether the caller sends reasoning back in its next request.
     keeps_reasoning: bool,
     is_stored: bool,
+}
+
+impl CallerRequest {
+    /// Returns the size of all texts in bytes.
+    fn size(&self) -> usize {
+        let echo: usize = self.echo.iter().map(|(_, text)| text.len()).sum();
+        let stops: usize = self.stop_sequences.iter().map(String::len).sum();
+        self.model.len() + echo + stops + tools::size(&self.tools)
+    }
 }
 
 /// Returns the request as compact JSON of at most 128 levels and [`MAX_VALUES`] values.

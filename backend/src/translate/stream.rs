@@ -49,9 +49,9 @@ impl StreamTranslator {
         out
     }
 
-    /// Returns the size of the answer so far in bytes. The next events can repeat all of it.
+    /// Returns the size in bytes of the answer so far and of what is kept of the request. The next events can repeat all of it.
     pub(crate) fn size(&self) -> usize {
-        self.answer.size()
+        self.answer.size() + self.context.size()
     }
 
     fn encode(&mut self, events: Vec<BlockEvent>) -> Vec<String> {

@@ -18,6 +18,15 @@ pub(super) enum OriginalTool {
 /// The original tools, by the escaped names of their functions.
 pub(super) type ToolNames = HashMap<String, OriginalTool>;
 
+/// Returns the size of all names in bytes.
+pub(super) fn size(tools: &ToolNames) -> usize {
+    let originals = tools.iter().map(|(function, tool)| match tool {
+        OriginalTool::Namespaced { namespace, name } => function.len() + namespace.len() + name.len(),
+        OriginalTool::Custom | OriginalTool::LocalShell => function.len(),
+    });
+    originals.map(|names| names + size_of::<(String, OriginalTool)>()).sum()
+}
+
 /// Builds a function. Without parameters it gets an empty object of them, because templates expect one.
 pub(super) fn function<'a>(
     name: &str,

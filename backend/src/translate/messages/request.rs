@@ -43,7 +43,7 @@ pub fn to_chat(body: &[u8]) -> Result<ChatRequest, InvalidRequest> {
         stop_sequences: stops.into_iter().map(Json::to_fragment).collect(),
         ..CallerRequest::default()
     };
-    Ok(ChatRequest { body: out.to_string(), streaming, request })
+    Ok(ChatRequest { body: out.to_string(), streaming, request: request.into() })
 }
 
 fn messages<'a>(request: &Json<'a>) -> Result<Vec<Json<'a>>, InvalidRequest> {

@@ -75,7 +75,7 @@ pub(crate) fn to_chat_with(body: &[u8], find: FindItem<'_>) -> Result<ChatReques
         keeps_reasoning: request.get_items("include").iter().any(is_reasoning),
         is_stored: request.get("store").is_none_or(|store| store.to_string() != "false"),
     };
-    Ok(ChatRequest { body: out.to_string(), streaming, request })
+    Ok(ChatRequest { body: out.to_string(), streaming, request: request.into() })
 }
 
 /// Refuses references to conversations and prompts that OpenAI's server stores.
