@@ -26,7 +26,7 @@ pub(super) use pool::MAX_DISTRUSTED;
 pub(super) use pool::PoolSlot;
 
 use super::body::Body;
-use super::connection::{Connection, Socket};
+use super::connection::{Connection, Socket, Writing};
 use super::dial::{self, Dial};
 use super::resolver::{LookupUser, Resolver};
 use super::send_error::{SendError, connect_error};
@@ -46,6 +46,8 @@ struct Inner {
     resolver: Resolver,
     tls: Option<Arc<ClientConfig>>,
     connector: Connector,
+    /// Maximum number of idle connections to all servers.
+    max_idle: usize,
     idle: RefCell<HashMap<Origin, Vec<(Instant, Connection)>>>,
     /// Servers that have sent unsolicited bytes. The next time such bytes may come after another caller's request and be taken
     /// for its answer, so no connection to these servers is used twice. At most [`MAX_DISTRUSTED`](pool::MAX_DISTRUSTED), the oldest first.
@@ -70,10 +72,15 @@ type Origin = Rc<str>;
 impl Client {
     /// Creates a client. Time limits are given for each request. Without `tls`, a request to `https` fails.
     pub fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        Self::with_resolver(tls, Resolver::system())
+        Self::bounded(tls, usize::MAX)
     }
 
-    pub(super) fn with_resolver(tls: Option<Arc<ClientConfig>>, resolver: Resolver) -> Self {
+    /// Like [`new`](Self::new), with at most `idle` idle connections to all servers together.
+    pub fn bounded(tls: Option<Arc<ClientConfig>>, idle: usize) -> Self {
+        Self::with_resolver(tls, Resolver::system(), idle)
+    }
+
+    pub(super) fn with_resolver(tls: Option<Arc<ClientConfig>>, resolver: Resolver, idle: usize) -> Self {
         let mut http = HttpConnector::new_with_resolver(resolver.clone());
         // Nagle's algorithm would delay small writes by up to 40 ms, until the peer's delayed ACK.
         http.set_nodelay(true);
@@ -83,21 +90,27 @@ impl Client {
             Some(config) => Connector::Tls(HttpsConnector::from((http, Arc::clone(config)))),
             None => Connector::Plain(http),
         };
-        Self::with_connector(resolver, tls, connector)
+        Self::with_connector(resolver, tls, connector, idle)
     }
 
     /// Creates a client with the same TLS and connections of its own, which `dial` opens.
     pub fn through(&self, dial: Rc<dyn Dial>) -> Self {
         let (resolver, tls) = (self.0.resolver.clone(), self.0.tls.clone());
         let connector = Connector::Dialed { dial, tls: tls.clone().map(TlsConnector::from) };
-        Self::with_connector(resolver, tls, connector)
+        Self::with_connector(resolver, tls, connector, self.0.max_idle)
     }
 
-    fn with_connector(resolver: Resolver, tls: Option<Arc<ClientConfig>>, connector: Connector) -> Self {
+    fn with_connector(
+        resolver: Resolver,
+        tls: Option<Arc<ClientConfig>>,
+        connector: Connector,
+        max_idle: usize,
+    ) -> Self {
         Self(Rc::new(Inner {
             resolver,
             tls,
             connector,
+            max_idle,
             idle: RefCell::default(),
             unasked: RefCell::default(),
             is_swept: Cell::new(false),
@@ -121,14 +134,14 @@ impl Client {
         head.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::USER_AGENT));
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         head.uri = path.parse().map_err(|_| SendError::Invalid)?;
-        let has_body = !body.is_empty();
+        let (has_body, writing) = (!body.is_empty(), Writing::of(body.len()));
         let mut request = Request::from_parts(head, Full::new(body));
         loop {
-            let idle = self.take(&origin);
+            let idle = self.take(&origin, writing);
             let was_idle = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => self.connect(&url, &user).await?,
+                None => self.connect(&url, &user, writing).await?,
             };
             match connection.send(request).await {
                 Ok(answer) => {
@@ -149,10 +162,10 @@ impl Client {
         }
     }
 
-    async fn connect(&self, url: &Uri, user: &str) -> Result<Connection, SendError> {
+    async fn connect(&self, url: &Uri, user: &str, writing: Writing) -> Result<Connection, SendError> {
         if let Connector::Dialed { dial, tls } = &self.0.connector {
             let socket = dial::connect(&**dial, tls.as_ref(), url).await?;
-            return Connection::start(socket).await.map_err(|_| SendError::Broken);
+            return Connection::start(socket, writing).await.map_err(|_| SendError::Broken);
         }
         if url.scheme() == Some(&Scheme::HTTPS) && matches!(self.0.connector, Connector::Plain(_)) {
             return Err(SendError::NoTls);
@@ -178,7 +191,7 @@ impl Client {
             }
             Connector::Dialed { .. } => return Err(SendError::Proxy),
         };
-        Connection::start(socket).await.map_err(|_| SendError::Broken)
+        Connection::start(socket, writing).await.map_err(|_| SendError::Broken)
     }
 
     /// Opens a connection to the server of `url`, without its TLS, and closes it.

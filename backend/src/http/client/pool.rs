@@ -4,7 +4,7 @@ use std::rc::{Rc, Weak};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Client, Connection, Inner, KEEP_ALIVE, Origin};
+use super::{Client, Connection, Inner, KEEP_ALIVE, Origin, Writing};
 
 /// Most idle connections to one origin: enough for a burst of answers of a provider with a large `maxConcurrency`. Further
 /// connections are closed.
@@ -34,10 +34,16 @@ impl PoolSlot {
 }
 
 impl Client {
-    pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
+    /// Takes an idle connection to `origin` that can write a body in this way.
+    pub(super) fn take(&self, origin: &Origin, body: Writing) -> Option<Connection> {
         loop {
             // The connection that was given back last is most likely still open.
-            let (since, mut connection) = self.0.idle.borrow_mut().get_mut(origin)?.pop()?;
+            let (since, mut connection) = {
+                let mut idle = self.0.idle.borrow_mut();
+                let connections = idle.get_mut(origin)?;
+                let last = connections.iter().rposition(|(_, connection)| connection.writes(body))?;
+                connections.remove(last)
+            };
             // A connection that the server closed, or on which unsolicited bytes came, is dropped.
             if since.elapsed() < KEEP_ALIVE && connection.is_quiet() {
                 return Some(connection);
@@ -53,6 +59,9 @@ impl Client {
             return;
         }
         let mut idle = self.0.idle.borrow_mut();
+        if idle.values().map(Vec::len).sum::<usize>() >= self.0.max_idle {
+            return;
+        }
         let connections = idle.entry(Rc::clone(origin)).or_default();
         if connections.len() < MAX_IDLE {
             connections.push((Instant::now(), connection));

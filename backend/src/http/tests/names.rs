@@ -190,7 +190,7 @@ async fn an_address_and_localhost_are_not_looked_up() {
     for host in ["127.0.0.1", "[::1]", "::1", "localhost", "ollama.localhost"] {
         assert!(resolver.resolve(host, "alice").await.is_ok(), "{host}");
     }
-    assert!(ask(&Client::with_resolver(None, resolver), &own.url(), "one").await.is_ok());
+    assert!(ask(&Client::with_resolver(None, resolver, usize::MAX), &own.url(), "one").await.is_ok());
     assert!(server.asked.lock().is_empty());
 }
 
@@ -204,7 +204,7 @@ async fn a_request_looks_its_name_up_once_for_its_user() {
     let _end = OpenAtEnd(Arc::clone(&server));
     let own = own_server();
     let port = own.port();
-    let client = Client::with_resolver(None, resolver.clone());
+    let client = Client::with_resolver(None, resolver.clone(), usize::MAX);
     let held = {
         let resolver = resolver.clone();
         actix_rt::spawn(async move { resolver.resolve("dead.example", "mallory").await })
