@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 
 use super::openapi::{Operation, Routes, about};
+use super::pieces::Pieces;
 use crate::error::{ApiError, ErrorKind};
 use crate::random;
 
@@ -154,5 +155,5 @@ fn respond(req: &HttpRequest, file: &'static File) -> HttpResponse {
                 Cached::Kept => "public, max-age=31536000, immutable",
             },
         ));
-    if known { response.finish() } else { response.content_type(file.kind).body(file.text) }
+    if known { response.finish() } else { response.content_type(file.kind).body(Pieces::new(file.text)) }
 }

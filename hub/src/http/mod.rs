@@ -24,6 +24,7 @@ mod names;
 pub(crate) mod naming;
 mod ollama;
 mod openapi;
+mod pieces;
 mod pools;
 mod registrar;
 mod resolve;

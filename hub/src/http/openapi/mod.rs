@@ -20,6 +20,8 @@ pub(super) use operation::{Operation, Shape, about, shape};
 use routes::Described;
 pub(super) use routes::Routes;
 
+use super::pieces::Pieces;
+
 /// The document. Its text is made for the first caller: most hubs are never asked.
 #[derive(Default)]
 struct Document {
@@ -41,7 +43,7 @@ async fn respond(document: Data<Document>) -> HttpResponse {
         .content_type("application/json")
         // As the console's files: an upgraded hub shows its new document at once.
         .insert_header(("cache-control", "no-cache"))
-        .body(text.clone())
+        .body(Pieces::new(text.clone()))
 }
 
 /// All routes, as the hub registers them.
