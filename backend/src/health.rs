@@ -8,6 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use hyper::Request;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use tokio::time::timeout;
+use wire::json::{MAX_VALUES, tree};
 
 use crate::config;
 use crate::http::{Client, SendError, decode, read_body};
@@ -90,7 +91,7 @@ impl HealthCheck {
         };
         let encoding = head.headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
         let body = body.ok().and_then(|body| decode(encoding.unwrap_or_default(), &body, MAX_ANSWER).ok());
-        let answer: Option<serde_json::Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        let answer = body.and_then(|body| tree(&body, MAX_VALUES));
         let found = answer.as_ref().and_then(|answer| answer.pointer(pointer));
         if head.status.is_success() && found == Some(expected) {
             BackendHealth::Up

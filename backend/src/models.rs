@@ -1,11 +1,12 @@
 //! Lists the models of a backend.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
-use serde_json::Value;
+use wire::json::{each_element, member, unquote};
 
 use crate::Secret;
 use crate::http::{BodyError, Client, SendError, decode, read_body};
@@ -65,9 +66,16 @@ async fn list(
     }
     let coding = head.headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     let body = decode(coding.unwrap_or_default(), &body, MAX_LIST).map_err(|_| ListError::NoList)?;
-    let list: Value = serde_json::from_slice(&body).map_err(|_| ListError::NoList)?;
-    let models = list["data"].as_array().ok_or(ListError::NoList)?;
-    Ok(models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned).collect())
+    ids(&body).ok_or(ListError::NoList)
+}
+
+/// Returns the ids in the list `body`, without a tree: a hostile list has a million values. `None` if it is no list.
+fn ids(body: &[u8]) -> Option<Vec<String>> {
+    let models = member(std::str::from_utf8(body).ok()?, "data").filter(|data| data.starts_with('['))?;
+    let mut ids = Vec::new();
+    let each = |model: &str| ids.extend(member(model, "id").and_then(unquote).map(Cow::into_owned));
+    each_element(models, each).ok()?;
+    Some(ids)
 }
 
 #[cfg(test)]
@@ -77,6 +85,17 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+
+    #[test]
+    fn ids_are_read_of_any_list() {
+        let of = |body: &str| ids(body.as_bytes());
+        let list = r#" {"object":"list", "data": [{"id":"a\/b","x":{"id":"no"}},{"id":7},[{"id":"no"}],{},{"id":"c"}]}"#;
+        assert_eq!(of(list), Some(vec!["a/b".to_owned(), "c".to_owned()]));
+        assert_eq!(of(r#"{"data":[]}"#), Some(Vec::new()));
+        for no_list in ["", "[]", "{}", r#"{"data":{"id":"a"}}"#, r#"{"data":"[]"}"#, r#"{"data":[}"#] {
+            assert_eq!(of(no_list), None, "{no_list}");
+        }
+    }
 
     /// Each byte comes before the limit for silence.
     #[actix_rt::test]

@@ -1,6 +1,7 @@
 //! Reads the chunks of a stream and whole completions.
 
 use serde_json::Value;
+use wire::json::tree;
 use wire::openai::MAX_TOKENS;
 
 use crate::{client, exit::Failure};
@@ -34,7 +35,7 @@ pub(crate) struct ToolCall {
 impl Chunk {
     /// Reads the data of an SSE event.
     pub(super) fn of_event(data: &str) -> Result<Self, Failure> {
-        let Ok(value) = serde_json::from_str::<Value>(data) else {
+        let Some(value) = tree(data.as_bytes(), client::MAX_VALUES) else {
             return Err(Failure::failed("the answer broke off: a part of it is not JSON"));
         };
         // A backend that does not stream sends one whole message.
@@ -44,7 +45,7 @@ impl Chunk {
 
     /// Reads a whole `chat.completion`.
     pub(super) fn of_completion(bytes: &[u8]) -> Result<Self, Failure> {
-        let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
+        let Some(value) = tree(bytes, client::MAX_VALUES) else {
             return Err(Failure::failed("the answer is not JSON, or broke off"));
         };
         Self::read(&value, "message", bytes)

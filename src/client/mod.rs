@@ -14,6 +14,7 @@ use awc::{Client, ClientResponse};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::timeout;
+use wire::json::tree;
 
 use crate::exit::Failure;
 
@@ -24,6 +25,8 @@ pub(crate) use relay::{HubBody, HubRelay, RequestBody};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
+/// Most values of an answer that is parsed: a list of 50,000 rows has fewer.
+pub(crate) const MAX_VALUES: usize = 2_000_000;
 
 /// Creates a client for the backend at `url`.
 pub(crate) fn for_backend(url: &str) -> Result<backend::http::Client, Failure> {
@@ -102,7 +105,10 @@ impl HubClient {
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).map_err(|_| CallError::not_a_hub(self.url(), "its answer is not JSON"))
+        tree(&bytes, MAX_VALUES).ok_or_else(|| {
+            let what = format!("its answer is not JSON, or has more than {MAX_VALUES} values");
+            CallError::not_a_hub(self.url(), &what)
+        })
     }
 
     /// Sends a request. `head_timeout` limits the wait for the head of the answer.
@@ -205,6 +211,30 @@ mod tests {
                 Err(error) => error,
             };
             assert!(told(&error.to_string()), "{error}");
+        }
+    }
+
+    /// A23: a tree of 64 MiB of small values has gigabytes.
+    #[actix_rt::test]
+    async fn an_answer_of_too_many_values_is_refused() {
+        for (values, is_read) in [(MAX_VALUES, true), (MAX_VALUES + 1, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            actix_rt::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let body = format!("[{}0]", "0,".repeat(values - 2));
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                socket.write_all((head + &body).as_bytes()).await.unwrap();
+                // The socket stays open until the answer is read.
+                std::future::pending::<()>().await;
+            });
+            let hub = HubClient::new(Credentials::new(url, Secret::new("t".to_owned()))).unwrap();
+            match hub.get("/api/v1/llms").await {
+                Ok(list) => assert!(is_read && list.as_array().unwrap().len() == values - 1),
+                Err(error) => {
+                    assert!(!is_read && error.to_string().contains("more than"), "{error}");
+                }
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `POST /_provider-register` (SPEC.md section 3.1), heartbeat and drain.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::abilities::{Abilities, Capabilities, MAX_TOKENS};
+use crate::json::{each_element, unquote};
 use crate::names::PATTERN;
 use crate::row::{Status, Tier, Timestamp, Visibility};
 
@@ -130,35 +131,54 @@ pub struct AgentEntry {
 pub struct RegisterAnswer {
     /// The session id from now on, to be stored.
     pub provider_session_id: String,
-    /// Warnings about the accepted call: an array of texts. Another hub can send any JSON.
+    /// Warnings about the accepted call.
     #[serde(default)]
-    pub warnings: Value,
+    pub warnings: FewTexts,
 }
 
-impl RegisterAnswer {
-    /// Maximum number of texts that are read.
-    const MAX_WARNINGS: usize = 16;
-
-    /// Iterates over the warnings that are texts.
-    pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        let texts = self.warnings.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.take(Self::MAX_WARNINGS)
-    }
-}
-
-/// The members that a registrar reads of the answer to a heartbeat. Another hub can send any JSON.
+/// The members that a registrar reads of the answer to a heartbeat.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
     /// Names of rows and agents that an admin deleted after the session registered them.
     #[serde(default)]
-    deleted: Value,
+    deleted: FewTexts,
 }
 
 impl HeartbeatAnswer {
     /// Iterates over the deleted names that are valid.
     pub fn deleted(&self) -> impl Iterator<Item = &str> {
-        let texts = self.deleted.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.filter(|name| crate::names::check(name).is_ok()).take(RegisterAnswer::MAX_WARNINGS)
+        self.deleted.iter().filter(|name| crate::names::check(name).is_ok())
+    }
+}
+
+/// The first texts of an array. Another hub can send any JSON, also of millions of values, so it is read without a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct FewTexts(Vec<String>);
+
+impl FewTexts {
+    /// Maximum number of texts that are read.
+    const MAX: usize = 16;
+
+    /// Iterates over the texts.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl<'de> Deserialize<'de> for FewTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let array = Box::<RawValue>::deserialize(deserializer)?;
+        let mut texts = Vec::new();
+        // What is nested too deep has no texts.
+        let _ = each_element(array.get(), |element| {
+            if texts.len() < Self::MAX
+                && let Some(text) = unquote(element)
+            {
+                texts.push(text.into_owned());
+            }
+        });
+        Ok(Self(texts))
     }
 }
 
@@ -250,5 +270,25 @@ mod tests {
         let text = r#"{"providers":[{"name":"a","type":"t","model":"m","new":{"x":1}}],"later":true}"#;
         let request: RegisterRequest = serde_json::from_str(text).unwrap();
         assert_eq!(request.providers[0].initial_status, Status::Active);
+    }
+
+    /// A23: a tree of an answer of 4 MiB can have hundreds of MiB.
+    #[test]
+    fn of_any_json_the_first_texts_are_read() {
+        let warnings = |json: &str| {
+            let text = format!(r#"{{"providerSessionId":"s","warnings":{json},"llms":[]}}"#);
+            let answer: RegisterAnswer = serde_json::from_str(&text).unwrap();
+            answer.warnings.iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(r#"["a", {"b":["c"]}, 7, null, "d\n\"", []]"#), ["a", "d\n\""]);
+        for json in ["null", "{}", r#"{"a":"b"}"#, r#""text""#, "7", "[[\"a\"]]"] {
+            assert!(warnings(json).is_empty(), "{json}");
+        }
+        let many = format!("[{}0]", r#""w",{},"#.repeat(1000));
+        assert_eq!(warnings(&many), ["w"; 16]);
+        let beaten: HeartbeatAnswer =
+            serde_json::from_str(r#"{"ok":true,"deleted":["gone","Not A Name",{}]}"#).unwrap();
+        assert_eq!(beaten.deleted().collect::<Vec<_>>(), ["gone"]);
+        assert!(serde_json::from_str::<HeartbeatAnswer>("{}").unwrap().deleted().next().is_none());
     }
 }

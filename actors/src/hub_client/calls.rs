@@ -103,7 +103,7 @@ impl HubClient {
     /// Logs the warnings of an accepted registration, once.
     fn log_warnings(&self, answer: &RegisterAnswer) {
         let redact = |text: &str| error::short(&self.token.redact(text.to_owned()));
-        let warnings: Vec<_> = answer.warnings().map(redact).collect();
+        let warnings: Vec<_> = answer.warnings.iter().map(redact).collect();
         let mut logged = self.logged_warnings.borrow_mut();
         if warnings.is_empty() {
             logged.clear();

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use wire::Abilities;
 use wire::ids::encode_uri_component;
+use wire::json::{MAX_VALUES, tree};
 
 use crate::http::{Client, decode, read_body};
 use crate::openai::text_of;
@@ -149,6 +150,6 @@ impl Server<'_> {
         let coding = text_of(&head.headers, &CONTENT_ENCODING);
         let body = body.ok().filter(|_| head.status.is_success());
         let body = body.and_then(|body| decode(coding, &body, MAX_ANSWER).ok());
-        body.and_then(|body| serde_json::from_slice(&body).ok()).ok_or(NoAnswer::Refused)
+        body.and_then(|body| tree(&body, MAX_VALUES)).ok_or(NoAnswer::Refused)
     }
 }
