@@ -19,7 +19,7 @@ use crate::channels::Channels;
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Shared, TableTurn};
 use crate::connections;
-use crate::dispatch::{Capacity, DispatchTable, WakeTable};
+use crate::dispatch::{Capacity, DispatchTable, OutboundCalls, WakeTable};
 use crate::error::ApiError;
 use crate::links::Links;
 use crate::locks::RankedMutex;
@@ -95,6 +95,7 @@ pub struct Hub {
     /// Refused calls of each user that named what others own.
     pub(crate) misnamed: MistakeBudgets<UserId>,
     pub(crate) capacity: Capacity,
+    pub(crate) outbound: OutboundCalls,
     /// Turns of calls that change the registry.
     pub(crate) change_turns: ChangeTurns,
     /// Signalled when a dispatch ends: shutdown waits for the last one.
@@ -148,6 +149,7 @@ impl Hub {
             affinity_keys: RandomState::new(),
             misnamed: MistakeBudgets::new(MISNAMED_BURST, MISNAMED_PER_SECOND),
             capacity: Capacity::default(),
+            outbound: OutboundCalls::default(),
             change_turns: ChangeTurns::default(),
             dispatch_ended: watch::Sender::new(()),
             phase: watch::Sender::new(Phase::Serving),

@@ -1,4 +1,4 @@
-//! Limits on the number of connections.
+//! Limits on the number of connections, of clients and to upstreams.
 
 use crate::options::MachineOptions;
 
@@ -25,8 +25,8 @@ impl ConnectionLimits {
     /// The limits of a process that may open `files` files and use `memory` bytes.
     pub(crate) fn new(files: usize, memory: u64, options: &MachineOptions) -> Self {
         let by_memory = usize::try_from(memory / MEMORY_EACH).unwrap_or(MAX_CONNECTIONS);
-        // Files are also for the store, upstreams of public rows and the log.
-        let total = files.saturating_sub(48 + files / 16).clamp(8, by_memory.clamp(8, MAX_CONNECTIONS));
+        let sockets = sockets(files);
+        let total = (sockets - sockets / 4).clamp(8, by_memory.clamp(8, MAX_CONNECTIONS));
         Self {
             total,
             anonymous: total - total / 4,
@@ -43,6 +43,39 @@ impl ConnectionLimits {
     }
 }
 
+/// Limits on the connections to upstreams of public rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutboundLimits {
+    /// Calls under way: each has one connection.
+    pub(crate) calls: usize,
+    /// Calls of one user.
+    pub(crate) per_user: usize,
+    /// Idle connections of each of the clients: one with TLS and one without, on each of two threads.
+    pub(crate) idle: usize,
+}
+
+impl OutboundLimits {
+    /// The limits of a process that may open `files` files and accepts `connections`: at least a quarter of its sockets.
+    pub(crate) fn new(files: usize, connections: &ConnectionLimits) -> Self {
+        let sockets = sockets(files).saturating_sub(connections.total).clamp(4, 4 * MAX_CONNECTIONS);
+        let idle = sockets / 16;
+        let calls = sockets - 4 * idle;
+        Self { calls, per_user: calls.div_ceil(4), idle }
+    }
+}
+
+/// No limits.
+impl Default for OutboundLimits {
+    fn default() -> Self {
+        Self { calls: usize::MAX, per_user: usize::MAX, idle: usize::MAX }
+    }
+}
+
+/// Files of `files` that can be sockets. The others are for the store and the log.
+fn sockets(files: usize) -> usize {
+    files.saturating_sub(48 + files / 16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,10 +83,27 @@ mod tests {
     #[test]
     fn a_quarter_of_connections_is_for_tokens_and_a_sixteenth_for_admins() {
         for (files, expected) in
-            [(524_288, [25_000, 18_750, 23_437, 6_250]), (1024, [912, 684, 855, 228]), (20, [8, 6, 7, 2])]
+            [(524_288, [25_000, 18_750, 23_437, 6_250]), (1024, [684, 513, 641, 171]), (20, [8, 6, 7, 2])]
         {
             let limits = ConnectionLimits::new(files, 16 << 30, &MachineOptions::default());
             assert_eq!([limits.total, limits.anonymous, limits.members, limits.per_member], expected);
+        }
+    }
+
+    /// A24: clients and calls of public rows together leave files to the store and the log.
+    #[test]
+    fn a_quarter_of_sockets_is_for_upstreams() {
+        for (files, calls, per_user, idle) in [
+            (524_288, 75_000, 18_750, 6_250),
+            (30_000, 5_267, 1_317, 438),
+            (1024, 172, 43, 14),
+            (20, 4, 1, 0),
+            (usize::MAX, 75_000, 18_750, 6_250),
+        ] {
+            let limits = ConnectionLimits::new(files, 16 << 30, &MachineOptions::default());
+            let outbound = OutboundLimits::new(files, &limits);
+            assert_eq!(outbound, OutboundLimits { calls, per_user, idle }, "{files}");
+            assert!(files == 20 || limits.total + calls + 4 * idle + 48 <= files);
         }
     }
 
@@ -66,7 +116,7 @@ mod tests {
             (524_288, 4 << 30, 25_000),
             (524_288, u64::MAX, 25_000),
             (524_288, 0, 8),
-            (1024, 256 << 20, 912),
+            (1024, 256 << 20, 684),
         ] {
             let limits = ConnectionLimits::new(files, memory, &MachineOptions::default());
             assert_eq!(limits.total, total, "{memory}");

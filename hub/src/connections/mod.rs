@@ -20,7 +20,7 @@ mod user_timeout;
 
 pub(crate) use connection::Connection;
 pub(crate) use file_limit::raise_file_limit;
-pub(crate) use limits::ConnectionLimits;
+pub(crate) use limits::{ConnectionLimits, OutboundLimits};
 #[cfg(test)]
 pub(crate) use priority::with_priority_count;
 pub(crate) use priority::{PriorityGuard, turn};

@@ -218,7 +218,7 @@ async fn dispatch_once(
     }
     dispatch.mask = candidate.redaction();
     if let Some(upstream) = &candidate.upstream {
-        let upstream = UpstreamCall::new(upstream, candidate, request, body, usage.clone())?;
+        let upstream = UpstreamCall::new(hub, upstream, candidate, request, body, usage.clone())?;
         actix_rt::spawn(upstream.run(hub.clone(), dispatch.id.clone(), channel));
     } else {
         // The table holds the only other sender: its drop ends the pieces.

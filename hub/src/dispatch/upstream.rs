@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use wire::json::{Object, compact, quote};
 
 use super::encode::{self, EventFormat};
+use super::outbound::OutboundPermit;
 use super::piece::ResponsePiece;
 use super::request::InferenceRequest;
 use super::request_body::{RequestBody, UsageOptions};
@@ -49,11 +50,13 @@ pub(super) struct UpstreamCall {
     user: UserId,
     /// The row's owner.
     owner: UserId,
+    place: OutboundPermit,
 }
 
 impl UpstreamCall {
     /// The call of `upstream`, the row of `candidate`, that answers `request`.
     pub(super) fn new(
+        hub: &Hub,
         upstream: &Upstream,
         candidate: &Candidate,
         request: &InferenceRequest,
@@ -61,7 +64,8 @@ impl UpstreamCall {
         usage: Option<UsageOptions>,
     ) -> Result<Self, ApiError> {
         Ok(Self {
-            backend: backend(upstream, &candidate.provider_type)?,
+            place: hub.outbound.take(&request.caller.user)?,
+            backend: backend(upstream, &candidate.provider_type, hub.outbound.idle())?,
             format: EventFormat { endpoint: request.endpoint, drops_usage: usage.is_some() },
             streaming: request.streaming,
             body: body.clone(),
@@ -93,7 +97,8 @@ impl UpstreamCall {
 
     /// Sends the pieces of the response but the last one, which it returns.
     async fn answer(self, channel: &ResponseChannel) -> ResponsePiece {
-        let Self { backend, format, streaming, body, model, usage, headers, user, owner: _ } = self;
+        let Self { backend, format, streaming, body, model, usage, headers, user, owner: _, place: _place } =
+            self;
         let endpoint = format.endpoint;
         let size = body.size();
         let body = move || upstream_body(&body, &model, streaming, usage.as_ref());

@@ -32,15 +32,19 @@ thread_local! {
     static BACKENDS: Backends = Backends::default();
 }
 
-/// The thread's backend for `upstream`.
-pub(super) fn backend(upstream: &Upstream, provider_type: &str) -> Result<Rc<dyn Backend>, ApiError> {
+/// The thread's backend for `upstream`. A client that is made for it keeps at most `idle` connections.
+pub(super) fn backend(
+    upstream: &Upstream,
+    provider_type: &str,
+    idle: usize,
+) -> Result<Rc<dyn Backend>, ApiError> {
     BACKENDS.with(|backends| {
         let is_anthropic = provider_type == "anthropic";
         let key = (upstream.url.clone(), upstream.api_key.clone(), is_anthropic);
         if let Some(made) = backends.by_key.borrow().get(&key) {
             return Ok(Rc::clone(made));
         }
-        let http = backends.client(&upstream.url)?;
+        let http = backends.client(&upstream.url, idle)?;
         let settings = HttpBackend {
             url: Secret::new(versioned(&upstream.url)),
             api_key: upstream.api_key.as_deref().map(Secret::new),
@@ -60,15 +64,15 @@ pub(super) fn backend(upstream: &Upstream, provider_type: &str) -> Result<Rc<dyn
 }
 
 impl Backends {
-    fn client(&self, url: &str) -> Result<Client, ApiError> {
+    fn client(&self, url: &str, idle: usize) -> Result<Client, ApiError> {
         if !url.starts_with("https://") {
-            return Ok(self.plain.get_or_init(|| Client::new(None)).clone());
+            return Ok(self.plain.get_or_init(|| Client::bounded(None, idle)).clone());
         }
         if let Some(client) = self.tls.get() {
             return Ok(client.clone());
         }
         let tls = tls_config(None).map_err(ApiError::internal)?;
-        Ok(self.tls.get_or_init(|| Client::new(Some(tls))).clone())
+        Ok(self.tls.get_or_init(|| Client::bounded(Some(tls), idle)).clone())
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use open::Opened;
 use crate::auth::{self, AdminToken, CreateError, NewToken, TokenSecret, Tokens, guard};
 use crate::clock::{self, Clock};
 use crate::cluster::Shared;
-use crate::connections::{self, ConnectionLimits, ListenerConfig};
+use crate::connections::{self, ConnectionLimits, ListenerConfig, OutboundLimits};
 use crate::dispatch;
 use crate::http;
 use crate::http::middleware::{catch_panic, front, limit_unread, trace};
@@ -138,6 +138,7 @@ fn serve(hub: Arc<Hub>, admin_token: AdminToken) -> Result<HubHandle, HubError> 
     let machine = &hub.options.machine;
     let files = connections::raise_file_limit();
     let limits = ConnectionLimits::new(files, hub.quotas.memory.limit(), machine);
+    hub.outbound.limit(OutboundLimits::new(files, &limits));
     let config = ListenerConfig {
         tls,
         limits,

@@ -87,6 +87,8 @@ limits! {
     ChangeTurns: "change_turns";
     /// Dispatches under way.
     Dispatches: "dispatches";
+    /// Calls of public rows under way, of a user or of all users.
+    OutboundCalls: "outbound_calls";
 }
 
 impl Limit {

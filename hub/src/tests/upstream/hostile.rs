@@ -1,6 +1,7 @@
 //! Hostile upstreams, and hostile callers of public rows.
 
 use super::*;
+use crate::connections::OutboundLimits;
 
 /// A16, A18: the hub calls only addresses that an admin entered, none from a publisher under any key, and none from a
 /// redirect.
@@ -143,5 +144,40 @@ async fn unread_answers_of_public_rows_count_for_their_caller() {
         assert_eq!(status, 200);
         assert_eq!(answer["choices"][0]["message"]["content"], *fits);
     }
+    hub.stop().await;
+}
+
+/// A24: each call of a public row has an open file beside that of its caller.
+#[actix_rt::test]
+async fn calls_of_public_rows_are_bounded_by_user_and_in_all() {
+    let hub = hub().await;
+    let upstream = Upstream::start(&hub, "gpt", "openai").await;
+    hub.core().outbound.limit(OutboundLimits { calls: 3, per_user: 2, idle: 1 });
+    let [alice, bob, carol] = [hub.member("alice").await, hub.member("bob").await, hub.member("carol").await];
+    let chat = |token: &str| {
+        hub.ask_as(token, "POST", "/v1/chat/completions").body(crate::tests::road::chat("gpt", false))
+    };
+    for _ in 0..2 {
+        let mut held = Vec::new();
+        for token in [&alice, &alice, &bob] {
+            let ask = chat(token);
+            let answer = actix_rt::spawn(async move { ask.send().await });
+            held.push((upstream.call().await, answer));
+        }
+        let (status, text) = chat(&alice).send().await;
+        assert_eq!(status, 429, "{text}");
+        assert!(text.contains("you have 2 calls of public rows under way already: wait for some"), "{text}");
+        let (status, text) = chat(&carol).send().await;
+        assert_eq!(status, 503, "{text}");
+        assert!(text.contains("3 calls of public rows are under way: try again later"), "{text}");
+        // Others are served.
+        assert_eq!(hub.ask_as(&carol, "GET", "/v1/models").send().await.0, 200);
+        for (call, answer) in held {
+            call.json(200, &completion("hello")).await;
+            assert_eq!(answer.await.unwrap().0, 200);
+        }
+    }
+    let metrics = hub.ask("GET", "/metrics").send().await.1;
+    assert!(metrics.contains("limit_refusals_total{limit=\"outbound_calls\"} 4\n"), "{metrics}");
     hub.stop().await;
 }
