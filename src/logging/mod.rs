@@ -123,6 +123,25 @@ pub(crate) fn write(text: &str) {
     }
 }
 
+/// Has log lines wait until the guard is dropped, so that none is in the middle of what standard output shows.
+pub(crate) fn hold() -> Held {
+    if let Some(sink) = SINK.get() {
+        sink.hold();
+    }
+    Held(())
+}
+
+/// Log lines wait while this exists, or until a note is written.
+pub(crate) struct Held(());
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(sink) = SINK.get() {
+            sink.release();
+        }
+    }
+}
+
 /// Waits until all lines are written, at most as long as a flush of the sink.
 pub(crate) fn flush() {
     if let Some(sink) = SINK.get() {

@@ -37,6 +37,8 @@ struct State {
     dropped: u64,
     /// Whether the thread is writing a line.
     writing: bool,
+    /// Whether lines wait until they are released.
+    is_held: bool,
 }
 
 impl Sink {
@@ -63,9 +65,22 @@ impl Sink {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all lines are written, at most [`FLUSH_TIMEOUT`].
+    /// Writes all lines, and has those that follow wait until they are released.
+    pub(super) fn hold(&self) {
+        self.flush();
+        self.0.state.lock().is_held = true;
+    }
+
+    /// Has the lines that wait written.
+    pub(super) fn release(&self) {
+        self.0.state.lock().is_held = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Releases all lines and waits until they are written, at most [`FLUSH_TIMEOUT`].
     pub(super) fn flush(&self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
+        self.release();
         let mut state = self.0.state.lock();
         while state.writing || state.dropped > 0 || !state.lines.is_empty() {
             if self.0.changed.wait_until(&mut state, deadline.into_std()).timed_out() {
@@ -76,6 +91,11 @@ impl Sink {
 }
 
 impl State {
+    /// The next line to write.
+    fn next(&mut self, notice: fn(u64) -> Vec<u8>) -> Option<Vec<u8>> {
+        self.lines.pop_front().or_else(|| self.notice(notice))
+    }
+
     /// Notice about dropped lines.
     fn notice(&mut self, of: fn(u64) -> Vec<u8>) -> Option<Vec<u8>> {
         let dropped = std::mem::take(&mut self.dropped);
@@ -87,7 +107,7 @@ impl Shared {
     fn write_to(&self, mut out: impl Write) {
         let mut state = self.state.lock();
         loop {
-            let next = state.lines.pop_front().or_else(|| state.notice(self.notice));
+            let next = if state.is_held { None } else { state.next(self.notice) };
             let Some(line) = next else {
                 self.changed.wait(&mut state);
                 continue;

@@ -96,6 +96,11 @@ async fn up_on_a_terminal_shows_the_chat_without_log_lines() {
     assert!(status.success(), "{text}");
     assert!(!text.contains("INFO"), "{text}");
     assert!(text.contains("you> ") && text.contains("a> Say hello"), "{text}");
+    // With a log, its lines are before the chat and behind it.
+    let logged = Terminal::start(&home, &["up", "-vv", "--once", "--port", &port, "--model", "a"], 100);
+    let (status, text) = logged.end().await;
+    assert!(status.success() && text.contains("INFO"), "{text}");
+    assert!(text.contains("\na> Say hello in one short sentence.\n("), "{text}");
     let piped = home.run(&["up", "--once", "--port", &port, "--model", "a"]).await;
     assert!(piped.stderr.contains("INFO"), "{piped:?}");
 }

@@ -13,7 +13,7 @@ use crate::{
     client::HubClient,
     config::{self, Paths},
     exit::{Code, Failure, Outcome},
-    output,
+    logging, output,
     signals::{Signals, Wanted},
 };
 use hub::Embedded;
@@ -69,11 +69,12 @@ async fn start(global: &Global, args: &UpArgs) -> Result<Session, Failure> {
     Ok(Session { hub, registrar, model, answered })
 }
 
-/// Sends the first chat request and prints the answer as it arrives.
+/// Sends the first chat request and prints the answer as it arrives. Log lines wait until it is whole.
 async fn first_chat(hub: &Embedded, model: &str) -> Outcome {
     let client = HubClient::new(hub.credentials())?;
     let options = ChatOptions { max_tokens: Some(MAX_TOKENS), streaming: true, ..ChatOptions::default() };
     let request = options.request(&[json!({ "role": "user", "content": PROMPT })]);
+    let _held = logging::hold();
     output::line(format!("you> {PROMPT}"))?;
     output::piece(format!("{model}> "))?;
     let answer = chat::ask(&client, &chat::Route::to_llm(model), &request, |delta| match delta {

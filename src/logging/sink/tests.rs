@@ -80,3 +80,22 @@ fn a_full_disk_loses_lines_only() {
         sink.flush();
     }
 }
+
+/// Lines that are held are written when they are released, behind those of before.
+#[test]
+fn held_lines_are_written_after_their_release() {
+    let (sender, lines) = mpsc::channel();
+    let (writing, _writing) = mpsc::channel();
+    let (go, blocked) = mpsc::channel::<()>();
+    drop(go);
+    let sink = Sink::start(Blocked { writing, go: blocked, seen: sender }, super::super::notice).unwrap();
+    sink.push(b"before\n");
+    sink.hold();
+    assert_eq!(lines.try_recv().unwrap(), b"before\n");
+    sink.push(b"held\n");
+    assert!(lines.recv_timeout(Duration::from_millis(50)).is_err(), "a line that is held was written");
+    sink.release();
+    sink.push(b"after\n");
+    sink.flush();
+    assert_eq!(lines.try_iter().collect::<Vec<_>>(), [b"held\n".to_vec(), b"after\n".to_vec()]);
+}
