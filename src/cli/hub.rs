@@ -233,9 +233,9 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
     /// Set the limits of a token; what is not given stays as it is
     #[command(after_help = "Examples:
   virtual-llm token set tok-3f9a --tokens-per-day 500k --requests-per-minute 20
-  virtual-llm token set tok-3f9a --tokens-per-day none")]
+  virtual-llm token set alice --tokens-per-day none          if alice has one token")]
     Set {
-        /// The token's id, from `token list`
+        /// The token's id, from `token list`, or its user if that has one token
         id: String,
         #[command(flatten)]
         limits: super::LimitArgs,
@@ -255,7 +255,7 @@ To a pipe or a file it prints the token alone; the rest is on standard error.")]
 Without --grace the present secret ends at once, and what was opened with it.
 To a pipe or a file it prints the secret alone; the rest is on standard error.")]
     Rotate {
-        /// The token's id, from `token list` [default: that of your token]
+        /// The token's id, from `token list`, or its user if that has one token [default: yours]
         id: Option<String>,
         /// The time for which the present secret stays valid (h, d)
         #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
@@ -265,9 +265,11 @@ To a pipe or a file it prints the secret alone; the rest is on standard error.")
         output: Option<TokenFormat>,
     },
     /// Revoke a token at once
-    #[command(after_help = "Example:\n  virtual-llm token revoke tok-3f9a")]
+    #[command(
+        after_help = "Examples:\n  virtual-llm token revoke tok-3f9a\n  virtual-llm token revoke alice                if alice has one token"
+    )]
     Revoke {
-        /// The token's id, from `token list`
+        /// The token's id, from `token list`, or its user if that has one token
         id: String,
     },
 }

@@ -114,9 +114,12 @@ pub(crate) fn run(shell: Shell) -> Outcome {
                 ("Only the one with this name", "_virtual_llm_names"),
                 ("Its name", "_virtual_llm_names"),
                 ("The user", "_virtual_llm_names user"),
-                ("The token'\\''s id, from `token list`", "_virtual_llm_names token"),
                 (
-                    "The token'\\''s id, from `token list` \\[default\\: that of your token\\]",
+                    "The token'\\''s id, from `token list`, or its user if that has one token",
+                    "_virtual_llm_names token",
+                ),
+                (
+                    "The token'\\''s id, from `token list`, or its user if that has one token \\[default\\: yours\\]",
                     "_virtual_llm_names token",
                 ),
                 ("Names, or ids of tasks", "_virtual_llm_names"),

@@ -25,6 +25,7 @@ mod service;
 mod status;
 mod table;
 mod token;
+mod token_id;
 mod up;
 mod usage;
 mod wait;

@@ -11,6 +11,7 @@ use super::{
     columns::columns,
     limits::{members, set},
     table::Table,
+    token_id,
 };
 use crate::{
     cli::{GetKind, Global, OutputFormat, Role, TokenCommand, TokenFormat},
@@ -55,9 +56,13 @@ pub(crate) async fn run(global: &Global, command: &TokenCommand) -> Outcome {
             rotate(global, &hub, id.as_deref(), *grace, *format).await
         }
         TokenCommand::List { output: format } => list(&hub.get(TOKENS).await?, *format),
-        TokenCommand::Set { id, limits } => set(&hub, GetKind::Token, id, limits).await,
+        TokenCommand::Set { id, limits } => {
+            let id = token_id::find(&hub, id).await?;
+            set(&hub, GetKind::Token, &id, limits).await
+        }
         TokenCommand::Revoke { id } => {
-            if hub.delete(&format!("{TOKENS}/{}", encode_uri_component(id))).await? {
+            let id = token_id::find(&hub, id).await?;
+            if hub.delete(&format!("{TOKENS}/{}", encode_uri_component(&id))).await? {
                 return output::line(format!("token/{id} revoked"));
             }
             Err(Failure::failed(format!("there is no token '{id}'; `virtual-llm token list` lists them")))
@@ -129,13 +134,16 @@ async fn rotate(
     // Only a token that was read from the file is written there.
     let stored = config::credentials(global, &paths)?.file.is_some();
     let own = super::account::token_id(hub).await?;
-    let id = id.unwrap_or(&own);
+    let id = match id {
+        Some(named) => &token_id::find(hub, named).await?,
+        None => &own,
+    };
     let grace =
         grace.map_or_else(|| json!({}), |grace| json!({ "grace": format!("{}ms", grace.as_millis()) }));
     let path = format!("{TOKENS}/{}/rotate", encode_uri_component(id));
     let mut rotated = hub.call(Method::POST, &path, Some(&grace)).await?;
     let secret = secret(hub, &rotated)?;
-    let is_stored = stored && own == id;
+    let is_stored = stored && own == *id;
     if is_stored {
         let token = config::checked_token(&secret)
             .ok_or_else(|| Failure::failed(format!("the hub at {} made no valid token", hub.url())))?;

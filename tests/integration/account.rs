@@ -12,7 +12,7 @@ use testkit::team::{Team, hub_in_memory, start_hub};
 use testkit::wait::{port_is_free, wait_until};
 
 /// A home that is logged in at `url` as `user`, by a token that `admin` makes.
-async fn user(admin: &Home, url: &str, user: &str) -> Home {
+pub(crate) async fn user(admin: &Home, url: &str, user: &str) -> Home {
     let made = admin.run(&["token", "create", "--user", user]).await;
     let home = Home::new();
     home.credentials(url, made.stdout.trim());
@@ -90,6 +90,27 @@ async fn a_member_revokes_no_other_token_than_its_own() {
     let other = zoe.run(&["token", "revoke", &id("yan")]).await;
     assert!(other.code() == 1 && other.stderr.contains("for admins only"), "{other:?}");
     assert_eq!(zoe.run(&["token", "revoke", &id("zoe")]).await.code(), 0);
+}
+
+#[actix_rt::test]
+async fn an_admin_names_a_token_by_its_user_if_that_has_one() {
+    let (admin, _hub, url) = hub_in_memory(&[]).await;
+    let zoe = user(&admin, &url, "zoe").await;
+    let rotated = admin.run(&["token", "rotate", "ZOE"]).await;
+    assert!(rotated.code() == 0 && rotated.stdout.starts_with("vlt_"), "{rotated:?}");
+    assert_ne!(zoe.run(&["whoami"]).await.code(), 0, "another secret");
+    user(&admin, &url, "zoe").await;
+    let refused = admin.run(&["token", "revoke", "zoe"]).await;
+    assert!(refused.code() == 1 && refused.stderr.contains("zoe has 2 valid tokens: tok-"), "{refused:?}");
+    let listed = refused.stderr.split("tokens: ").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    let revoked = admin.run(&["token", "revoke", listed.split(", ").next().unwrap()]).await;
+    assert_eq!(revoked.code(), 0, "{revoked:?}");
+    let revoked = admin.run(&["token", "revoke", "zoe"]).await;
+    assert_eq!(revoked.stdout, format!("token/{} revoked\n", listed.split(", ").nth(1).unwrap()));
+    let none = admin.run(&["token", "revoke", "zoe"]).await;
+    assert!(none.code() == 1 && none.stderr.contains("zoe has no valid token"), "{none:?}");
+    let unknown = admin.run(&["token", "revoke", "nobody"]).await;
+    assert!(unknown.code() == 1 && unknown.stderr.contains("there is no token 'nobody'"), "{unknown:?}");
 }
 
 #[actix_rt::test]

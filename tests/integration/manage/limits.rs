@@ -36,6 +36,10 @@ async fn limits_of_users_and_tokens_are_set_shown_and_removed() {
         scene.ok(&["token", "list", "-o", "name"]).await,
         scene.ok(&["get", "token", "-o", "name"]).await
     );
+    // A user with one token stands for it.
+    let said = scene.ok(&["token", "set", "Bob", "--max-concurrent", "9"]).await;
+    assert_eq!(said, format!("token/{id}: 500000 tokens a day, 2 requests a minute, 9 calls at a time\n"));
+    scene.ok(&["token", "set", id, "--max-concurrent", "none"]).await;
     let users = scene.ok(&["get", "user", "-o", "wide"]).await;
     let cells: Vec<&str> =
         users.lines().find(|line| line.starts_with("bob")).unwrap().split_whitespace().collect();
