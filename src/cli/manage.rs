@@ -27,7 +27,9 @@ pub(crate) enum OutputFormat {
   virtual-llm get llm --status ready
   virtual-llm get llm qwen -o yaml
   virtual-llm get task --watch
+  virtual-llm get task --owned                  calls of all users that failed at your LLMs
   virtual-llm get task task-5f0c --wait         prints the answer; exit 1 if there is none")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct GetArgs {
     /// What to list
     #[arg(value_enum)]
@@ -43,6 +45,9 @@ pub(crate) struct GetArgs {
     /// Only what is yours
     #[arg(long, conflicts_with = "name")]
     pub(crate) mine: bool,
+    /// Calls of all users that failed at your LLMs, the newest 200
+    #[arg(long, conflicts_with_all = ["name", "mine"])]
+    pub(crate) owned: bool,
     /// Only LLMs in this state
     #[arg(long, value_enum, value_name = "STATE", conflicts_with = "name")]
     pub(crate) status: Option<LlmState>,

@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
   virtual-llm usage
   virtual-llm usage --by day --since 30d
   virtual-llm usage --by llm --user alice -o csv > usage.csv
+  virtual-llm usage --owned                     who used your LLMs
 
-A member sees its own calls, an admin those of all users. Days are those of UTC.
+A member sees its own calls, or with --owned those to its LLMs; an admin those of all users. Days are those of UTC.
 ~ in front of a number: some of it are counted pieces of streams without usage.")]
 pub(crate) struct UsageArgs {
     /// What calls are added up by
@@ -27,6 +28,9 @@ pub(crate) struct UsageArgs {
     /// Only calls of this LLM
     #[arg(long, value_name = "LLM", value_hint = clap::ValueHint::Other)]
     pub(crate) llm: Option<String>,
+    /// Calls of all users to your LLMs
+    #[arg(long)]
+    pub(crate) owned: bool,
     /// The output format
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = UsageFormat::Table)]
     pub(crate) output: UsageFormat,

@@ -139,6 +139,30 @@ pub(super) fn columns(kind: GetKind, is_wide: bool) -> Vec<Column> {
     columns
 }
 
+/// Columns of calls that failed at LLMs of the caller.
+pub(super) fn owned_tasks(is_wide: bool) -> Vec<Column> {
+    let mut columns = vec![
+        // Never cut: `describe task ID` needs it.
+        column("ID", |row| text(row, "id")),
+        column("USER", |row| text(row, "ownerId")).cut(),
+        column("LLM", |row| text(row, "llmName")).cut(),
+        column("CODE", |row| text(row, "code")),
+        column("AGE", |row| age(row, "createdAt")),
+    ];
+    if is_wide {
+        columns.extend([
+            column("MODEL", |row| text(row, "model")),
+            column("STREAM", |row| text(row, "streaming")),
+            column("IN", |row| text(row, "inputTokens")),
+            column("CACHED", |row| text(row, "cachedTokens")),
+            column("OUT", output_tokens),
+            column("WORKER", |row| text(row, "worker")),
+        ]);
+    }
+    columns.push(column("ERROR", |row| text(row, "error")).cut().droppable(1));
+    columns
+}
+
 /// The user whose calls an alias serves.
 fn alias_user(row: &Value) -> String {
     if row["user"].is_null() { "(all)".to_owned() } else { text(row, "user") }

@@ -9,7 +9,7 @@ use super::{
     account,
     agent_details::AgentDetails,
     cells::{rows, text},
-    columns::columns,
+    columns::{columns, owned_tasks},
     llm_state,
     table::Table,
     wait,
@@ -34,6 +34,8 @@ pub(crate) async fn run(global: &Global, args: &GetArgs) -> Outcome {
         return wait::run(&hub, id, args.output).await;
     }
     let mut table = match args.output {
+        Some(OutputFormat::Wide) if args.owned => Table::unlimited(owned_tasks(true)),
+        _ if args.owned => Table::new(owned_tasks(false)),
         Some(OutputFormat::Wide) => Table::unlimited(columns(args.kind, true)),
         _ => Table::new(columns(args.kind, false)),
     };
@@ -66,6 +68,7 @@ fn check(args: &GetArgs) -> Outcome {
     match args.kind {
         GetKind::Hub | GetKind::User if args.mine => wrong("--mine", "what users own"),
         kind if args.status.is_some() && kind != GetKind::Llm => wrong("--status", "`get llm`"),
+        kind if args.owned && kind != GetKind::Task => wrong("--owned", "`get task`"),
         kind if args.wait && kind != GetKind::Task => wrong("--wait", "`get task ID`"),
         _ => Ok(()),
     }
@@ -141,6 +144,7 @@ async fn fetch_rows(hub: &HubClient, args: &GetArgs) -> Result<Value, Failure> {
     let Some(name) = &args.name else {
         return Ok(match args.kind {
             GetKind::Llm => hub.llms().await?,
+            GetKind::Task if args.owned => hub.get(&format!("{path}?limit={PAGE}&scope=owned")).await?,
             // `--watch` shows new tasks: those of older pages have mostly ended.
             GetKind::Task => tasks(hub, if args.watch { 1 } else { usize::MAX }).await?,
             GetKind::Hub => hubs(hub, None).await?,
@@ -221,7 +225,7 @@ fn print(args: &GetArgs, table: &mut Table, answer: &Value) -> Outcome {
         None | Some(OutputFormat::Wide) => {
             let rows = rows(answer);
             if rows.is_empty() {
-                let such = if args.mine || args.status.is_some() { "such " } else { "" };
+                let such = if args.mine || args.owned || args.status.is_some() { "such " } else { "" };
                 output::note(format!("There are no {such}{}.", plural(args.kind)));
                 return Ok(());
             }

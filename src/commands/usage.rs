@@ -25,22 +25,31 @@ pub(crate) async fn run(global: &Global, args: &UsageArgs) -> Outcome {
             path.extend(["&", name, "=", &encode_uri_component(value)]);
         }
     }
+    if args.owned {
+        path.push_str("&scope=owned");
+    }
     let Some(usage) = hub.find(&path).await? else {
         return Err(Failure::failed(format!("the hub at {} counts no usage", hub.url())));
     };
+    if args.owned && usage["scope"] != "owned" {
+        return Err(Failure::failed(format!("the hub at {} does not tell who used your LLMs", hub.url())));
+    }
     let listed = rows(&usage["rows"]);
     match args.output {
         UsageFormat::Json => return output::document(&usage, false),
         UsageFormat::Csv => output::lines(csv(args.by, listed))?,
         UsageFormat::Table if listed.is_empty() => {
             let (since, until) = (text(&usage, "since"), text(&usage, "until"));
-            output::note(format!(
-                "There were no calls from {since} to {until} (UTC); a member sees its own alone."
-            ));
+            let (of, rest) = if args.owned {
+                (" to your LLMs", ".")
+            } else {
+                ("", "; a member sees its own alone, and with --owned those to its LLMs.")
+            };
+            output::note(format!("There were no calls{of} from {since} to {until} (UTC){rest}"));
         }
         UsageFormat::Table => {
             let total = total(args.by, &usage["total"]);
-            Table::new(columns(args.by)).print(&[listed, &[total]].concat())?;
+            Table::new(columns(args.by, &total)).print(&[listed, &[total]].concat())?;
         }
     }
     if usage["more"].as_u64().is_some_and(|more| more > 0) {
@@ -79,7 +88,8 @@ fn total(by: UsageBy, total: &Value) -> Value {
     row
 }
 
-fn columns(by: UsageBy) -> Vec<Column> {
+/// The columns of the table. Calls that were cancelled or refused are shown if `total` has any.
+fn columns(by: UsageBy, total: &Value) -> Vec<Column> {
     let mut columns = match by {
         UsageBy::User => vec![column("USER", |row| text(row, "user")).cut()],
         UsageBy::Llm => vec![column("LLM", |row| text(row, "llm")).cut()],
@@ -91,7 +101,15 @@ fn columns(by: UsageBy) -> Vec<Column> {
     };
     columns.extend([
         column("CALLS", |row| grouped(&row["calls"])).number(),
-        column("FAILED", |row| grouped(&failed(row).into())).number().droppable(3),
+        column("FAILED", |row| grouped(&sum(&row["failures"]).into())).number().droppable(3),
+    ]);
+    if total["cancelled"].as_u64().is_some_and(|calls| calls > 0) {
+        columns.push(column("CANCELLED", |row| grouped(&row["cancelled"])).number().droppable(5));
+    }
+    if sum(&total["refused"]) > 0 {
+        columns.push(column("REFUSED", |row| grouped(&sum(&row["refused"]).into())).number().droppable(6));
+    }
+    columns.extend([
         column("INPUT", |row| grouped(&row["inputTokens"])).number(),
         column("CACHED", |row| grouped(&row["cachedTokens"])).number().droppable(2),
         column("OUTPUT", output_tokens).number(),
@@ -106,10 +124,10 @@ fn output_tokens(row: &Value) -> String {
     format!("{}{}", if is_counted { "~" } else { "" }, grouped(&row["outputTokens"]))
 }
 
-/// Number of calls that failed.
-fn failed(row: &Value) -> u64 {
-    let failures = row["failures"].as_object().into_iter().flatten();
-    failures.filter_map(|(_, calls)| calls.as_u64()).fold(0, u64::saturating_add)
+/// Number of calls that failed or were refused, whatever their reasons.
+fn sum(reasons: &Value) -> u64 {
+    let reasons = reasons.as_object().into_iter().flatten();
+    reasons.filter_map(|(_, calls)| calls.as_u64()).fold(0, u64::saturating_add)
 }
 
 #[expect(
@@ -138,11 +156,13 @@ fn grouped(number: &Value) -> String {
 /// Lines of comma-separated values, with the heads first.
 fn csv(by: UsageBy, rows: &[Value]) -> Vec<String> {
     const NUMBERS: [&str; 5] = ["inputTokens", "cachedTokens", "outputTokens", "countedTokens", "seconds"];
-    let heads = names(by).iter().chain(&["calls", "failed"]).chain(&NUMBERS);
+    let heads = names(by).iter().chain(&["calls", "failed", "cancelled", "refused"]).chain(&NUMBERS);
     let mut lines = vec![heads.copied().collect::<Vec<_>>().join(",")];
     lines.extend(rows.iter().map(|row| {
         let names = names(by).iter().map(|name| field(row[name].as_str().unwrap_or_default()));
-        let counts = [row["calls"].as_u64().unwrap_or_default(), failed(row)].map(|count| count.to_string());
+        let count = |name: &str| row[name].as_u64().unwrap_or_default();
+        let counts = [count("calls"), sum(&row["failures"]), count("cancelled"), sum(&row["refused"])];
+        let counts = counts.map(|count| count.to_string());
         let numbers =
             NUMBERS.iter().map(|name| row[name].as_number().map_or("0".to_owned(), ToString::to_string));
         names.chain(counts).chain(numbers).collect::<Vec<_>>().join(",")
@@ -165,7 +185,7 @@ mod tests {
     use super::*;
 
     fn row(user: &str) -> Value {
-        json!({ "user": user, "calls": 1234, "failures": { "caller_left": 2, "timeout": 3 }, "inputTokens": 1_234_567,
+        json!({ "user": user, "calls": 1234, "failures": { "interrupted": 2, "timeout": 3 }, "cancelled": 0, "refused": {}, "inputTokens": 1_234_567,
             "cachedTokens": 0, "outputTokens": 999, "countedTokens": 5, "seconds": 3900.25 })
     }
 
@@ -173,7 +193,7 @@ mod tests {
     fn a_table_ends_with_the_total() {
         let rows = [row("alice"), total(UsageBy::User, &row("x"))];
         assert_eq!(
-            Table::unlimited(columns(UsageBy::User)).lines(&rows),
+            Table::unlimited(columns(UsageBy::User, &rows[1])).lines(&rows),
             [
                 "USER    CALLS   FAILED       INPUT   CACHED   OUTPUT   TIME",
                 "alice   1,234        5   1,234,567        0     ~999    65m",
@@ -187,6 +207,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn calls_that_were_cancelled_or_refused_are_shown_if_there_are_any() {
+        let mut some = row("alice");
+        some["cancelled"] = 7.into();
+        some["refused"] = json!({ "requests_per_minute": 2000, "tokens_per_day": 1 });
+        let rows = [row("bob"), some];
+        assert_eq!(
+            Table::unlimited(columns(UsageBy::User, &rows[1])).lines(&rows),
+            [
+                "USER    CALLS   FAILED   CANCELLED   REFUSED       INPUT   CACHED   OUTPUT   TIME",
+                "bob     1,234        5           0         0   1,234,567        0     ~999    65m",
+                "alice   1,234        5           7     2,001   1,234,567        0     ~999    65m",
+            ]
+        );
+        assert!(csv(UsageBy::User, &rows)[2].starts_with("alice,1234,5,7,2001,"));
+    }
+
     /// A14: a field stays a field, and is no formula.
     #[test]
     fn csv_has_a_row_for_each_row_of_the_hub() {
@@ -194,10 +231,10 @@ mod tests {
         assert_eq!(
             csv(UsageBy::User, &rows),
             [
-                "user,calls,failed,inputTokens,cachedTokens,outputTokens,countedTokens,seconds",
-                "alice,1234,5,1234567,0,999,5,3900.25",
-                "\"a,\"\"b\"\"\\u{a}=c\",1234,5,1234567,0,999,5,3900.25",
-                "\"'=HYPERLINK(\"\"http://x\"\")\",1234,5,1234567,0,999,5,3900.25",
+                "user,calls,failed,cancelled,refused,inputTokens,cachedTokens,outputTokens,countedTokens,seconds",
+                "alice,1234,5,0,0,1234567,0,999,5,3900.25",
+                "\"a,\"\"b\"\"\\u{a}=c\",1234,5,0,0,1234567,0,999,5,3900.25",
+                "\"'=HYPERLINK(\"\"http://x\"\")\",1234,5,0,0,1234567,0,999,5,3900.25",
             ]
         );
     }

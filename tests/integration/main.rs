@@ -38,6 +38,7 @@ mod manage;
 mod ollama;
 mod openapi;
 mod operate;
+mod owned;
 mod packaging;
 mod pages;
 mod proxies;

@@ -9,6 +9,9 @@ const BARS = 50;
 /** Marks of the scale above zero. */
 const MARKS = 4;
 
+/** Whether a call failed: one that its caller stopped did not. */
+const hasFailed = ({ status }) => status >= 400 && status !== 499;
+
 /** Round ends of small scales: their quarters are whole. */
 const SMALL = [4, 8, 12, 16, 20];
 
@@ -32,7 +35,7 @@ export function chart({ title, bars, value, inner, unit, label, legend, when }) 
     bars.flatMap((bar, index) => {
       const size = value(bar);
       if (size === null || size === undefined) return [];
-      const failed = bar.status >= 400 ? " failed" : "";
+      const failed = hasFailed(bar) ? " failed" : "";
       const whole = rect(index, size, `bar${failed}`);
       whole.append(svg("title", {}, [when?.(bar), unit(size), failed && `status ${bar.status}`].filter(Boolean).join(", ")));
       const part = inner?.(bar);
@@ -43,5 +46,5 @@ export function chart({ title, bars, value, inner, unit, label, legend, when }) 
   return el("figure", {}, el("figcaption", {}, el("strong", {}, title), el("span.note", {}, label)),
     el("div.plot", {}, el("div.marks", { "aria-hidden": "true" }, marks.map((mark) => el("span", {}, unit(mark).replace(/\.0+(?=\D|$)/, "")))), drawing,
       el("div.ends", { "aria-hidden": "true" }, ends.map((end) => el("span", {}, end)))),
-    el("p.legend", { "aria-hidden": "true" }, legend.map((word, index) => el(index ? "span.key-inner" : "span.key", {}, word)), bars.some((bar) => bar.status >= 400) && el("span.key-failed", {}, "failed")));
+    el("p.legend", { "aria-hidden": "true" }, legend.map((word, index) => el(index ? "span.key-inner" : "span.key", {}, word)), bars.some(hasFailed) && el("span.key-failed", {}, "failed")));
 }

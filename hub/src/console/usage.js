@@ -1,4 +1,4 @@
-// Who used how much: a chart of the days, and a table by user, LLM, token or day, and what the user may use. A member sees its own calls.
+// Who used how much: a chart of the days, and a table by user, LLM, token or day, and what the user may use. A member sees its own calls, or those to its LLMs.
 
 import { json } from "./api.js";
 import { el, svg, text } from "./dom.js";
@@ -22,28 +22,29 @@ export function usage() {
   const isAdmin = live.caller.role === "admin";
   const trouble = el("p.trouble", { role: "alert" });
   const days = el("select", { id: "usage-days" }, [7, 30, 90, 365].map((n) => el("option", { value: n }, `${n} days`)));
-  const by = el("select", { id: "usage-by" }, Object.entries(BY).filter(([key]) => isAdmin || key !== "user")
-    .map(([key, [title]]) => el("option", { value: key }, title)));
+  const by = el("select", { id: "usage-by" }, Object.entries(BY).map(([key, [title]]) =>
+    el("option", { value: key, selected: key === (isAdmin ? "user" : "llm") }, title)));
+  const whose = el("select", { id: "usage-whose" }, [["", isAdmin ? "all users" : "your calls"], ["&scope=owned", "your LLMs"]]
+    .map(([value, said]) => el("option", { value }, said)));
   const drawing = el("div", { id: "usage-chart" });
-  const head = el("tr");
-  const body = el("tbody");
-  const more = el("p.note");
+  const [heading, head, body, more] = [el("h2", { id: "usage-table" }), el("tr"), el("tbody"), el("p.note")];
   let mayUse = limitsCard("Your limits", []);
   const labelled = (label, field) => el("div.field", {}, el("label", { for: field.id }, label), field);
   const node = el("div.stack", {}, el("h1", {}, "Usage"),
-    el("div.row.picks", {}, labelled("Last", days), labelled("By", by)), trouble, mayUse,
+    el("div.row.picks", {}, labelled("Last", days), labelled("Of", whose), labelled("By", by)), trouble, mayUse,
     el("section.card", { "aria-labelledby": "usage-daily" }, el("h2", { id: "usage-daily" }, "Tokens a day"), drawing),
     el("section.card", { "aria-labelledby": "usage-table" },
-      el("h2", { id: "usage-table" }, isAdmin ? "All users" : "Your calls"),
-      el("table", { "aria-labelledby": "usage-table" }, el("thead", {}, head), body), more));
+      heading, el("table", { "aria-labelledby": "usage-table" }, el("thead", {}, head), body), more));
 
   let turn = 0;
   async function load() {
     // Only the answer to the last choice is shown.
     const mine = ++turn;
     text(trouble, "");
+    // With which tokens others call is their own affair.
+    if (whose.value && by.value === "token") by.value = "user";
     try {
-      const since = `since=${days.value - 1}d`;
+      const since = `since=${days.value - 1}d${whose.value}`;
       const [me, daily, table] = await Promise.all(["whoami", ...[`day&limit=400`, `${by.value}&limit=500`]
         .map((wanted) => `usage?by=${wanted}&${since}`)].map((path) => json("GET", `api/v1/${path}`)));
       if (mine !== turn) return;
@@ -51,6 +52,7 @@ export function usage() {
       mayUse.replaceWith(now);
       mayUse = now;
       drawing.replaceChildren(chart(daily));
+      text(heading, whose.value ? "Calls to your LLMs" : isAdmin ? "All users" : "Your calls");
       fill(table);
     } catch (error) {
       if (mine === turn) text(trouble, `${error.message}.`);
@@ -59,10 +61,10 @@ export function usage() {
 
   function fill(table) {
     const [title, names] = BY[table.by];
-    head.replaceChildren(...[title, "Calls", "Failed", "Input", "Cached", "Output", "Time"]
+    head.replaceChildren(...[title, "Calls", "Failed", "Refused", "Input", "Cached", "Output", "Time"]
       .map((label) => el("th", { scope: "col" }, label)));
     const rows = table.rows.map((row) => line(names(row), row));
-    if (!rows.length) rows.push(el("tr", {}, el("td.empty", { colspan: 7, "data-label": "" }, "No calls in these days.")));
+    if (!rows.length) rows.push(el("tr", {}, el("td.empty", { colspan: 8, "data-label": "" }, "No calls in these days.")));
     else rows.push(line(["Total"], table.total));
     body.replaceChildren(...rows);
     text(more, [table.more ? `${count(table.more)} rows with fewer tokens are left out; the total has them.` : "",
@@ -70,19 +72,18 @@ export function usage() {
       `Days are those of UTC, ${table.since} to ${table.until}.`].filter(Boolean).join(" "));
   }
 
-  days.addEventListener("change", load);
-  by.addEventListener("change", load);
+  for (const choice of [days, whose, by]) choice.addEventListener("change", load);
   load();
   return { title: "Usage", node, leave: () => turn++ };
 }
 
 function line([name, beside], row) {
   const cell = (label, ...said) => el("td", { "data-label": label }, ...said);
-  const failures = Object.entries(row.failures);
-  const failed = failures.reduce((sum, [, calls]) => sum + calls, 0);
-  const codes = failures.map(([code, calls]) => `${count(calls)} ${code}`).join(", ");
+  const by = (label, of) => cell(label, el("span", { title: Object.entries(of).map(([code, calls]) => `${count(calls)} ${code}`).join(", ") || undefined },
+    count(Object.values(of).reduce((sum, calls) => sum + calls, 0))));
   return el("tr", {}, el("th", { scope: "row" }, name, beside && el("span.note", {}, ` ${beside}`)),
-    cell("Calls", count(row.calls)), cell("Failed", el("span", { title: codes || undefined }, count(failed))),
+    cell("Calls", el("span", { title: row.cancelled ? `${count(row.cancelled)} cancelled` : undefined }, count(row.calls))),
+    by("Failed", row.failures), by("Refused", row.refused),
     cell("Input", count(row.inputTokens)), cell("Cached", count(row.cachedTokens)),
     cell("Output", `${row.countedTokens ? "~" : ""}${count(row.outputTokens)}`), cell("Time", time(row.seconds)));
 }

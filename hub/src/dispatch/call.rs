@@ -38,12 +38,15 @@ struct Running {
 impl ActiveCall {
     /// Admits a call, unless its user has too many, or it or its token is at a limit.
     pub(crate) fn admit(hub: &Hub, request: &InferenceRequest) -> Result<Arc<Self>, ApiError> {
-        let permit = hub.call_of(&request.caller.user)?;
-        let slot = hub.tokens.limits().admit(&request.caller, hub.now())?;
+        let (caller, target) = (&request.caller, &request.target);
+        let count = |error: &ApiError| hub.watch.refused(caller, target.shown_name(), error);
+        let permit = hub.call_of(&caller.user).inspect_err(count)?;
+        let slot = hub.tokens.limits().admit(caller, hub.now()).inspect_err(count)?;
         let mut inference = hub.watch.begin(RequestInfo {
             user: request.caller.user.clone(),
             token: request.caller.token_id.clone(),
             target: request.target.shown_name().to_owned(),
+            target_owner: request.target.shown_owner().cloned(),
             endpoint: request.endpoint,
             streaming: request.streaming,
             bytes: request.body.as_str().len(),
@@ -77,6 +80,11 @@ impl ActiveCall {
             let seen = caller.sees(candidate.visibility, &candidate.owner);
             trace.set_dispatched(seen.then_some(candidate.name.as_str()));
         }
+    }
+
+    /// Records that a member is tried.
+    pub(crate) fn tries(&self, member: &Candidate) {
+        self.update(|inference| inference.tries(member));
     }
 
     /// The row that the call was sent to last.

@@ -93,6 +93,7 @@ async fn try_members(
         if candidate.asleep {
             stage.set(Stage::Wake);
         }
+        call.tries(&candidate);
         let refusal = request.body.refused_by(&request.caller.user, &candidate);
         let refused = refusal.is_some();
         let is_first = tried.is_empty();

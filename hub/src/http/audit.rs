@@ -64,7 +64,8 @@ async fn list(
         (Role::Member, _) => Some(caller.user.clone()),
     };
     let as_member = caller.role == Role::Member;
-    let rows = hub.search(&caller, AuditQuery { user, llm, since, id, limit, as_member }).await?;
+    let rows =
+        hub.search(&caller, AuditQuery { user, llm, owner: None, since, id, limit, as_member }).await?;
     Ok(HttpResponse::Ok().json(rows.into_iter().map(|row| shown(row, &caller)).collect::<Vec<_>>()))
 }
 

@@ -29,6 +29,15 @@ const LIST_BYTES: usize = 160 << 10;
 /// Most lists of more than one page that a user may read at once.
 const MAX_LISTS: usize = 32;
 
+/// Whether the query parameter `scope` asks for calls of all users to LLMs of the caller.
+pub(super) fn is_owned(scope: Option<&str>) -> Result<bool, ApiError> {
+    match scope {
+        None => Ok(false),
+        Some("owned") => Ok(true),
+        Some(_) => Err(ApiError::bad_request("scope: 'owned', or left out")),
+    }
+}
+
 /// A page of a list: its rows as JSON, with commas between them and the rows before.
 pub(super) struct Page {
     text: Vec<u8>,

@@ -1,4 +1,5 @@
-//! `GET /api/v1/usage?by=&since=&until=&user=&llm=&limit=`: calls and tokens of days, added up; a member's own, all for an admin.
+//! `GET /api/v1/usage?by=&since=&until=&user=&llm=&scope=&limit=`: calls and tokens of days, added up; a member's own, or those to
+//! its LLMs; all for an admin.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::row::Timestamp;
 
-use super::list::{limit, moment};
+use super::list::{is_owned, limit, moment};
 use super::openapi::{Routes, about, shape};
 use crate::clock;
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::HubData;
-use crate::model::{Caller, Day, Role, UsageCounts, UsageKey};
+use crate::model::{Caller, Day, REFUSED, Role, UsageCounts, UsageKey};
 use crate::store::{UsageBy, UsageQuery, UsageTable, UsageTotal};
 
 /// Largest `limit`.
@@ -36,6 +37,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
             .query("until", "The last day, written as the first; today unless given")
             .query("user", "Only calls of this user; a member always gets its own")
             .query("llm", "Only calls of this LLM")
+            .query("scope", "`owned`: calls of all users to LLMs of the caller")
             .limit("Most rows, 1,000 unless given, at most 10,000")
             .returns(200, shape::<UsageView>)
             .refuses(&[ErrorKind::StoreUnavailable]),
@@ -55,6 +57,8 @@ struct UsageParams {
     #[serde(default)]
     llm: Option<String>,
     #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
     limit: Option<String>,
 }
 
@@ -63,6 +67,9 @@ struct UsageParams {
 struct UsageView {
     /// What the rows are added up by.
     by: &'static str,
+    /// `owned` if they are calls to LLMs of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
     /// The first day, in UTC.
     since: Day,
     /// The last day.
@@ -93,10 +100,14 @@ struct UsageRow {
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct UsageNumbers {
-    /// All calls, also those that failed.
+    /// All calls that began, also those that failed.
     calls: u64,
     /// The calls that failed, by the code of their error.
     failures: BTreeMap<String, u64>,
+    /// The calls whose caller left before the end of the answer.
+    cancelled: u64,
+    /// Calls that did not begin, by the limit that refused them.
+    refused: BTreeMap<String, u64>,
     input_tokens: u64,
     /// Those of the input that backends had in their cache.
     cached_tokens: u64,
@@ -108,7 +119,7 @@ struct UsageNumbers {
 }
 
 async fn list(hub: HubData, caller: Caller, query: Query<UsageParams>) -> Result<HttpResponse, ApiError> {
-    let UsageParams { by, since, until, user, llm, limit: rows } = query.into_inner();
+    let UsageParams { by, since, until, user, llm, scope, limit: rows } = query.into_inner();
     let limit = limit(rows.as_deref(), DEFAULT_ROWS, MAX_ROWS)?;
     let by = by.as_deref().map_or(Ok(UsageBy::User), parse_by)?;
     let now = clock::now();
@@ -117,12 +128,18 @@ async fn list(hub: HubData, caller: Caller, query: Query<UsageParams>) -> Result
     if until < since {
         return Err(ApiError::bad_request(format!("until: {until} is before the first day, {since}")));
     }
-    let as_member = caller.role == Role::Member;
+    let owner = is_owned(scope.as_deref())?.then(|| caller.user.clone());
+    if owner.is_some() && by == UsageBy::Token {
+        // With which token another user called is that user's own affair.
+        return Err(ApiError::bad_request("by: 'user', 'llm' or 'day' with scope=owned"));
+    }
+    let as_member = caller.role == Role::Member && owner.is_none();
     let user = if as_member { Some(caller.user.clone()) } else { user.map(|user| hub.tokens.spelling(user)) };
-    let query = UsageQuery { by, since, until, user, llm, limit, as_member };
+    let scope = owner.as_ref().map(|_| "owned");
+    let query = UsageQuery { by, since, until, user, llm, owner, limit, as_member };
     let UsageTable { rows, total, more } = hub.usage(&caller, query).await?;
     let rows = rows.into_iter().map(|(key, total)| shown(by, key, total)).collect();
-    let answer = UsageView { by: word(by), since, until, rows, total: numbers(total), more };
+    let answer = UsageView { by: word(by), scope, since, until, rows, total: numbers(total), more };
     Ok(HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(answer))
 }
 
@@ -161,11 +178,19 @@ fn shown(by: UsageBy, key: UsageKey, total: UsageTotal) -> UsageRow {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count has at most 53 bits")]
-fn numbers(UsageTotal { counts, failures }: UsageTotal) -> UsageNumbers {
+fn numbers(UsageTotal { counts, mut failures }: UsageTotal) -> UsageNumbers {
     let UsageCounts { calls, input, cached, output, counted, millis } = counts;
+    let cancelled = failures.remove(ErrorKind::CallerLeft.code()).unwrap_or_default();
+    let mut refused = BTreeMap::new();
+    failures.retain(|code, calls| match code.strip_prefix(REFUSED) {
+        Some(limit) => refused.insert(limit.to_owned(), *calls).is_some(),
+        None => true,
+    });
     UsageNumbers {
-        calls,
+        calls: calls.saturating_sub(refused.values().sum()),
         failures,
+        cancelled,
+        refused,
         input_tokens: input,
         cached_tokens: cached,
         output_tokens: output,

@@ -142,13 +142,14 @@ impl Hub {
         if let Some(shared) = &self.shared {
             return shared.spent(day, Some(user)).await;
         }
-        let (of_user, llm, limit) = (Some(user), None, usize::MAX);
+        let (of_user, limit) = (Some(user), usize::MAX);
         let query = UsageQuery {
             by: UsageBy::Token,
             since: day,
             until: day,
             user: of_user,
-            llm,
+            llm: None,
+            owner: None,
             limit,
             as_member: false,
         };
@@ -156,7 +157,7 @@ impl Hub {
         Ok(found
             .rows
             .into_iter()
-            .map(|(key, total)| Spent::here(&UsageSum { key, counts: total.counts }))
+            .map(|(key, total)| Spent::here(&UsageSum { key, counts: total.counts, ..UsageSum::default() }))
             .collect())
     }
 }

@@ -16,7 +16,7 @@ pub use alias::{Alias, AliasScope};
 pub use limits::{AllowedModels, CallLimits, LimitOwner, LimitRecord, ModelPatterns};
 pub use rows::{Agent, Llm, NameRecord, OwnedName, PoolAdmission, Upstream, bytes_of};
 pub use tokens::TokenCounts;
-pub use usage::{Day, MAX_COUNT, OTHERS, UsageCounts, UsageKey, UsageSum};
+pub use usage::{Day, MAX_COUNT, OTHERS, REFUSED, UsageCounts, UsageKey, UsageSum};
 
 /// The name of a user (`token create --user`).
 pub type UserId = String;
@@ -145,6 +145,9 @@ pub struct AuditRecord {
     pub address: Option<IpAddr>,
     /// The name of the row.
     pub llm: String,
+    /// Whose LLM answered or failed: the owner of the row, else of the name that was called. Of no answer of a row alone, nobody.
+    #[serde(skip)]
+    pub owner: Option<UserId>,
     /// The agent that is shown instead of a row hidden from the user.
     #[serde(skip)]
     pub through: Option<String>,
@@ -168,8 +171,8 @@ pub struct AuditRecord {
 impl AuditRecord {
     /// Bytes of its texts.
     pub fn bytes(&self) -> usize {
-        let Self { id, task, request_id, user, llm, through, model, publisher, code, .. } = self;
-        let optional = [request_id, through, publisher, code].into_iter().flatten();
+        let Self { id, task, request_id, user, llm, owner, through, model, publisher, code, .. } = self;
+        let optional = [request_id, owner, through, publisher, code].into_iter().flatten();
         [id, task, user, llm, model].into_iter().chain(optional).map(String::len).sum()
     }
 }

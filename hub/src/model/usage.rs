@@ -12,6 +12,9 @@ use super::{TokenCounts, UserId};
 /// The name of the user, and of the LLM, of a sum of what has no sum of its own. No user and no LLM can have it.
 pub const OTHERS: &str = "(others)";
 
+/// What the code of a sum of calls that a limit refused begins with; the label of the limit follows. Other codes have no colon.
+pub const REFUSED: &str = "refused:";
+
 /// Largest count of a sum: the largest whole number that JSON readers have exactly. Larger ones could overflow when sums are added
 /// in a database.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -74,7 +77,7 @@ pub struct UsageKey {
     pub llm: String,
     /// The agent that is shown instead of a row hidden from the user, else empty.
     pub through: String,
-    /// The code of their error; empty if they succeeded.
+    /// The code of their error; empty if they succeeded; [`REFUSED`] and a limit's label if they did not begin.
     pub code: String,
 }
 
@@ -133,6 +136,8 @@ impl UsageCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageSum {
     pub key: UsageKey,
+    /// Whose LLM it is; empty if it is unknown, or if the calls were to LLMs of several users.
+    pub owner: UserId,
     pub counts: UsageCounts,
 }
 
@@ -140,7 +145,7 @@ impl UsageSum {
     /// Bytes of its texts.
     pub fn bytes(&self) -> usize {
         let UsageKey { day: _, user, token, llm, through, code } = &self.key;
-        [user, token, llm, through, code].map(String::len).iter().sum()
+        [user, token, llm, through, code, &self.owner].map(String::len).iter().sum()
     }
 }
 

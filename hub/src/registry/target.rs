@@ -45,6 +45,11 @@ impl Target {
         self.through.as_ref().map_or(&self.name, |route| &route.agent)
     }
 
+    /// The owner of [`shown_name`](Self::shown_name).
+    pub fn shown_owner(&self) -> Option<&UserId> {
+        self.through.as_ref().map_or(&self.owner, |route| &route.owner).as_ref()
+    }
+
     /// Whether [`Target::only_owner`] permits the row.
     pub(super) fn allows_owner(&self, llm: &Llm) -> bool {
         self.only_owner.as_ref().is_none_or(|owner| *owner == llm.owner)

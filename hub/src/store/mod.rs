@@ -163,6 +163,8 @@ pub struct ProcessRecord {
 pub struct AuditQuery {
     pub user: Option<String>,
     pub llm: Option<String>,
+    /// Only calls that failed at an LLM of this user.
+    pub owner: Option<String>,
     pub since: Option<Timestamp>,
     /// The id of the inference, of its task, or of its request.
     pub id: Option<String>,

@@ -306,6 +306,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         kind TEXT NOT NULL, id TEXT NOT NULL, models TEXT, tokens_per_day INTEGER, requests_per_minute INTEGER,
         max_concurrent INTEGER, PRIMARY KEY (kind, id)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- The owner of the LLM, who sees how others use it. NULL in rows of older versions; '' for sums of several owners.
+    ALTER TABLE audit ADD COLUMN owner TEXT;
+    CREATE INDEX audit_failed_of ON audit (owner, seq) WHERE code IS NOT NULL;
+    ALTER TABLE usage_sums ADD COLUMN owner TEXT;
 "];
 
 /// Migrates a file to the newest schema. Nothing is written to a file that is refused.

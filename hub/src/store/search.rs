@@ -20,6 +20,11 @@ pub(super) fn select(query: AuditQuery) -> (String, Vec<StoredValue>) {
         indexed.push("\"user\" = ?");
         values.push(StoredValue::Text(user));
     }
+    if let Some(owner) = query.owner {
+        // The conditions of the index.
+        indexed.push("owner = ? AND code IS NOT NULL AND code <> 'caller_left'");
+        values.push(StoredValue::Text(owner));
+    }
     match query.llm {
         Some(llm) if query.as_member => {
             scanned.push("coalesce(through, llm) = ?");
@@ -86,6 +91,7 @@ pub(super) fn audit_columns(record: &AuditRecord) -> Vec<Column<'_>> {
         "request_id" => &record.request_id,
         "code" => &record.code,
         "address" => record.address.map(|address| address.to_string()),
+        "owner" => &record.owner,
     ]
 }
 
@@ -99,6 +105,7 @@ pub(super) fn record<R: StoredRow>(row: &R) -> Result<AuditRecord, R::Error> {
         task: row.field("task")?,
         user: row.field("user")?,
         llm: row.field("llm")?,
+        owner: row.field("owner")?,
         through: row.field("through")?,
         model: row.field("model")?,
         publisher: row.field("publisher")?,

@@ -169,6 +169,7 @@ pub(super) fn audit(task: &str) -> AuditRecord {
         code: Some("caller_left".into()),
         task: task.into(),
         user: "alice".into(),
+        owner: Some("bob".into()),
         through: None,
         llm: "a".into(),
         model: "m".into(),

@@ -46,6 +46,8 @@ pub struct UsageQuery {
     pub until: Day,
     pub user: Option<String>,
     pub llm: Option<String>,
+    /// Only calls of LLMs of this user.
+    pub owner: Option<String>,
     /// Most rows.
     pub limit: usize,
     /// LLMs are named as members may see them: by the agent through which a hidden row was used.
@@ -57,7 +59,7 @@ impl UsageQuery {
     /// All sums.
     pub(crate) fn all(by: UsageBy) -> Self {
         let (since, until, limit) = (Day(i64::MIN), Day(i64::MAX), usize::MAX);
-        Self { by, since, until, user: None, llm: None, limit, as_member: false }
+        Self { by, since, until, user: None, llm: None, owner: None, limit, as_member: false }
     }
 }
 
@@ -93,7 +95,7 @@ impl UsageTotal {
 
 /// The statement that adds a sum. Counts that have reached [`MAX_COUNT`] do not grow.
 pub(super) fn add(sum: &UsageSum, batch: i64, mark: char) -> Statement<'_> {
-    let UsageSum { key, counts } = sum;
+    let UsageSum { key, owner, counts } = sum;
     let columns: Vec<Column<'_>> = columns![
         "day" => key.day.0,
         "user" => &key.user,
@@ -107,6 +109,7 @@ pub(super) fn add(sum: &UsageSum, batch: i64, mark: char) -> Statement<'_> {
         "output_tokens" => counts.output,
         "counted_tokens" => counts.counted,
         "millis" => counts.millis,
+        "owner" => owner,
         "batch" => batch,
     ];
     let updates = COUNTS.map(|name| {
@@ -116,8 +119,10 @@ pub(super) fn add(sum: &UsageSum, batch: i64, mark: char) -> Statement<'_> {
     });
     // Of several hubs each has sums of its own: a batch that another one wrote meanwhile does not hide that it was added.
     let hub = if mark == '$' { ", hub" } else { "" };
+    // A name may change hands on a day: nobody gets the calls to two owners.
+    let owner = "CASE WHEN coalesce(usage_sums.owner, excluded.owner) = excluded.owner THEN excluded.owner ELSE '' END";
     let conflict = format!(
-        "ON CONFLICT ({KEY}{hub}) DO UPDATE SET {}, batch = excluded.batch WHERE usage_sums.batch <> excluded.batch",
+        "ON CONFLICT ({KEY}{hub}) DO UPDATE SET {}, owner = {owner}, batch = excluded.batch WHERE usage_sums.batch <> excluded.batch",
         updates.join(", ")
     );
     Statement { sql: insert_sql("usage_sums", &columns, mark, &conflict).into(), values: values(columns) }
@@ -147,7 +152,7 @@ pub(super) fn select(query: &UsageQuery, sum: fn(&str) -> String) -> (String, Ve
     let key = names.join(", ");
     let mut values = vec![StoredValue::Integer(query.since.0), StoredValue::Integer(query.until.0)];
     let mut conditions = "day >= ? AND day <= ?".to_owned();
-    for (column, value) in [("\"user\"", &query.user), (llm, &query.llm)] {
+    for (column, value) in [("\"user\"", &query.user), (llm, &query.llm), ("owner", &query.owner)] {
         if let Some(value) = value {
             conditions.extend([" AND ", column, " = ?"]);
             values.push(StoredValue::Text(value.clone()));
@@ -200,14 +205,14 @@ pub(super) fn placed<R: StoredRow>(row: &R, by: UsageBy) -> Result<Placed, R::Er
         UsageBy::Token => (key.user, key.token) = (row.field("user")?, row.field("token")?),
         UsageBy::Day => key.day = Day(row.field("day")?),
     }
-    let sum = UsageSum { key, counts: counts(row)? };
+    let sum = UsageSum { key, owner: String::new(), counts: counts(row)? };
     Ok(Placed { place: row.field("shown_place")?, last: row.field("last_place")?, sum })
 }
 
 /// The table of what [`select`] found. Its first row has the place 1.
 pub(super) fn collect(found: Vec<Placed>, limit: usize) -> UsageTable {
     let mut table = UsageTable::default();
-    for Placed { place, last, sum: UsageSum { mut key, counts } } in found {
+    for Placed { place, last, sum: UsageSum { mut key, counts, .. } } in found {
         let code = std::mem::take(&mut key.code);
         table.total.add(&code, counts);
         let Some(place) = place else {
@@ -247,7 +252,8 @@ fn counts<R: StoredRow>(row: &R) -> Result<UsageCounts, R::Error> {
 }
 
 pub(super) fn sum<R: StoredRow>(row: &R) -> Result<UsageSum, R::Error> {
-    Ok(UsageSum { key: key(row)?, counts: counts(row)? })
+    let owner: Option<String> = row.field("owner")?;
+    Ok(UsageSum { key: key(row)?, owner: owner.unwrap_or_default(), counts: counts(row)? })
 }
 
 /// SQL that deletes some of the sums before a day: the second parameter is their number.

@@ -49,6 +49,7 @@ pub(super) async fn run_attempt(
     let mut slot = Some(slot);
     let mut member = first;
     loop {
+        call.tries(&member);
         let refusal = request.body.refused_by(&request.caller.user, &member);
         let refused = refusal.is_some();
         tried.add(&member, refused);

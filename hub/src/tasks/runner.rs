@@ -135,6 +135,7 @@ fn call(hub: &Arc<Hub>, number: u64, task: &DurableTask, bytes: usize) -> Arc<Ac
             user: task.owner.clone(),
             token: task.token.clone().unwrap_or_default(),
             target: task.target.clone(),
+            target_owner: task.target_owner.clone(),
             endpoint: Endpoint::ChatCompletions,
             streaming: task.streaming,
             bytes,

@@ -98,7 +98,7 @@ impl AuditLog {
     pub(super) fn add(&self, record: AuditRecord, key: UsageKey, counts: UsageCounts) {
         let lost = {
             let mut pending = self.pending.lock();
-            pending.sums.add(key, counts);
+            pending.sums.add(key, record.owner.as_deref().unwrap_or_default(), counts);
             pending.add(record);
             if pending.count == BATCH {
                 self.full.notify_one();
@@ -108,6 +108,11 @@ impl AuditLog {
         if let Some(lost) = lost {
             self.report_lost(&lost.user);
         }
+    }
+
+    /// Adds what has no record to the sum `key`.
+    pub(super) fn add_sum(&self, key: UsageKey, counts: UsageCounts) {
+        self.pending.lock().sums.add(key, "", counts);
     }
 
     /// Whether records wait to be written. Those that are being written do not.
@@ -185,6 +190,7 @@ mod tests {
             user: user.into(),
             address: None,
             llm: "a".into(),
+            owner: None,
             through: None,
             model: "m".into(),
             publisher: None,

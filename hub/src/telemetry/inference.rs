@@ -2,6 +2,7 @@
 
 mod begin;
 mod billed;
+mod owner;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::{CacheCounters, Limit, TaskView, Watch, brief};
 use crate::clock;
 use crate::dispatch::Tally;
 use crate::error::ErrorKind;
-use crate::model::{AuditRecord, Day, TokenCounts, UsageCounts, UsageKey};
+use crate::model::{AuditRecord, Day, TokenCounts, UsageCounts, UsageKey, UserId};
 use crate::news::news;
 use crate::registry::Candidate;
 use crate::tasks::{Attempt, Effect, Event, TaskState};
@@ -31,6 +32,7 @@ const UNAUTHORIZED: u16 = 401;
 /// The member that an inference was last sent to.
 struct Destination {
     llm: String,
+    owner: UserId,
     /// The agent that is shown instead of the row, if the caller may not see the row.
     through: Option<String>,
     model: String,
@@ -70,6 +72,8 @@ pub struct Inference {
     ended: bool,
     /// Whether the destination is public, and the inference counts in the public metrics.
     is_public: bool,
+    /// Whether another member than the destination is tried, or was tried last, and nothing was sent to it.
+    is_unsent: bool,
 }
 
 impl Inference {
@@ -101,8 +105,10 @@ impl Inference {
         });
         self.set_public(member.is_public());
         self.meter = Some(self.watch.rates.meter(&member.name));
+        self.is_unsent = false;
         self.destination = Some(Destination {
             llm: member.name.clone(),
+            owner: member.owner.clone(),
             through: member.through.clone(),
             model: member.model.clone(),
             session: member.session.clone(),
@@ -110,11 +116,6 @@ impl Inference {
             sent: Instant::now(),
             cache: member.cache.clone(),
         });
-    }
-
-    /// The row that it was sent to last.
-    pub fn row(&self) -> Option<&str> {
-        self.destination.as_ref().map(|to| to.llm.as_str())
     }
 
     fn set_public(&mut self, is_public: bool) {
@@ -167,11 +168,6 @@ impl Inference {
         self.watch.machine.refused_by(limit);
     }
 
-    /// The tokens so far; `is_whole` if the answer is complete.
-    pub fn tokens(&self, is_whole: bool) -> TokenCounts {
-        TokenCounts::of(self.usage, self.content, is_whole)
-    }
-
     /// Ends the inference with the HTTP status of the answer and the error, if it failed. Returns its tokens.
     pub fn end(mut self, status: u16, error: Option<(ErrorKind, &str)>) -> TokenCounts {
         let tokens = self.tokens(status < 400 && error.is_none());
@@ -219,6 +215,7 @@ impl Inference {
         self.set_public(false);
         let millis = |from: Instant, to: Instant| u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX);
         let billed = self.billed(tokens);
+        let owner = self.owner().cloned();
         let destination = self.destination.take();
         let now = Instant::now();
         let total_ms = millis(self.began, now);
@@ -256,6 +253,7 @@ impl Inference {
             task: destination.as_ref().map_or_else(|| self.id.clone(), |to| to.task.clone()),
             user: self.request.user.clone(),
             address: self.address,
+            owner,
             through: destination.as_ref().and_then(|to| to.through.clone()),
             llm: destination.as_ref().map_or_else(|| self.request.target.clone(), |to| to.llm.clone()),
             model: destination.as_ref().map(|to| to.model.clone()).unwrap_or_default(),

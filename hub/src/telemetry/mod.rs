@@ -30,8 +30,10 @@ use rate::Rates;
 use recent::RecentInferences;
 pub(crate) use recent::{Counts, TaskView, brief};
 
+use crate::clock;
+use crate::error::ApiError;
 use crate::limits::CallerLimits;
-use crate::model::{Caller, UsageKey};
+use crate::model::{Caller, Day, REFUSED, UsageCounts, UsageKey};
 use crate::store::{ListCursor, Store};
 
 /// Least time between two counts of the public totals.
@@ -93,6 +95,21 @@ impl Watch {
         is_due
     }
 
+    /// Counts a call of `llm` that a limit refused before it began, if `error` is that of a limit. It gets no audit record: a flood
+    /// of refused calls adds to a bounded number of sums.
+    pub(crate) fn refused(&self, caller: &Caller, llm: &str, error: &ApiError) {
+        let Some(limit) = error.limit else { return };
+        let key = UsageKey {
+            day: Day::of(clock::now()),
+            user: caller.user.clone(),
+            token: caller.token_id.clone(),
+            llm: llm.to_owned(),
+            through: String::new(),
+            code: format!("{REFUSED}{}", limit.label()),
+        };
+        self.audit.add_sum(key, UsageCounts { calls: 1, ..UsageCounts::default() });
+    }
+
     /// Restores the keys of today's sums in the store.
     pub(crate) fn restore_usage(&self, keys: Vec<UsageKey>) {
         self.audit.restore_usage(keys);
@@ -137,6 +154,11 @@ impl Watch {
     /// One inference, if `caller` may see it.
     pub(crate) fn task(&self, caller: &Caller, id: &str) -> Option<TaskView> {
         self.recent.one(caller, id)
+    }
+
+    /// The name that was called and the text of the error, of an inference that has failed and is still listed.
+    pub(crate) fn failure(&self, id: &str) -> Option<(String, String)> {
+        self.recent.failure(id)
     }
 
     /// A number that changes with the inferences that `caller` may see.

@@ -263,6 +263,13 @@ impl RecentInferences {
         table.running(caller).chain(table.ended(caller)).find(|view| view.id == id).cloned()
     }
 
+    /// The name that was called and the text of the error, of an inference that failed.
+    pub(super) fn failure(&self, id: &str) -> Option<(String, String)> {
+        let table = self.table.lock();
+        let view = table.ended.values().find(|view| view.id == id)?;
+        Some((view.llm.clone(), view.error.clone()?))
+    }
+
     pub(super) fn counts(&self, caller: &Caller) -> Counts {
         let table = self.table.lock();
         if caller.role == Role::Admin {

@@ -18,8 +18,8 @@ fn watch() -> (Arc<Watch>, Arc<SqliteStore>) {
 
 fn request(user: &str) -> RequestInfo {
     let endpoint = Endpoint::ChatCompletions;
-    let (token, target) = ("t".into(), "pool".into());
-    RequestInfo { user: user.into(), token, target, endpoint, streaming: true, bytes: 400 }
+    let (token, target, target_owner) = ("t".into(), "pool".into(), None);
+    RequestInfo { user: user.into(), token, target, target_owner, endpoint, streaming: true, bytes: 400 }
 }
 
 fn member(name: &str) -> Candidate {
@@ -243,4 +243,35 @@ async fn a_private_row_counts_for_admins_only() {
     assert!(watch.shared.text().unwrap().contains("requests_in_flight 1"));
     drop(inference);
     assert!(watch.shared.text().unwrap().contains("requests_in_flight 0"));
+}
+
+/// A34: a failure of a member that got nothing is not seen by the owner of the one that failed before.
+#[tokio::test]
+async fn an_inference_belongs_to_the_owner_of_the_member_at_which_it_failed() {
+    let (watch, store) = watch();
+    let of = |owner: &str| Candidate { owner: owner.into(), ..member(&format!("row-of-{owner}")) };
+    let end = |tried: &[(&str, bool)]| {
+        let mut inference =
+            watch.begin(RequestInfo { target_owner: Some("pool-owner".into()), ..request("alice") });
+        for (owner, is_sent) in tried {
+            inference.tries(&of(owner));
+            if *is_sent {
+                inference.sent("1", &of(owner));
+            }
+        }
+        inference.end(503, Some((ErrorKind::WakeFailed, "it did not come up")));
+    };
+    for (tried, owner) in [
+        (&[("olga", true)][..], Some("olga")),
+        (&[("olga", true), ("bob", true)], Some("bob")),
+        (&[("olga", true), ("bob", false)], None),
+        (&[("olga", true), ("bob", false), ("olga", true)], Some("olga")),
+        (&[("olga", false)], Some("pool-owner")),
+        (&[], Some("pool-owner")),
+    ] {
+        end(tried);
+        watch.flush().await;
+        let row = store.audit(AuditQuery::of(None, None, 1)).await.unwrap().remove(0);
+        assert_eq!(row.owner.as_deref(), owner, "{tried:?}");
+    }
 }

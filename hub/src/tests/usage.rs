@@ -1,6 +1,7 @@
 //! The hub asks for the usage of streams, and records the tokens of every answer.
 
 mod dialects;
+mod owned;
 mod refusals;
 mod sums;
 

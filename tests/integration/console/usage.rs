@@ -54,7 +54,20 @@ async fn the_usage_page_shows_all_calls_to_an_admin_and_own_ones_to_a_member() {
     assert_eq!(
         page.js("[...document.querySelector('#usage-by').options].map((option) => option.value).join()")
             .await,
-        "llm,token,day"
+        "user,llm,token,day"
     );
+    // Alice owns the LLM, and sees who used it.
+    page.click("#sign-out").await;
+    let alice = admin.post("/api/v1/tokens", &json!({ "user": "alice" })).await.json();
+    scene.sign_in(alice["token"].as_str().unwrap()).await;
+    page.shows("#user", "alice").await;
+    page.click("a[data-page=usage]").await;
+    page.type_into("#usage-whose", "\u{E015}").await;
+    page.shows("#usage-table", "Calls to your LLMs").await;
+    page.shows(table, "echo").await;
+    // Not by their tokens.
+    page.type_into("#usage-by", "\u{E015}").await;
+    page.until("document.querySelector('#usage-by').value === 'user'").await;
+    page.shows(table, "bob").await;
     scene.reports_no_errors(&[]).await;
 }

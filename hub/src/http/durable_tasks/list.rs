@@ -9,10 +9,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use wire::row::Timestamp;
 
 use super::ended_view;
+use super::owned;
 use super::result::STORE_READS;
 use crate::connections::turn;
 use crate::error::ApiError;
-use crate::http::list::limit;
+use crate::http::list::{is_owned, limit};
 use crate::hub::HubData;
 use crate::model::{Caller, Role};
 use crate::store::ListCursor;
@@ -28,6 +29,9 @@ pub(super) async fn list(
     query: Query<BTreeMap<String, String>>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = limit(query.get("limit").map(String::as_str), PAGE, PAGE)?;
+    if is_owned(query.get("scope").map(String::as_str))? {
+        return Ok(HttpResponse::Ok().json(owned::list(&hub, &caller, limit).await?));
+    }
     let before = match query.get("before") {
         None => ListCursor::end(),
         Some(text) => cursor(text).ok_or_else(|| {

@@ -27,6 +27,7 @@ use crate::{clock, random};
 
 mod chunks;
 mod list;
+mod owned;
 mod result;
 mod stream;
 
@@ -54,6 +55,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
             list,
             about("Durable tasks and inferences under way, newest first")
                 .limit("Most tasks, 200 unless given, at most 200")
+                .query("scope", "`owned`: the newest calls of all users that failed at LLMs of the caller, without pages")
                 .query("before", "`createdAt` of the last task of the page before, a comma, and its id")
                 .returns(200, shape::<Vec<TaskView>>)
                 .returns_header("link", "The address of the next page, if there is one")
@@ -62,7 +64,7 @@ pub(super) fn register(routes: &mut Routes<'_>) {
         .get(
             "/api/v1/inference-tasks/{id}",
             one,
-            about("A task, with its result if it has ended")
+            about("A task, with its result if it has ended; of others' tasks those that failed at LLMs of the caller")
                 .returns(200, shape::<result::View>)
                 .refuses(&stored),
         )
@@ -156,13 +158,14 @@ async fn create(
         return Err(ApiError::not_found("LLM", &new.llm));
     };
     // Taken before anything is awaited, so that calls at the same time cannot exceed the limit together.
-    let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks)?;
-    hub.tokens.limits().accept(&caller, hub.now())?;
+    let count = |error: &ApiError| hub.watch.refused(&caller, &target, error);
+    let permit = hub.tasks.permit(&caller.user, hub.options.limits.open_tasks).inspect_err(count)?;
+    hub.tokens.limits().accept(&caller, hub.now()).inspect_err(count)?;
     let now = clock::now();
     let task = DurableTask {
         id: random::id("task"),
-        owner: caller.user,
-        token: Some(caller.token_id),
+        owner: caller.user.clone(),
+        token: Some(caller.token_id.clone()),
         target,
         target_owner: Some(target_owner),
         state: TaskStatus::Pending,
@@ -186,7 +189,8 @@ async fn create(
         let large = task.request.as_ref().is_some_and(|request| request.len() > LARGE);
         let _turn = if large { Some(turn(&WRITES, &task.owner).await) } else { None };
         let new = Change::NewTask { task: Box::new(task.clone()), max_bytes: hub.options.limits.disk };
-        hub.store.write(vec![new]).await.map_err(refused)?;
+        let written = hub.store.write(vec![new]).await.map_err(refused);
+        written.inspect_err(|error| hub.watch.refused(&caller, &task.target, error))?;
         Ok::<_, ApiError>(hub.enqueue(task, permit))
     });
     let position = position.await.map_err(ApiError::internal)??;
@@ -206,7 +210,13 @@ async fn one(
     if let Some(view) = open.or_else(|| hub.watch.task(&caller, &id)) {
         return Ok(HttpResponse::Ok().json(view));
     }
-    let ended = load_ended(&hub, &caller, &id).await?;
+    let ended = match load_ended(&hub, &caller, &id).await {
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let of_others = owned::one(&hub, &caller, &id).await?;
+            return of_others.map(|view| HttpResponse::Ok().json(view)).ok_or(error);
+        }
+        loaded => loaded?,
+    };
     let view = serde_json::to_string(&ended_view(&hub, &caller, &ended.task)).map_err(ApiError::internal)?;
     result::respond(hub, &caller, view, ended).await
 }

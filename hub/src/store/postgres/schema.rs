@@ -231,6 +231,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         ADD PRIMARY KEY (day, \"user\", token, llm, through, code, hub);
     CREATE TRIGGER call_limits_noted AFTER INSERT OR UPDATE OR DELETE ON call_limits
         FOR EACH ROW EXECUTE FUNCTION virtual_llm_note_change('kind', 'id');
+", "
+    -- The owner of the LLM, who sees how others use it. NULL in rows of older versions; '' for sums of several owners.
+    ALTER TABLE audit ADD COLUMN owner text;
+    CREATE INDEX audit_failed_of ON audit (owner, seq) WHERE code IS NOT NULL;
+    ALTER TABLE usage_sums ADD COLUMN owner text;
 "];
 
 /// Oldest version of the program's schema that can work with a database of this one.

@@ -16,7 +16,11 @@ const COUNTS: UsageCounts =
     UsageCounts { calls: 2, input: 10, cached: 3, output: 5, counted: 1, millis: 1500 };
 
 fn add(key: UsageKey, counts: UsageCounts, batch: i64) -> Change {
-    Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch }
+    add_of("", key, counts, batch)
+}
+
+fn add_of(owner: &str, key: UsageKey, counts: UsageCounts, batch: i64) -> Change {
+    Change::AddUsage { sum: Box::new(UsageSum { key, owner: owner.into(), counts }), batch }
 }
 
 /// The calls of each row without an error, and of each of its errors.
@@ -68,11 +72,35 @@ async fn sums_are_added_up_by_user_llm_token_and_day() {
     }
 }
 
+/// A34: an owner has the sums of its LLMs alone, and of none that was another's on the same day.
+#[tokio::test]
+async fn sums_of_an_owner_are_those_of_its_llms() {
+    let store = SqliteStore::in_memory().unwrap();
+    let write = async |owner, key, batch| store.write(vec![add_of(owner, key, COUNTS, batch)]).await.unwrap();
+    // What an older version wrote that day counts for the first owner that is known.
+    write("alice", key(1, "carol", "a", ""), 1).await;
+    store.run(|conn| conn.execute("UPDATE usage_sums SET owner = NULL", [])).await.unwrap();
+    write("alice", key(1, "carol", "a", ""), 2).await;
+    write("bob", key(1, "carol", "b", "timeout"), 2).await;
+    // A name that changed hands.
+    write("alice", key(1, "carol", "c", ""), 2).await;
+    write("bob", key(1, "carol", "c", ""), 3).await;
+    write("bob", key(2, "dave", "c", ""), 3).await;
+    for (owner, expected) in
+        [("alice", &[("carol", 4)][..]), ("bob", &[("carol", 2), ("dave", 2)]), ("carol", &[])]
+    {
+        let query = UsageQuery { owner: Some(owner.into()), ..UsageQuery::all(UsageBy::User) };
+        let found = calls(&store, query).await.into_iter().map(|(key, calls)| (key.user, calls));
+        let expected = expected.iter().map(|(user, calls)| ((*user).to_owned(), *calls));
+        assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{owner}");
+    }
+}
+
 /// The table of all sums, as it is defined.
 fn expected_table(by: UsageBy, sums: &[UsageSum], limit: usize) -> UsageTable {
     let mut of = BTreeMap::<UsageKey, UsageTotal>::new();
     let mut table = UsageTable::default();
-    for UsageSum { key: UsageKey { day, user, token, llm, code, .. }, counts } in sums.iter().cloned() {
+    for UsageSum { key: UsageKey { day, user, token, llm, code, .. }, counts, .. } in sums.iter().cloned() {
         let key = match by {
             UsageBy::User => UsageKey { user, ..UsageKey::default() },
             UsageBy::Llm => UsageKey { llm, ..UsageKey::default() },
@@ -104,7 +132,8 @@ proptest! {
             .into_iter()
             .map(|((day, user, token, llm, code), calls)| {
                 let key = UsageKey { day: Day(day), user, token, llm, through: String::new(), code };
-                UsageSum { key, counts: UsageCounts { calls, output: 2 * calls / 3, ..UsageCounts::default() } }
+                let counts = UsageCounts { calls, output: 2 * calls / 3, ..UsageCounts::default() };
+                UsageSum { key, counts, ..UsageSum::default() }
             })
             .collect();
         let changes = sums.iter().map(|sum| add(sum.key.clone(), sum.counts, 1)).collect();

@@ -20,6 +20,8 @@ pub struct RequestInfo {
     pub token: String,
     /// The row, pool or agent that the caller named.
     pub target: String,
+    /// The owner of that name.
+    pub target_owner: Option<UserId>,
     pub endpoint: Endpoint,
     pub streaming: bool,
     /// Bytes of its body.
@@ -75,6 +77,7 @@ impl Watch {
             answer_bytes: 0,
             ended: false,
             is_public: false,
+            is_unsent: false,
         }
     }
 }

@@ -7,6 +7,11 @@ use crate::model::TokenCounts;
 const UNSEEN: u64 = 8 << 10;
 
 impl Inference {
+    /// The tokens so far; `is_whole` if the answer is complete.
+    pub fn tokens(&self, is_whole: bool) -> TokenCounts {
+        TokenCounts::of(self.usage, self.content, is_whole)
+    }
+
     /// Records bytes of the answer.
     pub fn answer(&mut self, bytes: usize) {
         self.answer_bytes = self.answer_bytes.saturating_add(bytes);

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::publisher::{Publisher, private, provider};
 use super::super::road::chat;
-use super::super::support::{ADMIN, TestHub, hub};
+use super::super::support::{ADMIN, TASKS, TestHub, hub};
+use super::eventually;
 
 async fn usage(hub: &TestHub, token: &str, query: &str) -> Value {
     let (status, usage) = hub.ask_as(token, "GET", format!("/api/v1/usage?{query}")).json().await;
@@ -96,5 +97,56 @@ async fn mistakes_in_a_query_for_sums_are_told_in_words() {
         assert_eq!((status, &answer["code"]), (400, &json!("invalid_request")), "{query}");
         assert!(answer["error"].as_str().unwrap().starts_with(text), "{query}: {answer}");
     }
+    hub.stop().await;
+}
+
+/// A caller who leaves has stopped the call: it did not fail.
+#[actix_rt::test]
+async fn calls_whose_caller_left_are_cancelled_and_not_failed() {
+    let hub = hub().await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], Some("cancel")).await;
+    let stopped = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", true));
+    let (answer, _) = publisher.begins(&hub, &stopped, "one").await;
+    drop(answer);
+    publisher.cancelled().await;
+    let failing = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", false));
+    publisher.post_for(&hub, &failing, &json!({ "error": "it broke" })).await;
+    eventually("both are counted", async || usage(&hub, &bob, "").await["total"]["calls"] == 2).await;
+    let total = &usage(&hub, &bob, "").await["total"];
+    assert_eq!((&total["failures"], &total["cancelled"]), (&json!({ "upstream_error": 1 }), &json!(1)));
+    let audit = hub.ask("GET", "/api/v1/audit?user=bob").json().await.1;
+    assert_eq!(audit[1]["code"], "caller_left", "the audit keeps the code");
+    hub.stop().await;
+}
+
+/// A27: who runs into which limit is in the sums. Refused calls are no calls there, and have no row in the audit.
+#[actix_rt::test]
+async fn calls_that_a_limit_refused_are_counted_by_user_and_limit() {
+    let hub = hub().await;
+    let bob = hub.member("bob").await;
+    let mut publisher = Publisher::start(&hub, ADMIN, &[provider("a")], None).await;
+    let limits = r#"{"requestsPerMinute":1}"#;
+    assert_eq!(hub.ask("PATCH", "/api/v1/users/bob/limits").body(limits).send().await.0, 200);
+    call(&hub, &mut publisher, &bob, "a", 5).await;
+    for _ in 0..3 {
+        let refused = hub.ask_as(&bob, "POST", "/v1/chat/completions").body(chat("a", false));
+        assert_eq!(refused.send().await.0, 429);
+    }
+    let task = hub.ask_as(&bob, "POST", TASKS).body(r#"{"llm":"a","request":{"messages":[]}}"#);
+    assert_eq!(task.send().await.0, 429);
+    let refused = json!({ "requests_per_minute": 4 });
+    for (token, query) in [(ADMIN, "by=user"), (ADMIN, "by=llm"), (&*bob, "by=token"), (&*bob, "by=day")] {
+        let usage = usage(&hub, token, query).await;
+        for row in [&usage["rows"][0], &usage["total"]] {
+            let of = (&row["calls"], &row["failures"], &row["refused"]);
+            assert_eq!(of, (&json!(1), &json!({}), &refused), "{query}: {usage}");
+        }
+    }
+    assert_eq!(usage(&hub, ADMIN, "by=llm").await["rows"][0]["llm"], "a");
+    let audit = hub.ask("GET", "/api/v1/audit").json().await.1;
+    assert_eq!(audit.as_array().unwrap().len(), 1, "{audit}");
+    // Whose LLM it is does not matter: the owner reads nothing of its callers' limits.
+    assert_eq!(usage(&hub, ADMIN, "scope=owned").await["total"]["refused"], json!({}));
     hub.stop().await;
 }

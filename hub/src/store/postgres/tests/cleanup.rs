@@ -42,7 +42,7 @@ async fn what_is_past_its_retention_is_deleted() {
     changes.extend((0..600).map(|n| {
         let key = UsageKey { day: Day(n % 5), user: n.to_string(), ..UsageKey::default() };
         let counts = UsageCounts { calls: 1, ..UsageCounts::default() };
-        Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch: 1 }
+        Change::AddUsage { sum: Box::new(UsageSum { key, counts, ..UsageSum::default() }), batch: 1 }
     }));
     store.write(changes).await.unwrap();
     let limits = RetentionLimits {

@@ -66,7 +66,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0..6_u8).prop_map(|id| Change::DeleteTask(format!("t{id}"))),
         2 => (any::<u8>(), any::<Option<u64>>()).prop_map(|(n, output)| {
             let tokens = TokenCounts { output, ..audit("x").tokens };
-            Change::Audit(AuditRecord { tokens, created_at: Timestamp(n.into()), ..audit(&n.to_string()) })
+            let (owner, code) = (Some("bob".into()).filter(|_| n % 3 > 0), Some("timeout".into()).filter(|_| n % 2 > 0));
+            Change::Audit(AuditRecord { tokens, created_at: Timestamp(n.into()), owner, code, ..audit(&n.to_string()) })
         }),
         3 => any_usage(),
     ]
@@ -80,14 +81,15 @@ fn any_usage() -> impl Strategy<Value = Change> {
         "[l-m]",
         prop::option::of("[x-y]"),
         prop_oneof![Just(""), Just("timeout")],
+        "[ab]?",
     );
     let count = || prop_oneof![3 => 0..9_u64, 1 => Just(MAX_COUNT)];
     (key, count(), count(), 0..3_i64).prop_map(
-        |((day, user, token, llm, through, code), output, millis, batch)| {
+        |((day, user, token, llm, through, code, owner), output, millis, batch)| {
             let (through, code) = (through.unwrap_or_default(), code.to_owned());
             let key = UsageKey { day: Day(day), user, token, llm, through, code };
             let counts = UsageCounts { calls: 1, input: 9, cached: 3, output, counted: output / 2, millis };
-            Change::AddUsage { sum: Box::new(UsageSum { key, counts }), batch }
+            Change::AddUsage { sum: Box::new(UsageSum { key, owner, counts }), batch }
         },
     )
 }
@@ -116,6 +118,8 @@ async fn contents(store: &dyn Store) -> String {
         AuditQuery::of(None, None, 5),
         AuditQuery::of(Some("alice"), Some("a"), 9),
         AuditQuery::of(None, Some("a"), 9),
+        AuditQuery { owner: Some("bob".into()), limit: 5, ..AuditQuery::default() },
+        AuditQuery { owner: Some("bob".into()), id: Some("7".into()), limit: 5, ..AuditQuery::default() },
         AuditQuery { since: Some(Timestamp(100)), limit: 9, ..AuditQuery::default() },
         AuditQuery { since: Some(Timestamp(9)), id: Some("r".into()), limit: 9, ..AuditQuery::default() },
         AuditQuery {
@@ -130,9 +134,11 @@ async fn contents(store: &dyn Store) -> String {
     }
     for by in [UsageBy::User, UsageBy::Llm, UsageBy::Token, UsageBy::Day] {
         let some = UsageQuery { since: Day(1), until: Day(2), as_member: true, ..UsageQuery::all(by) };
-        for query in
-            [UsageQuery::all(by), UsageQuery { user: Some("a".into()), llm: Some("x".into()), ..some }]
-        {
+        for query in [
+            UsageQuery::all(by),
+            UsageQuery { owner: Some("a".into()), ..UsageQuery::all(by) },
+            UsageQuery { user: Some("a".into()), llm: Some("x".into()), ..some },
+        ] {
             for limit in [2, usize::MAX] {
                 let table = store.usage(UsageQuery { limit, ..query.clone() }).await.unwrap();
                 lines.push(format!("{table:?}"));

@@ -16,7 +16,12 @@ async fn a_batch_of_sums_is_added_once_beside_other_hubs() {
     let (a, b) = (one_of_several(&database, "a").await, one_of_several(&database, "b").await);
     let key = || UsageKey { day: Day(1), user: "alice".into(), token: "t".into(), ..UsageKey::default() };
     let counts = UsageCounts { calls: 1, input: 10, output: 5, ..UsageCounts::default() };
-    let add = |batch| vec![Change::AddUsage { sum: Box::new(UsageSum { key: key(), counts }), batch }];
+    let add = |batch| {
+        vec![Change::AddUsage {
+            sum: Box::new(UsageSum { key: key(), counts, ..UsageSum::default() }),
+            batch,
+        }]
+    };
     for (store, batch) in [(&a, 7), (&b, 8), (&a, 7), (&b, 8), (&b, 9)] {
         store.write(add(batch)).await.unwrap();
     }
