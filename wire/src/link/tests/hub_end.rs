@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::link::{
-    BodyKind, Frame, Hello, HubEnd, Link, MAX_FRAME, MAX_TASKS, Received, Resume, Tables, Violation,
+    BodyKind, Frame, Hello, HubEnd, Link, MAX_FRAME, MAX_TASKS, Piece, Received, Resume, Tables, Violation,
 };
 
 /// Both ends, with a task of which the registrar has answered `answered` bytes.
@@ -63,6 +63,16 @@ fn credit_that_was_granted_between_hello_and_resume_is_not_lost() {
     hub.resume(connection, &registrar.tables()).unwrap();
     to_registrar(&mut hub, connection, &mut registrar);
     assert!(!to_hub(&mut registrar, &mut hub, connection).is_empty(), "no credit");
+}
+
+/// A task begins with a piece that keeps the rules.
+#[test]
+fn a_first_piece_against_the_rules_begins_no_task() {
+    let (mut hub, connection, _) = two_ends(0);
+    let bytes = vec![0; crate::link::MAX_PIECE + 1].into();
+    let piece = Piece { seq: 0, kind: BodyKind::Json, is_last: true, bytes };
+    assert!(hub.receive(connection, Frame::Piece { task: "new", piece }).is_err());
+    assert!(hub.knows("t") && !hub.knows("new"));
 }
 
 /// A24: such a frame ends the connection, and no task.
