@@ -17,7 +17,7 @@ use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::{DurableTask, TaskStatus};
 use crate::news::news;
-use crate::store::StoreError;
+use crate::store::{PostgresStore, StoreError};
 
 /// Time between two looks, if no hub was lost.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -42,8 +42,9 @@ pub(crate) async fn run(hub: &Arc<Hub>, shared: &Shared) {
         let looked = looked.await;
         is_doubtful = looked.is_err();
         wait = match looked {
-            Ok(true) => LOOK_AGAIN,
-            Ok(false) => LOOK_EVERY,
+            Ok(Rest::Page) => Duration::ZERO,
+            Ok(Rest::Some) => LOOK_AGAIN,
+            Ok(Rest::None) => LOOK_EVERY,
             Err(error) => {
                 news!(
                     error,
@@ -57,15 +58,27 @@ pub(crate) async fn run(hub: &Arc<Hub>, shared: &Shared) {
     }
 }
 
-/// Looks once. Returns whether to look again soon.
-async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
+/// What was not taken over.
+enum Rest {
+    None,
+    /// Tasks without a publisher.
+    Some,
+    /// Those behind a full page, of which some were taken over.
+    Page,
+}
+
+/// Looks once.
+async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<Rest, StoreError> {
     let_go(hub, shared).await?;
     if hub.is_stopping() {
-        return Ok(false);
+        return Ok(Rest::None);
     }
     let orphans = shared.store.orphans().await?;
-    if orphans.is_empty() || shared.store.reports().steady_for() < STEADY_FOR {
-        return Ok(!orphans.is_empty());
+    if orphans.is_empty() {
+        return Ok(Rest::None);
+    }
+    if shared.store.reports().steady_for() < STEADY_FOR {
+        return Ok(Rest::Some);
     }
     let count = orphans.len();
     let mut wanted: Vec<DurableTask> = orphans
@@ -91,11 +104,14 @@ async fn look(hub: &Arc<Hub>, shared: &Shared) -> Result<bool, StoreError> {
             "the hub",
             "{number} open tasks of hubs that are gone are this hub's now"
         );
-        let is_rest = wanted.len() < count;
         restore_open(hub, wanted, HUB_LOST);
-        return Ok(is_rest);
+        return Ok(match count {
+            PostgresStore::ORPHANS.. => Rest::Page,
+            _ if number < count => Rest::Some,
+            _ => Rest::None,
+        });
     }
-    Ok(true)
+    Ok(Rest::Some)
 }
 
 /// Restores this hub's open tasks of which memory has none.

@@ -99,10 +99,15 @@ impl PostgresStore {
         self.work(async move |session: Rc<Session>| adopt_sessions(&session, process, "5 min").await)
     }
 
-    /// The open tasks of hubs whose lease is over, without texts, oldest first; and whether it has been over for a minute.
+    /// Most tasks in a page of those that hubs have left.
+    pub const ORPHANS: usize = 1000;
+
+    /// A page of the open tasks of hubs whose lease is over, without texts, of owners in turns; and whether it has been over for a
+    /// minute. One that is not full has all of them.
     pub fn orphans(&self) -> StoreFuture<Vec<(DurableTask, bool)>> {
-        let own = vec![StoredValue::Text(self.process.hub().to_owned())];
-        self.select(tasks::ORPHANS, own, |row| Ok((task_rows::task(row)?, row.field("is_old")?)))
+        let own = StoredValue::Text(self.process.hub().to_owned());
+        let most = StoredValue::Integer(i64::try_from(Self::ORPHANS).unwrap_or(i64::MAX));
+        self.select(tasks::ORPHANS, vec![own, most], |row| Ok((task_rows::task(row)?, row.field("is_old")?)))
     }
 
     /// This hub's open tasks, without texts, oldest first.

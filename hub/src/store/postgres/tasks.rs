@@ -39,12 +39,12 @@ macro_rules! orphaned {
         AND coalesce((SELECT until <= now() FROM hubs WHERE hubs.id = tasks.hub), true)"
     };
 }
-/// Such tasks, oldest first, and whether the lease has been over for a minute.
+/// Such tasks, those of each owner oldest first and of all owners in turns, and whether the lease has been over for a minute.
 pub(super) const ORPHANS: &str = listed!(
     "NULL::bigint AS result_status, NULL::bytea AS result_body, NOT EXISTS (SELECT FROM processes
         WHERE processes.hub = tasks.hub AND until > now() - interval '1 min') AS is_old FROM tasks WHERE ",
     orphaned!(),
-    " ORDER BY seq LIMIT 1000"
+    " ORDER BY row_number() OVER (PARTITION BY owner ORDER BY seq), seq LIMIT $2"
 );
 /// Makes those of the JSON list `$2` that still are such tasks the hub's own, while its process `$3` has the lease.
 pub(super) const ADOPT_ORPHANS: &str = concat!(

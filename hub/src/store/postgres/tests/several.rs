@@ -110,3 +110,19 @@ async fn tasks_that_two_hubs_take_at_once_are_shared_out() {
     let claimed: Vec<_> = first.iter().chain(&second).filter(|(_, is_claimed)| **is_claimed).collect();
     assert_eq!(claimed, [(&"x7".to_owned(), &true)]);
 }
+
+/// However many tasks one owner has left, those of others are in the first page.
+#[actix_rt::test]
+async fn the_tasks_of_an_owner_hide_no_others() {
+    let Some(database) = Database::create().await else { return };
+    let (a, b) = (one_of_several(&database, "a").await, one_of_several(&database, "b").await);
+    let of = |owner: &str, id: &str| DurableTask { owner: owner.into(), ..task(id, TaskStatus::Pending) };
+    let many = (0..=PostgresStore::ORPHANS).map(|n| put_task(of("mallory", &format!("m{n}"))));
+    a.write(many.collect()).await.unwrap();
+    a.write(vec![put_task(of("alice", "first")), put_task(of("alice", "second"))]).await.unwrap();
+    database.run("UPDATE hubs SET until = now() - interval '1 s' WHERE id = 'a'").await;
+    let page = b.orphans().await.unwrap();
+    assert_eq!(page.len(), PostgresStore::ORPHANS);
+    let ids: Vec<_> = page.iter().map(|(task, _)| task.id.as_str()).take(4).collect();
+    assert_eq!(ids, ["m0", "first", "m1", "second"]);
+}
