@@ -1,22 +1,25 @@
 //! The control channels: one per session, from the hub to a publisher. Not here: the HTTP response that writes them
 //! (`http/registrar/channel.rs`) and what is sent (`dispatch/`, `tasks/`).
 
+mod event;
 mod queue;
+mod receiver;
+mod relayed;
 mod sent;
 
-use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::quota::{ByteKind, ByteQuota, BytesPermit, MemoryBudget, Quota};
 
-pub(crate) use queue::{Event, EventKind};
+pub(crate) use event::{Event, EventKind};
 use queue::{Queue, QueueFull};
+pub(crate) use receiver::{NextEvent, Receiver};
 pub(crate) use sent::SentEvent;
 
 /// Why an event was not sent.
@@ -98,16 +101,6 @@ impl Drop for Sender {
     }
 }
 
-/// The reader of an open channel. Ends when the channel is replaced or closed.
-pub(crate) struct Receiver(Arc<Mutex<Shared>>);
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let mut shared = self.0.lock();
-        shared.leave();
-    }
-}
-
 impl Channels {
     /// No channels. Unread events count in `memory`.
     pub(crate) fn new(memory: &Arc<MemoryBudget>) -> Self {
@@ -135,7 +128,7 @@ impl Channels {
         if let Some(older) = older.filter(|older| older.extended) {
             older.shared.lock().last = Some(Bytes::from_static(SUPERSEDED));
         }
-        Receiver(shared)
+        Receiver::new(shared)
     }
 
     /// Whether an event of `size` bytes from `caller` can be sent now.
@@ -153,20 +146,11 @@ impl Channels {
         caller: &str,
         size: usize,
     ) -> Result<[BytesPermit; 2], SendError> {
-        if shared.left {
-            return Err(SendError::Unreachable);
-        }
-        shared.queue.check_room(caller, size).map_err(|full| match full {
-            QueueFull::Channel => SendError::Full,
-            QueueFull::Caller => SendError::CallerLimit,
-        })?;
+        check_room(shared, caller, size)?;
         // A large event shares its bytes with the request body, which is counted until its last piece is dropped. A small
         // event is a copy.
-        let (own, beside, most) = if size > SMALL {
-            (0, size, (to.max_bytes / SHARE).max(MIN_SHARE))
-        } else {
-            (size, 0, usize::MAX)
-        };
+        let (own, beside, most) =
+            if size > SMALL { (0, size, share_of(to.max_bytes)) } else { (size, 0, usize::MAX) };
         let of_caller = ByteQuota::new(&self.unread_of_caller, caller, most, "tasks unread");
         let of_caller = of_caller.take_shared(own, beside).map_err(|_| SendError::CallerLimit)?;
         Ok([to.owner.take_shared(0, size).map_err(|_| SendError::Full)?, of_caller])
@@ -218,11 +202,22 @@ impl Channels {
         let sender = open.get(session).ok_or(SendError::Unreachable)?;
         let mut shared = sender.shared.lock();
         let held = self.reserve(sender, &shared, caller, event.size())?;
+        Ok(self.push(sender, &mut shared, caller, event, held))
+    }
+
+    fn push(
+        &self,
+        sender: &Sender,
+        shared: &mut Shared,
+        caller: &str,
+        event: Event,
+        held: [BytesPermit; 2],
+    ) -> SentEvent {
         // Event numbers ascend on each channel, because they are given out under this lock.
         let event_number = self.event_numbers.fetch_add(1, Ordering::Relaxed) + 1;
         shared.queue.push(event_number, caller, event, held);
         shared.wake_reader();
-        Ok(SentEvent::new(&sender.shared, event_number))
+        SentEvent::new(&sender.shared, event_number)
     }
 
     /// Sends an event that is written before all events of callers. Without an open channel it is dropped.
@@ -242,55 +237,20 @@ impl Channels {
     }
 }
 
-impl Receiver {
-    /// The next bytes to write, event by event; `None` when the channel was replaced or closed. Within an event this never
-    /// waits.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        poll_fn(|context| {
-            let mut shared = self.0.lock();
-            if let Some(slice) = shared.queue.next_slice() {
-                return Poll::Ready(Some(slice));
-            }
-            if shared.ended {
-                return Poll::Ready(shared.last.take());
-            }
-            shared.reader = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// The next event as a whole. The channel of a link does not write SSE.
-    pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<NextEvent> {
-        let mut shared = self.0.lock();
-        if let Some((event, held)) = shared.queue.next_event() {
-            let (kind, data) = event.into_data();
-            return Poll::Ready(NextEvent::Event { kind, data, held });
-        }
-        if shared.ended {
-            return Poll::Ready(if shared.last.take().is_some() {
-                NextEvent::Superseded
-            } else {
-                NextEvent::Closed
-            });
-        }
-        shared.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
+/// A caller's share for large events on all channels, of an owner's quota of `max_bytes`.
+fn share_of(max_bytes: usize) -> usize {
+    (max_bytes / SHARE).max(MIN_SHARE)
 }
 
-/// What a [`Receiver`] has next.
-pub(crate) enum NextEvent {
-    Event {
-        kind: EventKind,
-        /// Of a task, its data in pieces.
-        data: VecDeque<Bytes>,
-        /// Counts the event until it is written.
-        held: [BytesPermit; 2],
-    },
-    /// A newer channel of the session replaced this one.
-    Superseded,
-    Closed,
+/// Checks that there is room for an event of `size` bytes.
+fn check_room(shared: &Shared, caller: &str, size: usize) -> Result<(), SendError> {
+    if shared.left {
+        return Err(SendError::Unreachable);
+    }
+    shared.queue.check_room(caller, size).map_err(|full| match full {
+        QueueFull::Channel => SendError::Full,
+        QueueFull::Caller => SendError::CallerLimit,
+    })
 }
 
 #[cfg(test)]

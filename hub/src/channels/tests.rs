@@ -2,7 +2,7 @@
 
 use testkit::wait::wait_until;
 
-use super::queue::SLICE;
+use super::event::SLICE;
 use super::*;
 use crate::telemetry::Metrics;
 
@@ -157,4 +157,27 @@ async fn an_event_that_is_cut_counts_no_more() {
     assert!(sent.end(true));
     assert_eq!((channels.unread_of(CALLER), channels.unread_of("alice")), ([0; 2], [0; 2]));
     assert_eq!(receiver.next().await.unwrap(), "\n\n");
+}
+
+/// Of a task of another hub the host has the only copy: it counts in full, and ends with its caller.
+#[tokio::test]
+async fn a_task_of_another_hub_counts_for_the_owner_and_is_withdrawn() {
+    const SIZE: usize = 200 << 10;
+    let machine = Metrics::new().unwrap().of_machine().unwrap();
+    let memory = Arc::new(MemoryBudget::new(Some(1 << 30), machine));
+    let channels = Channels::new(&memory);
+    let mut receiver = channels.open("one", "stream-1", true, "alice", 1 << 30);
+    for is_read in [false, true] {
+        let mut counted = channels.count("alice", 1 << 30);
+        counted.grow(SIZE).unwrap();
+        let event = Event::task("t", vec![Bytes::from(vec![b'x'; SIZE])]);
+        channels.send_counted("one", event, counted).unwrap();
+        assert_eq!((channels.unread_of("alice")[0], memory.held()), (SIZE, SIZE as u64));
+        if is_read {
+            while receiver.next().await.unwrap() != "\n\n" {}
+        }
+        assert!(!channels.end_task("one", "other") && !channels.end_task("none", "t"));
+        assert_eq!(channels.end_task("one", "t"), !is_read);
+        assert_eq!((channels.unread_of("alice")[0], memory.held()), (0, 0));
+    }
 }

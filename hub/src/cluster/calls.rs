@@ -18,18 +18,15 @@ use tokio::time::sleep;
 use super::Process;
 use super::bus::{Lane, Reply, To, Unanswered};
 use super::frame::Frame;
-use super::parts::Parts;
+use super::parts::{Answered, Arrival, Asks, Parts};
 use super::peers::Peers;
+use super::sending::{ANSWER_WITHIN, TAKEN};
+use crate::model::UserId;
 
 /// Bytes of a request that go in one message.
 pub(super) const REQUEST_PART: usize = 512 << 10;
 /// Requests up to this size use the connection for small messages.
-const SMALL: usize = 4 << 10;
-/// Time for the first answer to a message, which is then sent again.
-const FIRST_WITHIN: Duration = Duration::from_millis(250);
-/// Longest time for the answer to a message. Nobody waits longer than for the members to notice that the other hub is dead.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
+pub(super) const SMALL: usize = 4 << 10;
 /// Time between two questions whether the other hub still serves a call.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 
@@ -41,6 +38,8 @@ pub(crate) struct CallHead {
     pub(crate) headers: Vec<(String, String)>,
     /// The id of the caller's token.
     pub(crate) token: String,
+    /// The caller, whose turn it takes.
+    pub(crate) user: UserId,
     /// The caller's address.
     pub(crate) address: Option<std::net::IpAddr>,
 }
@@ -54,7 +53,16 @@ pub(super) struct About<T> {
     pub(super) part: u64,
     #[serde(default)]
     pub(super) last: bool,
+    #[serde(default)]
+    pub(super) asks: Asks,
     pub(super) of: T,
+}
+
+impl<T> About<T> {
+    /// A message about a part of a call.
+    pub(super) fn new(call: u64, lane: bool, (part, last): (u64, bool), of: T) -> Self {
+        Self { call, lane, part, last, asks: Asks::Part, of }
+    }
 }
 
 /// The head of an answer.
@@ -128,10 +136,10 @@ impl Calls {
         about: &About<()>,
         bytes: Bytes,
         reply: Reply,
-    ) -> Option<(Reply, bool)> {
+    ) -> Option<Answered<Reply>> {
         let call = self.open.lock().get(&about.call).filter(|call| call.to == from).cloned();
-        let Some(call) = call else { return Some((reply, false)) };
-        call.parts.lock().arrive(about.part, bytes, about.last, reply)
+        let Some(call) = call else { return Some((reply, Arrival::Unknown)) };
+        call.parts.lock().arrive(about.part, about.asks, bytes, about.last, reply)
     }
 }
 
@@ -160,11 +168,10 @@ impl Peers {
         self.calls.open.lock().insert(number, call.clone());
         let watch = tokio::spawn(self.clone().watch(call.clone(), number, is_large));
         let guard = OpenGuard { peers: self.clone(), number, is_large, to, is_over: false, watch };
-        let about = |part: u64, last| About { call: number, lane: is_large, part, last, of: () };
-        let mut rest = body;
+        let (mut rest, user) = (body, head.user.clone());
         let first = rest.split_to(rest.len().min(REQUEST_PART));
-        let begin = About { call: number, lane: is_large, part: 0, last: rest.is_empty(), of: head };
-        let sent = self.send_part(to, lane(is_large), "call", &begin, first).await;
+        let begin = About::new(number, is_large, (0, rest.is_empty()), head);
+        let sent = self.send_part(to, lane(is_large), "call", &user, begin, first).await;
         sent.map_err(
             |error| if error == Unanswered::Nobody { CallError::NotThere } else { CallError::Lost },
         )?;
@@ -173,7 +180,8 @@ impl Peers {
                 break;
             }
             let next = rest.split_to(rest.len().min(REQUEST_PART));
-            let sent = self.send_part(to, lane(is_large), "body", &about(part, rest.is_empty()), next).await;
+            let about = About::new(number, is_large, (part, rest.is_empty()), ());
+            let sent = self.send_part(to, lane(is_large), "body", &user, about, next).await;
             sent.map_err(|_| CallError::Lost)?;
         }
         let head = answer.await.map_err(|_| CallError::Lost)?;
@@ -185,7 +193,7 @@ impl Peers {
         let mut late = 0;
         loop {
             sleep(WATCH_EVERY).await;
-            let about = About { call: number, lane: is_large, part: 0, last: false, of: () };
+            let about = About::new(number, is_large, (0, false), ());
             let Ok(frame) = Frame::new(self.process, "still", &about) else { return };
             match self.bus.ask(call.to, lane(is_large), frame, ANSWER_WITHIN).await {
                 Ok(answer) if answer.kind == TAKEN => late = 0,
@@ -194,48 +202,7 @@ impl Peers {
             }
         }
     }
-
-    /// Sends a part of a body, again if its answer is late, until it is taken.
-    pub(super) async fn send_part<T: Serialize>(
-        &self,
-        to: Process,
-        lane: Lane,
-        kind: &str,
-        about: &About<T>,
-        body: Bytes,
-    ) -> Result<(), Unanswered> {
-        let answer = self.ask_until(to, lane, kind, about, body).await?;
-        if answer.kind == TAKEN { Ok(()) } else { Err(Unanswered::Late) }
-    }
-
-    /// Asks another hub, again if its answer is late, while it is alive.
-    pub(super) async fn ask_until<T: Serialize>(
-        &self,
-        to: Process,
-        lane: Lane,
-        kind: &str,
-        data: &T,
-        body: Bytes,
-    ) -> Result<Frame, Unanswered> {
-        let mut within = FIRST_WITHIN;
-        loop {
-            let mut frame = Frame::new(self.process, kind, data).map_err(|_| super::bus::Unsent::TooLong)?;
-            frame.body = body.clone();
-            match self.bus.ask(to, lane, frame, within).await {
-                Err(Unanswered::Late) if self.is_alive(to) => within = (2 * within).min(ANSWER_WITHIN),
-                Err(Unanswered::Nobody) => {
-                    self.not_there(to);
-                    return Err(Unanswered::Nobody);
-                }
-                answered => return answered,
-            }
-        }
-    }
 }
-
-/// The kinds of answers to a part.
-pub(super) const TAKEN: &str = "taken";
-pub(super) const UNKNOWN: &str = "unknown";
 
 /// Ends a call.
 struct OpenGuard {
@@ -251,7 +218,7 @@ impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.watch.abort();
         self.peers.calls.open.lock().remove(&self.number);
-        let about = About { call: self.number, lane: self.is_large, part: 0, last: false, of: () };
+        let about = About::new(self.number, self.is_large, (0, false), ());
         if !self.is_over
             && let Ok(frame) = Frame::new(self.peers.process, "cancel", &about)
         {
@@ -275,7 +242,7 @@ impl Stream for AnswerBody {
         Poll::Ready(match next {
             Some(Ok((bytes, reply))) => {
                 if let Some(reply) = reply {
-                    self.guard.peers.reply(reply, TAKEN);
+                    self.guard.peers.reply(reply, Arrival::Taken);
                 }
                 Some(Ok(bytes))
             }

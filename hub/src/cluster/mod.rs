@@ -18,6 +18,8 @@
 //! calls       Calls            calls that are passed on to other hubs
 //! served      Served           calls that other hubs pass on to this one
 //! parts       Parts            the answer of such a call, a part at a time
+//! sending     …                parts and questions on their way to other hubs
+//! window      Windows          bytes of bodies on their way to each process, in turns of users
 //! relay       Hosts, Homes     tasks of one hub on a channel of another one
 //! view        …                what it knows of itself and the others, for admins
 //! run         run              what a process does with what it learns
@@ -45,10 +47,12 @@ mod pulse;
 mod relay;
 mod report;
 mod run;
+mod sending;
 mod served;
 mod shared;
 mod shares;
 mod view;
+mod window;
 
 pub(crate) use calls::{Answer, CallError, CallHead};
 pub(crate) use members::State;

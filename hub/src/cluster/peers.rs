@@ -11,8 +11,10 @@ use super::bus::{Bus, Reply, To, Topic};
 use super::calls::Calls;
 use super::frame::Frame;
 use super::members::{Members, State};
+use super::parts::Arrival;
 use super::relay::{Homes, Hosts};
 use super::served::Served;
+use super::window::Windows;
 use super::{Cluster, Process, Route};
 
 /// What a process has of the others, and what it does with them.
@@ -27,6 +29,8 @@ pub(crate) struct Peers {
     pub(super) served: Served,
     pub(super) hosts: Hosts,
     pub(super) homes: Homes,
+    /// Of the bodies that are on their way to others.
+    pub(super) windows: Arc<Windows>,
 }
 
 /// Where the result of a task is decided.
@@ -46,7 +50,8 @@ impl Peers {
         let members = Mutex::new(Members::new(process, term));
         let (calls, served) = (Calls::default(), Served::default());
         let (hosts, homes) = (Hosts::default(), Homes::default());
-        Self { process, term, began: Instant::now(), bus, members, calls, served, hosts, homes }
+        let windows = Arc::default();
+        Self { process, term, began: Instant::now(), bus, members, calls, served, hosts, homes, windows }
     }
 
     /// Whether the process can be asked.
@@ -101,8 +106,8 @@ impl Peers {
         self.homes.lose(process);
     }
 
-    pub(super) fn reply(&self, reply: Reply, kind: &str) {
-        if let Ok(frame) = Frame::new(self.process, kind, &()) {
+    pub(super) fn reply(&self, reply: Reply, arrival: Arrival) {
+        if let Ok(frame) = Frame::new(self.process, arrival.as_str(), &()) {
             // Without a network the asker learns it from the beats.
             let _ = reply.answer(frame);
         }

@@ -33,11 +33,13 @@ pub(crate) use host::Hosted;
 pub(super) use host::Hosts;
 
 use super::Process;
-use super::bus::{Lane, Reply};
-use super::calls::{About, TAKEN, UNKNOWN};
+use super::bus::Reply;
+use super::calls::About;
 use super::frame::Frame;
 use super::members::BEAT_EVERY;
+use super::parts::{Arrival, Asks};
 use super::peers::Peers;
+use super::sending::TAKEN;
 use crate::hub::Hub;
 use crate::model::UserId;
 
@@ -79,7 +81,7 @@ impl Peers {
         sleep_until(self.began + BEAT_EVERY * 2).await;
         let others = self.members.lock().all_alive();
         let asked = others.into_iter().map(|home| async move {
-            let answer = self.ask_until(home, Lane::Ctl, TABLES, &session, bytes::Bytes::new()).await.ok()?;
+            let answer = self.ask(home, TABLES, &session).await.ok()?;
             let tables = serde_json::from_slice(&answer.body).ok().filter(|_| answer.kind == TAKEN)?;
             Some((home, tables))
         });
@@ -90,34 +92,46 @@ impl Peers {
 /// Takes a message about a relay. Returns the reply of one that is about something else.
 pub(super) fn asked(hub: &Arc<Hub>, peers: &Arc<Peers>, frame: &Frame, reply: Reply) -> Option<Reply> {
     let from = frame.from;
-    let is_taken = match &*frame.kind {
+    let arrival = match &*frame.kind {
         TABLES => {
             let tables = frame.data::<String>().and_then(|session| hub.tables_of(&session));
-            let kind = if tables.is_some() { TAKEN } else { UNKNOWN };
-            if let Ok(mut answer) = Frame::new(peers.process, kind, &()) {
+            let arrival = Arrival::taken(tables.is_some());
+            if let Ok(mut answer) = Frame::new(peers.process, arrival.as_str(), &()) {
                 answer.body = serde_json::to_vec(&tables).unwrap_or_default().into();
                 // The host asks again.
                 let _ = reply.answer(answer);
             }
             return None;
         }
-        CARRY => frame.data().is_some_and(|about| hub.carry(peers, from, about, &frame.body)),
-        WANT => frame.data::<Want>().is_some_and(|want| peers.hosts.want(peers, from, &want)),
-        TO_HOME => frame.data().is_some_and(|about| hub.take_from_host(peers, from, &about, &frame.body)),
+        CARRY => match frame.data::<About<Carry>>() {
+            Some(about) if about.asks != Asks::Part => peers.homes.arrival(from, about.call),
+            about => Arrival::taken(about.is_some_and(|about| hub.carry(peers, from, about, &frame.body))),
+        },
+        WANT => Arrival::taken(frame.data::<Want>().is_some_and(|want| peers.hosts.want(peers, from, &want))),
+        TO_HOME => {
+            let Some(about) = frame.data::<About<()>>() else {
+                peers.reply(reply, Arrival::Unknown);
+                return None;
+            };
+            if let Some((reply, arrival)) = hub.take_from_host(peers, from, &about, &frame.body, reply) {
+                peers.reply(reply, arrival);
+            }
+            return None;
+        }
         TO_HOST => {
             let Some(about) = frame.data::<About<()>>() else {
-                peers.reply(reply, UNKNOWN);
+                peers.reply(reply, Arrival::Unknown);
                 return None;
             };
             let taken = peers.hosts.take(from, &about, frame.body.clone(), reply);
-            if let Some((reply, is_taken)) = taken {
-                peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+            if let Some((reply, arrival)) = taken {
+                peers.reply(reply, arrival);
             }
             hub.pass_to_events(peers, about.call);
             return None;
         }
         _ => return Some(reply),
     };
-    peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+    peers.reply(reply, arrival);
     None
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Process;
 use super::bus::Incoming;
-use super::calls::{About, TAKEN, UNKNOWN};
+use super::calls::About;
 use super::digest;
 use super::members::{Beat, Event};
 use super::pulse::{self, Learned};
@@ -183,8 +183,10 @@ fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Inc
         },
         Incoming::Asked(frame, reply) => {
             let Some(reply) = relay::asked(hub, &shared.peers, &frame, reply) else { return };
-            if let Some((reply, is_taken)) = asked(&shared.peers, handler, &frame, reply) {
-                shared.peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+            if let Some((reply, arrival)) =
+                asked(&shared.peers, handler, |user| hub.results_of(user).empty(), &frame, reply)
+            {
+                shared.peers.reply(reply, arrival);
             }
         }
     }

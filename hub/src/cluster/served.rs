@@ -1,6 +1,7 @@
 //! Calls that other hubs pass on to this one. They run as if they had come over a connection of this hub.
 
-use std::collections::HashMap;
+mod requests;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,23 +12,21 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::{HttpMessage, HttpResponse};
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{AbortHandle, LocalBoxFuture, abortable, poll_fn};
+use futures_util::future::{LocalBoxFuture, abortable, poll_fn};
 use futures_util::stream;
-use parking_lot::Mutex;
 
 use super::Process;
 use super::bus::Reply;
 use super::calls::{About, AnswerHead, CallHead, lane};
-use super::ended::Ended;
 use super::frame::Frame;
+use super::parts::{Answered, Arrival, Asks};
 use super::peers::Peers;
+use crate::quota::BytesPermit;
+pub(super) use requests::Served;
+use requests::{Body, Taken};
 
 /// Bytes of an answer that go in one message.
 const ANSWER_PART: usize = 64 << 10;
-/// Largest request that is taken, in bytes: more than any that a hub reads.
-const LARGEST: usize = 64 << 20;
-/// Most calls of other hubs at once.
-const MOST: usize = 20_000;
 
 /// Serves a request that another hub has passed on.
 pub(crate) type Handler =
@@ -40,120 +39,15 @@ pub(crate) struct Forwarded {
     pub(crate) token: String,
 }
 
-/// Calls of other hubs that have not ended, by the process that passed them on and their number there.
-#[derive(Default)]
-pub(super) struct Served {
-    open: Mutex<HashMap<(Process, u64), ServedCall>>,
-    /// Calls that have ended: a message that comes twice begins none again.
-    ended: Mutex<Ended>,
-}
-
-struct ServedCall {
-    /// The request, until all of it has come.
-    request: Option<(CallHead, BytesMut)>,
-    /// Number of the part of the request that comes next.
-    next: u64,
-    running: Option<AbortHandle>,
-}
-
-impl Drop for ServedCall {
-    fn drop(&mut self) {
-        if let Some(running) = &self.running {
-            running.abort();
-        }
-    }
-}
-
-impl Served {
-    pub(super) fn cancel(&self, from: Process, call: u64) {
-        self.end((from, call));
-    }
-
-    fn end(&self, call: (Process, u64)) {
-        self.ended.lock().add(call);
-        self.open.lock().remove(&call);
-    }
-
-    /// Ends all calls of `process`.
-    pub(super) fn lose(&self, process: Process) {
-        let mut open = self.open.lock();
-        let lost: Vec<_> = open.keys().filter(|(from, _)| *from == process).copied().collect();
-        for call in lost {
-            self.ended.lock().add(call);
-            open.remove(&call);
-        }
-    }
-
-    pub(super) fn lose_all(&self) {
-        let all: Vec<_> = self.open.lock().keys().copied().collect();
-        for call in all {
-            self.end(call);
-        }
-    }
-
-    /// Whether a call of `from` has not ended.
-    fn has(&self, from: Process, call: u64) -> bool {
-        self.open.lock().contains_key(&(from, call))
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.open.lock().len()
-    }
-
-    /// Takes the head of a call. `false` if it is refused.
-    pub(super) fn begin(&self, from: Process, call: u64, head: CallHead) -> bool {
-        let mut open = self.open.lock();
-        if open.contains_key(&(from, call)) {
-            return true;
-        }
-        if open.len() >= MOST || self.ended.lock().has((from, call)) {
-            return false;
-        }
-        open.insert(
-            (from, call),
-            ServedCall { request: Some((head, BytesMut::new())), next: 0, running: None },
-        );
-        true
-    }
-
-    /// Takes a part of a request.
-    fn part(&self, from: Process, about: &About<()>, bytes: &Bytes) -> Taken {
-        let mut open = self.open.lock();
-        let Some(call) = open.get_mut(&(from, about.call)) else { return Taken::Refused };
-        if about.part < call.next {
-            return Taken::Partial;
-        }
-        let Some((_, body)) = call.request.as_mut() else { return Taken::Refused };
-        if about.part > call.next || body.len() + bytes.len() > LARGEST {
-            return Taken::Refused;
-        }
-        call.next += 1;
-        body.extend_from_slice(bytes);
-        match call.request.take_if(|_| about.last) {
-            Some((head, body)) => Taken::Whole(Box::new(head), body.freeze()),
-            None => Taken::Partial,
-        }
-    }
-}
-
-/// A request of which a part has come.
-enum Taken {
-    /// The call has ended, a part is missing, or it is too large.
-    Refused,
-    Partial,
-    Whole(Box<CallHead>, Bytes),
-}
-
 impl Peers {
     /// Runs a call of `from` whose request is whole.
-    pub(super) fn serve(
+    fn serve(
         self: &Arc<Self>,
         handler: &Handler,
         (from, number): (Process, u64),
         is_large: bool,
         head: CallHead,
-        body: Bytes,
+        body: Body,
     ) {
         let (peers, handler) = (self.clone(), handler.clone());
         let (run, handle) = abortable(async move {
@@ -162,21 +56,26 @@ impl Peers {
                     Ok(response) => response.into_parts().1,
                     Err(error) => error.error_response(),
                 };
-                peers.answer((from, number), is_large, response).await
+                peers.answer((from, number), is_large, &head.user, response).await
             };
             if answered.await.is_none() {
                 log::debug!("a call of {from} ended without its answer");
             }
             peers.served.end((from, number));
         });
-        if let Some(call) = self.served.open.lock().get_mut(&(from, number)) {
-            call.running = Some(handle);
+        if self.served.run((from, number), handle) {
             actix_rt::spawn(run);
         }
     }
 
     /// Sends an answer a part at a time.
-    async fn answer(&self, (to, call): (Process, u64), is_large: bool, response: HttpResponse) -> Option<()> {
+    async fn answer(
+        &self,
+        (to, call): (Process, u64),
+        is_large: bool,
+        user: &str,
+        response: HttpResponse,
+    ) -> Option<()> {
         let lane = lane(is_large);
         let (response, body) = response.into_parts();
         let header = |(name, value): (&HeaderName, &HeaderValue)| {
@@ -191,8 +90,8 @@ impl Peers {
                 BodySize::Stream => None,
             },
         };
-        let begin = About { call, lane: is_large, part: 0, last: false, of };
-        self.send_part(to, lane, "head", &begin, Bytes::new()).await.ok()?;
+        let begin = About::new(call, is_large, (0, false), of);
+        self.send_part(to, lane, "head", user, begin, Bytes::new()).await.ok()?;
         let (mut body, mut part, mut rest) = (Box::pin(body), 0, BytesMut::new());
         loop {
             let mut is_over = false;
@@ -213,9 +112,8 @@ impl Peers {
             }
             let bytes = rest.split_to(rest.len().min(ANSWER_PART)).freeze();
             let last = is_over && rest.is_empty();
-            self.send_part(to, lane, "part", &About { call, lane: is_large, part, last, of: () }, bytes)
-                .await
-                .ok()?;
+            let about = About::new(call, is_large, (part, last), ());
+            self.send_part(to, lane, "part", user, about, bytes).await.ok()?;
             part += 1;
             if last {
                 return Some(());
@@ -225,8 +123,9 @@ impl Peers {
 }
 
 /// The request as the routes read it. `None` if it is none.
-fn request(head: &CallHead, body: Bytes) -> Option<Request> {
-    let body: actix_http::BoxedPayloadStream = Box::pin(stream::once(async { Ok(body) }));
+fn request(head: &CallHead, body: Body) -> Option<Request> {
+    let body: actix_http::BoxedPayloadStream =
+        Box::pin(stream::unfold(body, |mut body| async move { Some((Ok(body.next()?), body)) }));
     let mut request = Request::with_payload(Payload::from(body));
     let to = request.head_mut();
     to.method = Method::from_bytes(head.method.as_bytes()).ok()?;
@@ -239,41 +138,41 @@ fn request(head: &CallHead, body: Bytes) -> Option<Request> {
     Some(request)
 }
 
-/// Takes a message about a call. Returns the reply, if it is to be sent now.
+/// Takes a message about a call. Returns the reply, if it is to be sent now. A call counts in the `quota` of its caller.
 pub(super) fn asked(
     peers: &Arc<Peers>,
     handler: &Handler,
+    quota: impl Fn(&str) -> BytesPermit,
     frame: &Frame,
     reply: Reply,
-) -> Option<(Reply, bool)> {
+) -> Option<Answered<Reply>> {
     let from = frame.from;
-    match &*frame.kind {
-        "call" => {
-            let Some(about) = frame.data::<About<CallHead>>() else { return Some((reply, false)) };
-            let About { call, lane, part, last, of } = about;
-            let is_taken = peers.served.begin(from, call, of)
-                && body(peers, handler, frame, &About { call, lane, part, last, of: () });
-            Some((reply, is_taken))
-        }
-        "body" => {
-            let is_taken = frame.data().is_some_and(|about| body(peers, handler, frame, &about));
-            Some((reply, is_taken))
-        }
-        "still" => {
-            let is_served = frame.data::<About<()>>().is_some_and(|about| peers.served.has(from, about.call));
-            Some((reply, is_served))
-        }
-        "head" => {
-            let is_taken =
-                frame.data::<About<AnswerHead>>().is_some_and(|about| peers.calls.head(from, about));
-            Some((reply, is_taken))
-        }
-        "part" => match frame.data::<About<()>>() {
-            Some(about) => peers.calls.part(from, &about, frame.body.clone(), reply),
-            None => Some((reply, false)),
+    let arrival = match &*frame.kind {
+        "call" => match frame.data::<About<CallHead>>() {
+            Some(about) if about.asks != Asks::Part => peers.served.arrival(from, &about),
+            Some(About { call, lane, part, last, asks, of }) => Arrival::taken(
+                peers.served.begin(from, call, of, quota)
+                    && body(peers, handler, frame, &About { call, lane, part, last, asks, of: () }),
+            ),
+            None => Arrival::Unknown,
         },
-        _ => Some((reply, false)),
-    }
+        "body" => match frame.data::<About<()>>() {
+            Some(about) if about.asks != Asks::Part => peers.served.arrival(from, &about),
+            about => Arrival::taken(about.is_some_and(|about| body(peers, handler, frame, &about))),
+        },
+        "still" => {
+            Arrival::taken(frame.data::<About<()>>().is_some_and(|about| peers.served.has(from, about.call)))
+        }
+        "head" => Arrival::taken(
+            frame.data::<About<AnswerHead>>().is_some_and(|about| peers.calls.head(from, about)),
+        ),
+        "part" => match frame.data::<About<()>>() {
+            Some(about) => return peers.calls.part(from, &about, frame.body.clone(), reply),
+            None => Arrival::Unknown,
+        },
+        _ => Arrival::Unknown,
+    };
+    Some((reply, arrival))
 }
 
 /// Takes a part of a request, and runs the call behind the last one.

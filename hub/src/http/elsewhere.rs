@@ -11,6 +11,7 @@ use crate::cluster::{Answer, CallError, CallHead, Forwarded, Home, Process};
 use crate::error::{ApiError, ErrorKind};
 use crate::hub::Hub;
 use crate::model::Caller;
+use crate::quota::BytesPermit;
 use crate::trace::Trace;
 
 /// Headers of a request that concern its connection, and those that hold its token.
@@ -38,13 +39,14 @@ fn may_pass_on(hub: &Hub, req: &HttpRequest) -> bool {
 }
 
 /// Passes a request about `caller`'s session on to the hub of its channel. `None` if this hub decides: it is the one, or that one
-/// is gone.
+/// is gone. `held` counts the request's body.
 pub(super) async fn session(
     hub: &Hub,
     req: &HttpRequest,
     caller: &Caller,
     session: &str,
     body: &impl Serialize,
+    held: &BytesPermit,
 ) -> Option<Result<HttpResponse, ApiError>> {
     let shared = hub.shared.as_ref().filter(|_| may_pass_on(hub, req))?;
     know_session(hub, caller, session).await;
@@ -53,6 +55,10 @@ pub(super) async fn session(
     let body = match serde_json::to_vec(body) {
         Ok(body) => body,
         Err(error) => return Some(Err(ApiError::internal(error))),
+    };
+    let _copy = match held.another(body.len()) {
+        Ok(copy) => copy,
+        Err(error) => return Some(Err(error)),
     };
     match call(hub, req, caller, to, body.into()).await {
         Ok(response) => Some(Ok(response)),
@@ -92,18 +98,18 @@ pub(super) async fn adopt(hub: &Hub, caller: &Caller, session: &str) -> Result<(
     Ok(())
 }
 
-/// Passes a result on to the home of its task. `None` if this hub decides.
+/// Passes a result on to the home of its task, which takes the body. `None` if this hub decides.
 pub(super) async fn result(
     hub: &Hub,
     req: &HttpRequest,
     caller: &Caller,
     task: &str,
-    body: &[u8],
+    body: &mut Vec<u8>,
 ) -> Option<Result<HttpResponse, ApiError>> {
     let shared = hub.shared.as_ref().filter(|_| may_pass_on(hub, req))?;
     match shared.peers.home(hub.cluster, task) {
         Home::Here => None,
-        Home::At(home) => Some(pass_on(hub, req, caller, home, Bytes::copy_from_slice(body)).await),
+        Home::At(home) => Some(pass_on(hub, req, caller, home, std::mem::take(body).into()).await),
         // Without its lease it is gone, and nobody waits for the result.
         Home::Silent(home) => (!matches!(shared.store.has_lease(home).await, Ok(false))).then(|| Err(away())),
         Home::Unknown => Some(Err(away())),
@@ -159,6 +165,7 @@ async fn call(
         uri: req.uri().to_string(),
         headers,
         token: caller.token_id.clone(),
+        user: caller.user.clone(),
         address: trace.and_then(|trace| trace.address()),
     };
     let Answer { head, body } = shared.peers.pass_on(to, head, body).await?;

@@ -27,6 +27,11 @@ impl ByteQuota {
         Self { quota: quota.clone(), user: user.into(), limit, noun }
     }
 
+    /// The user whose bytes it counts.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
     /// A permit of size 0.
     pub(crate) fn empty(&self) -> BytesPermit {
         let permit = Some(self.quota.empty_for(self.user.clone()));

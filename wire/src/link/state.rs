@@ -222,15 +222,14 @@ impl Link {
             return Ok(Received::Nothing);
         }
         let task = known.unwrap_or_else(|| task.into());
-        let is_next = match self.tasks.get_mut(&task) {
-            Some(state) => state.incoming.accept(&piece)?,
-            None => {
-                // A piece against the rules begins no task.
-                let mut state = Task::default();
-                let is_next = state.incoming.accept(&piece)?;
-                self.tasks.insert(task.clone(), state);
-                is_next
-            }
+        let is_next = if let Some(state) = self.tasks.get_mut(&task) {
+            state.incoming.accept(&piece)?
+        } else {
+            // A piece against the rules begins no task.
+            let mut state = Task::default();
+            let is_next = state.incoming.accept(&piece)?;
+            self.tasks.insert(task.clone(), state);
+            is_next
         };
         Ok(if is_next { Received::Piece { task, is_new, piece } } else { Received::Nothing })
     }

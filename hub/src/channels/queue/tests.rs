@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::channels::queue::SLICE;
+use crate::channels::event::SLICE;
 
 const CALLERS: [&str; 3] = ["alice", "bob", "carol"];
 /// The content byte of each caller's events.

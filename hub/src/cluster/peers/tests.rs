@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::cluster::bus::{Inbox, Incoming};
-use crate::cluster::calls::{About, CallError, CallHead, TAKEN, UNKNOWN};
+use crate::cluster::calls::{About, CallError, CallHead};
 use crate::cluster::members::{Beat, Event};
 use crate::cluster::memory_bus::{MemoryBus, pass};
 use crate::cluster::network::Weather;
 use crate::cluster::pulse::{self, Learned};
 use crate::cluster::served::{Forwarded, Handler, asked};
+use crate::quota::BytesPermit;
 
 /// What the handler of a hub has done.
 #[derive(Default)]
@@ -28,6 +29,8 @@ struct Done {
     begun: Cell<u32>,
     /// Answers that were dropped before their end.
     cut: Cell<u32>,
+    /// Bytes of bodies that arrived.
+    arrived: Cell<usize>,
 }
 
 /// A hub that answers each call with as many numbers as its body is long, one each `pause`.
@@ -79,11 +82,11 @@ impl Hub {
         let (port, inbox) = bus.join(process);
         let peers = Arc::new(Peers::new(process, 1, Arc::new(port)));
         let done = Rc::<Done>::default();
-        spawn_local(Self::live(peers.clone(), inbox, handler(&done, pause)));
+        spawn_local(Self::live(peers.clone(), inbox, handler(&done, pause), done.clone()));
         Self { peers, done }
     }
 
-    async fn live(peers: Arc<Peers>, mut inbox: Inbox, handler: Handler) {
+    async fn live(peers: Arc<Peers>, mut inbox: Inbox, handler: Handler, done: Rc<Done>) {
         let (sender, mut learned) = mpsc::unbounded_channel();
         let of_pulse = peers.clone();
         spawn_local(async move {
@@ -96,8 +99,11 @@ impl Hub {
                 Learned::Event(Event::Suspect(process) | Event::Dead(process)) => peers.lose(process),
                 Learned::Event(_) => {}
                 Learned::Message(Incoming::Asked(frame, reply)) => {
-                    if let Some((reply, is_taken)) = asked(&peers, &handler, &frame, reply) {
-                        peers.reply(reply, if is_taken { TAKEN } else { UNKNOWN });
+                    done.arrived.set(done.arrived.get() + frame.body.len());
+                    if let Some((reply, arrival)) =
+                        asked(&peers, &handler, |_| BytesPermit::default(), &frame, reply)
+                    {
+                        peers.reply(reply, arrival);
                     }
                 }
                 Learned::Message(Incoming::Told(frame)) => {
@@ -116,6 +122,7 @@ impl Hub {
             uri: "/v1/chat/completions".into(),
             headers: Vec::new(),
             token: "tok-1".into(),
+            user: "alice".into(),
             address: None,
         };
         let body = Bytes::from(vec![b'x'; size]);
@@ -241,17 +248,55 @@ async fn a_reader_that_stops_holds_the_other_hub_back() {
             uri: "/".into(),
             headers: Vec::new(),
             token: "tok-1".into(),
+            user: "alice".into(),
             address: None,
         };
         let body = Bytes::from(vec![b'x'; 1 << 20]);
         let mut answer = a.peers.pass_on(b.peers.process, head, body).await.unwrap();
         sleep(Duration::from_mins(1)).await;
         assert_eq!((b.done.cut.get(), b.peers.served.len()), (0, 1), "a waiting call ends");
+        let arrived = a.done.arrived.get();
+        sleep(Duration::from_mins(1)).await;
+        assert_eq!(a.done.arrived.get(), arrived, "what nobody reads is sent again");
+        assert!(a.peers.windows.is_empty(), "it takes the place of others");
         let mut size = 0;
         while let Some(part) = answer.body.next().await {
             size += part.unwrap().len();
         }
         assert_eq!(size, numbers(1 << 20).len());
+    })
+    .await;
+}
+
+/// Behind a long queue no answer comes in time. What is on its way is not sent again meanwhile, or the queue would only grow.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_sent_once_however_late_its_answer() {
+    for seed in 0..5 {
+        with_two(seed, Duration::ZERO, async |bus, [a, b]| {
+            bus.change(|network, _| network.weather.delay = Duration::from_millis(900));
+            let size = 60 << 10;
+            let text = a.call(&b, size).await.unwrap();
+            assert_eq!((b.done.arrived.get(), b.done.begun.get()), (size, 1), "seed {seed}");
+            assert_eq!(text, numbers(size), "seed {seed}");
+        })
+        .await;
+    }
+}
+
+/// However many calls there are, the bytes on their way are bounded, and none fails for it.
+#[tokio::test(start_paused = true)]
+async fn bytes_on_their_way_to_another_hub_are_bounded() {
+    with_two(1, Duration::from_secs(1), async |bus, [a, b]| {
+        let (b_process, size) = (b.peers.process, crate::cluster::calls::REQUEST_PART);
+        // Nothing that b says arrives.
+        bus.change(|network, _| network.part(|from, _| from == b_process));
+        let calls = futures_util::future::join_all((0..40).map(|_| a.call(&b, size)));
+        let mut calls = Box::pin(calls);
+        assert!(timeout(Duration::from_secs(2), &mut calls).await.is_err());
+        assert!(b.done.arrived.get() <= crate::cluster::window::WINDOW, "{}", b.done.arrived.get());
+        bus.change(|network, _| network.part(|_, _| false));
+        assert!(timeout(Duration::from_secs(10), &mut calls).await.is_err());
+        assert_eq!((b.done.begun.get(), b.done.arrived.get()), (40, 40 * size));
     })
     .await;
 }

@@ -13,20 +13,20 @@ use futures_util::future::poll_fn;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
-use wire::TaskId;
 use wire::link::{Frame, Resume, Tables};
 
 use super::frames;
-use super::host::HomeEvent;
 use super::{Carry, TO_HOST, WANT, Want};
 pub(in crate::cluster) use carried::Homes;
 use carried::{Carried, Rest, Wanted};
 
-use crate::channels::{Event, Receiver};
+use crate::channels::Receiver;
 use crate::cluster::Process;
-use crate::cluster::bus::Lane;
-use crate::cluster::calls::{About, TAKEN, lane_of};
+use crate::cluster::bus::Reply;
+use crate::cluster::calls::{About, lane_of};
+use crate::cluster::parts::{Answered, Arrival as PartArrival, Asks};
 use crate::cluster::peers::Peers;
+use crate::cluster::sending::TAKEN;
 use crate::http::pass_on_answer;
 use crate::hub::Hub;
 use crate::links::Arrival;
@@ -38,14 +38,11 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// Time in which a host that was asked for a relay has to begin it.
 const BEGIN_WITHIN: Duration = Duration::from_secs(2);
-/// HTTP status of a task for which a channel has no room.
-const NO_ROOM: u16 = 503;
-
 impl Peers {
     /// Asks `host` for a relay. Returns whether it begins one.
     async fn want(&self, host: Process, session: &str, has_tasks: bool) -> bool {
         let want = Want { session: session.to_owned(), has_tasks };
-        let answer = self.ask_until(host, Lane::Ctl, WANT, &want, Bytes::new()).await;
+        let answer = self.ask(host, WANT, &want).await;
         answer.is_ok_and(|answer| answer.kind == TAKEN)
     }
 }
@@ -83,8 +80,8 @@ impl Hub {
             None
         };
         let events = self.channels.open(&session, &stream, false, &owner, self.options.limits.bytes);
-        let (next, ended) = (Mutex::default(), Notify::new());
-        let carried = Arc::new(Carried { host, number, session, stream, owner, link, next, ended });
+        let (next, waits, ended) = (Mutex::default(), Mutex::default(), Notify::new());
+        let carried = Arc::new(Carried { host, number, session, stream, owner, link, next, waits, ended });
         peers.homes.insert(&carried);
         let session = &carried.session;
         self.resend_unstarted(session);
@@ -112,8 +109,10 @@ impl Hub {
                     Err(_) if self.dispatches.lock().of_session(session).is_empty() => continue,
                     Err(_) => Bytes::new(),
                 };
-                let about = About { call: carried.number, lane: false, part, last: false, of: () };
-                let sent = peers.send_part(host, lane_of(frames.len()), TO_HOST, &about, frames).await;
+                carried.has_room(&peers);
+                let (lane, about) =
+                    (lane_of(frames.len()), About::new(carried.number, false, (part, false), ()));
+                let sent = peers.send_part(host, lane, TO_HOST, &carried.owner, about, frames).await;
                 if sent.is_err() {
                     break;
                 }
@@ -135,36 +134,56 @@ impl Hub {
         }
     }
 
-    /// Takes a part that a host has sent. `false` if there is no such relay, or a part is missing.
+    /// Takes a message about a part that a host sends. Returns what is to be answered now. While too much waits to be sent to the
+    /// registrar, no further part is taken: each can cause more of it.
     pub(super) fn take_from_host(
         self: &Arc<Self>,
         peers: &Arc<Peers>,
         host: Process,
         about: &About<()>,
         frames: &Bytes,
-    ) -> bool {
-        let Some(carried) = peers.homes.find(host, about.call) else { return false };
+        reply: Reply,
+    ) -> Option<Answered<Reply>> {
+        let Some(carried) = peers.homes.find(host, about.call) else {
+            return Some((reply, PartArrival::Unknown));
+        };
         let mut next = carried.next.lock();
-        if about.part != *next {
-            if about.part > *next {
+        if about.part > *next {
+            carried.ended.notify_one();
+            return Some((reply, PartArrival::Unknown));
+        }
+        if about.part == *next {
+            if about.asks != Asks::Part {
+                return Some((reply, PartArrival::Lacks));
+            }
+            *next += 1;
+            if !self.take_frames(&carried, frames.clone()) {
+                carried.ended.notify_one();
+                return Some((reply, PartArrival::Unknown));
+            }
+            if about.last {
                 carried.ended.notify_one();
             }
-            return about.part < *next;
         }
-        *next += 1;
-        let mut frames = frames.clone();
+        if about.part + 1 < *next || !carried.has_backlog() {
+            return Some((reply, PartArrival::Taken));
+        }
+        if about.asks != Asks::Room {
+            return Some((reply, PartArrival::Held));
+        }
+        carried.wait_for_room(reply)
+    }
+
+    /// Takes the frames of a part. `false` if one is against the rules.
+    fn take_frames(self: &Arc<Self>, carried: &Carried, mut frames: Bytes) -> bool {
         while let Some(frame) = frames::next(&mut frames) {
-            if !self.take_frame(&carried, &frame) {
-                carried.ended.notify_one();
+            if !self.take_frame(carried, &frame) {
                 return false;
             }
         }
         if let Some((link, _)) = &carried.link {
             // Credit may have come.
             link.wake_writer();
-        }
-        if about.last {
-            carried.ended.notify_one();
         }
         true
     }
@@ -190,38 +209,6 @@ impl Hub {
             }
             Ok(Arrival::Beat(..) | Arrival::Nothing) => true,
             Err(_) => false,
-        }
-    }
-
-    /// Puts what a home has sent on the channel of a registrar that reads events.
-    pub(super) fn pass_to_events(&self, peers: &Peers, number: u64) {
-        let Some((session, owner, events)) = peers.hosts.events(peers, number) else { return };
-        for event in events {
-            match event {
-                HomeEvent::Task(task, data) => {
-                    if self.channels.send(&session, &owner, Event::task(&task, data)).is_err() {
-                        peers.hosts.refuse(number, &task, NO_ROOM);
-                    }
-                }
-                HomeEvent::Cancel(task) => self.cancel_on(&session, &task),
-            }
-        }
-    }
-
-    fn cancel_on(&self, session: &str, task: &str) {
-        if let Ok(id) = TaskId::parse(task)
-            && let Ok(event) = Event::cancel(id)
-        {
-            self.channels.send_control(session, event);
-        }
-    }
-
-    /// Ends the tasks of a process that is dead, at the registrars of this hub.
-    pub(in crate::cluster) fn bury(&self, peers: &Peers, process: Process) {
-        for (session, tasks) in peers.hosts.bury(process) {
-            for task in tasks {
-                self.cancel_on(&session, &task);
-            }
         }
     }
 
@@ -272,3 +259,6 @@ impl Hub {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The channels of this hub, on which tasks of other hubs run.
 
+mod events;
 mod hosted;
 mod state;
 
@@ -17,15 +18,15 @@ use wire::link::{Frame, Tables};
 use super::frames::Batch;
 use super::{CARRY, Carry, PART, TO_HOME, Want};
 pub(crate) use hosted::Hosted;
-pub(super) use state::HomeEvent;
-use state::{ChannelState, FRAME_OVERHEAD, HomeRelay};
+use state::{ChannelState, FRAME_OVERHEAD, HomeEvent, HomeRelay};
 
 use crate::cluster::Process;
 use crate::cluster::bus::Reply;
 use crate::cluster::calls::{About, lane_of};
-use crate::cluster::parts::{Answered, Parts};
+use crate::cluster::parts::{Answered, Arrival, Parts};
 use crate::cluster::peers::Peers;
 use crate::model::UserId;
+use crate::quota::BytesPermit;
 
 /// The channels on which tasks of other hubs may run.
 #[derive(Default)]
@@ -75,9 +76,9 @@ impl HostedChannel {
     ) {
         let (session, stream, owner) = (self.session.clone(), self.stream.clone(), self.owner.clone());
         let of = Carry { session, stream, owner, is_link: self.is_link };
-        let about = About { call: number, lane: false, part: 0, last: false, of };
+        let about = About::new(number, false, (0, false), of);
         let body = Bytes::from(serde_json::to_vec(&tables).unwrap_or_default());
-        let mut sent = peers.send_part(home, lane_of(body.len()), CARRY, &about, body).await;
+        let mut sent = peers.send_part(home, lane_of(body.len()), CARRY, &self.owner, about, body).await;
         if let Some(relay) = self.state.lock().relay(number) {
             relay.is_begun = true;
         }
@@ -87,8 +88,8 @@ impl HostedChannel {
                 has_more.notified().await;
                 continue;
             };
-            let about = About { call: number, lane: false, part, last, of: () };
-            sent = peers.send_part(home, lane_of(frames.len()), TO_HOME, &about, frames).await;
+            let (lane, about) = (lane_of(frames.len()), About::new(number, false, (part, last), ()));
+            sent = peers.send_part(home, lane, TO_HOME, &self.owner, about, frames).await;
             part += 1;
             if last {
                 break;
@@ -160,11 +161,11 @@ impl Hosts {
         reply: Reply,
     ) -> Option<Answered<Reply>> {
         let channel = self.relays.lock().get(&about.call).cloned();
-        let Some(channel) = channel else { return Some((reply, false)) };
+        let Some(channel) = channel else { return Some((reply, Arrival::Unknown)) };
         let mut state = channel.state.lock();
         let relay = state.relay(about.call).filter(|relay| relay.home == from);
-        let Some(relay) = relay else { return Some((reply, false)) };
-        let answered = relay.arrived.arrive(about.part, frames, about.last, reply);
+        let Some(relay) = relay else { return Some((reply, Arrival::Unknown)) };
+        let answered = relay.arrived.arrive(about.part, about.asks, frames, about.last, reply);
         state.wake();
         answered
     }
@@ -175,8 +176,14 @@ impl Hosts {
         channel.is_some_and(|channel| channel.want(peers, home, want.has_tasks))
     }
 
-    /// What has come on a relay for a registrar that reads events: its session, its owner, and for the home what it sent.
-    pub(super) fn events(&self, peers: &Peers, number: u64) -> Option<(String, UserId, Vec<HomeEvent>)> {
+    /// What has come on a relay for a registrar that reads events: its session, and what it is to get.
+    /// A task counts in the `quota` of its publisher's owner.
+    fn events(
+        &self,
+        peers: &Peers,
+        number: u64,
+        quota: impl Fn(&str) -> BytesPermit,
+    ) -> Option<(String, Vec<HomeEvent>)> {
         let channel = self.relays.lock().get(&number).filter(|channel| !channel.is_link).cloned()?;
         let (mut events, mut replies) = (Vec::new(), Vec::new());
         let mut state = channel.state.lock();
@@ -184,20 +191,22 @@ impl Hosts {
         let relay = state.relay(number)?;
         while let Some(frame) = relay.next_frame(&cx, false, &mut replies) {
             match Frame::decode(&frame) {
-                Ok(Some(Frame::Piece { task, piece })) => events.extend(relay.add(task, piece)),
+                Ok(Some(Frame::Piece { task, piece })) => {
+                    events.extend(relay.add(task, &piece, || quota(&channel.owner)));
+                }
                 Ok(Some(Frame::Cancel { task })) => events.push(HomeEvent::Cancel(task.into())),
                 _ => {}
             }
         }
         drop(state);
         for reply in replies {
-            peers.reply(reply, super::TAKEN);
+            peers.reply(reply, Arrival::Taken);
         }
-        Some((channel.session.clone(), channel.owner.clone(), events))
+        Some((channel.session.clone(), events))
     }
 
     /// Tells a home what became of a task that its registrar does not get.
-    pub(super) fn refuse(&self, number: u64, task: &str, status: u16) {
+    fn refuse(&self, number: u64, task: &str, status: u16) {
         if let Some(channel) = self.relays.lock().get(&number).cloned() {
             channel.state.lock().push(number, Frame::Taken { task, status }.encode());
         }

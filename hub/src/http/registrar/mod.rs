@@ -118,7 +118,7 @@ async fn register_llms(
         .map_err(|error| naming::refused(&hub, &caller, [], error))?;
     let session = request.provider_session_id.as_deref();
     if let Some(session) = session
-        && let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request).await
+        && let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request, &body).await
     {
         return response;
     }
@@ -177,9 +177,9 @@ async fn heartbeat(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (beat, _): (Heartbeat, _) = body::checked(&req, payload, check_heartbeat).await?;
+    let (beat, held): (Heartbeat, _) = body::checked(&req, payload, check_heartbeat).await?;
     let session = &beat.provider_session_id;
-    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &beat).await {
+    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &beat, &held).await {
         return response;
     }
     let text = beaten(&hub, &caller, &beat)?;
@@ -234,9 +234,9 @@ async fn drain(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let request: Heartbeat = body::json(&req, payload).await?;
+    let (request, held): (Heartbeat, _) = body::counted(&req, payload).await?;
     let session = &request.provider_session_id;
-    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request).await {
+    if let Some(response) = elsewhere::session(&hub, &req, &caller, session, &request, &held).await {
         return response;
     }
     let drained = hub.note(|registry| {

@@ -87,20 +87,20 @@ async fn result(
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let from = sender(&hub, req, &caller, id);
-    let (body, held) = match body::read(req, payload, body::RESULT).await {
+    let (mut body, held) = match body::read(req, payload, body::RESULT).await {
         Ok(read) => read,
         // A result that is too large ends its task. One whose body broke off may be sent again.
         Err(error) => {
             if error.kind == ErrorKind::TooLarge {
                 reject_result(&hub, from, &error.message);
                 // Whatever its home answers, this one is not to be sent again.
-                let rejected = json!({ "error": REJECTED }).to_string();
-                drop(elsewhere::result(&hub, req, &caller, id, rejected.as_bytes()).await);
+                let mut rejected = json!({ "error": REJECTED }).to_string().into_bytes();
+                drop(elsewhere::result(&hub, req, &caller, id, &mut rejected).await);
             }
             return Err(error);
         }
     };
-    if let Some(response) = elsewhere::result(&hub, req, &caller, id, &body).await {
+    if let Some(response) = elsewhere::result(&hub, req, &caller, id, &mut body).await {
         return response;
     }
     submit(&hub, from, body, held).await

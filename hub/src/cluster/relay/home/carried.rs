@@ -11,6 +11,9 @@ use wire::link::{BodyKind, Frame, MAX_PIECE, Piece};
 
 use crate::channels::{EventKind, NextEvent, Receiver};
 use crate::cluster::Process;
+use crate::cluster::bus::Reply;
+use crate::cluster::parts::{Answered, Arrival};
+use crate::cluster::peers::Peers;
 use crate::cluster::relay::PART;
 use crate::cluster::relay::frames::Batch;
 use crate::links::SessionLink;
@@ -40,6 +43,11 @@ impl Homes {
     /// The relay `number` of `host`.
     pub(super) fn find(&self, host: Process, number: u64) -> Option<Arc<Carried>> {
         self.carried.lock().numbered.get(&(host, number)).cloned()
+    }
+
+    /// Whether the host's relay `number` has begun.
+    pub(in crate::cluster::relay) fn arrival(&self, host: Process, number: u64) -> Arrival {
+        if self.find(host, number).is_some() { Arrival::Taken } else { Arrival::Lacks }
     }
 
     /// Adds a relay in place of an older one of its session.
@@ -108,6 +116,8 @@ pub(super) struct Carried {
     pub(super) link: Option<(Arc<SessionLink>, u64)>,
     /// The number of the host's part that comes next.
     pub(super) next: Mutex<u64>,
+    /// The host's question when there is room for its next part.
+    pub(super) waits: Mutex<Option<Reply>>,
     /// Ends the relay.
     pub(super) ended: Notify,
 }
@@ -144,6 +154,31 @@ impl Rest {
 }
 
 impl Carried {
+    /// Whether so much waits to be sent to the registrar that nothing more is taken of it.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.link.as_ref().is_some_and(|(link, connection)| link.has_backlog(*connection))
+    }
+
+    /// Has the host wait until there is room, unless there is.
+    pub(super) fn wait_for_room(&self, reply: Reply) -> Option<Answered<Reply>> {
+        let mut waits = self.waits.lock();
+        if !self.has_backlog() {
+            return Some((reply, Arrival::Taken));
+        }
+        *waits = Some(reply);
+        None
+    }
+
+    /// Tells the host if there is room.
+    pub(super) fn has_room(&self, peers: &Peers) {
+        let mut waits = self.waits.lock();
+        if !self.has_backlog()
+            && let Some(reply) = waits.take()
+        {
+            peers.reply(reply, Arrival::Taken);
+        }
+    }
+
     /// The next frames for the host; `None` when the channel has ended.
     pub(super) fn poll_part(
         &self,

@@ -5,11 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use wire::link::Frame;
 
 use super::HostedChannel;
 use crate::cluster::Process;
+use crate::cluster::parts::Arrival;
 use crate::cluster::peers::Peers;
-use crate::cluster::relay::{HomeTables, TAKEN};
+use crate::cluster::relay::HomeTables;
 use crate::model::UserId;
 
 /// Bytes of a registrar's frames that wait for other hubs, above which no more is read of it. Credit bounds them too.
@@ -48,19 +50,24 @@ impl Hosted {
         let mut replies = Vec::new();
         let frame = self.channel.state.lock().poll_frame(cx, &mut replies);
         for reply in replies {
-            self.peers.reply(reply, TAKEN);
+            self.peers.reply(reply, Arrival::Taken);
         }
         frame
     }
 
-    /// Passes a frame of the registrar on to the home of its task. Without a relay the registrar sends it again.
-    pub(crate) fn pass(&self, home: Process, frame: &[u8]) {
+    /// Passes a frame of the registrar, which is `bytes`, on to the home of its task. Without a relay the registrar sends it again.
+    /// `false` if it is one that only hubs send: the home would believe it to be this hub's.
+    pub(crate) fn pass(&self, home: Process, frame: &Frame<'_>, bytes: &[u8]) -> bool {
+        if !matches!(frame, Frame::Piece { .. } | Frame::Credit { .. }) {
+            return false;
+        }
         let mut state = self.channel.state.lock();
         let number = state.homes.iter().find(|relay| relay.home == home).map(|relay| relay.number);
         if let Some(number) = number.filter(|_| !state.is_closed) {
             // A copy: the frame shares the block in which it was read.
-            state.push(number, Bytes::copy_from_slice(frame));
+            state.push(number, Bytes::copy_from_slice(bytes));
         }
+        true
     }
 
     /// Whether the registrar has tasks of other hubs.
@@ -88,5 +95,32 @@ impl Hosted {
 impl Drop for Hosted {
     fn drop(&mut self) {
         self.peers.hosts.close(&self.channel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::link::{BodyKind, Piece, Tables};
+
+    use super::*;
+    use crate::cluster::memory_bus::MemoryBus;
+
+    #[tokio::test]
+    async fn a_registrar_cannot_speak_for_the_host() {
+        let [host, home] = ["a.aaaaaa", "b.bbbbbb"].map(|process| Process::parse(process).unwrap());
+        let bus = MemoryBus::new(1);
+        let ((port, _), _of_home) = (bus.join(host), bus.join(home));
+        let peers = Arc::new(Peers::new(host, 1, Arc::new(port)));
+        let homes = vec![(home, Tables::new())];
+        let hosted = Hosted::open(&peers, "session", "stream", &"eve".to_owned(), true, homes);
+        let task = "task-b.bbbbbb-1";
+        for frame in [Frame::Taken { task, status: 503 }, Frame::Cancel { task }] {
+            assert!(!hosted.pass(home, &frame, &frame.encode()), "{frame:?}");
+        }
+        assert_eq!(hosted.waiting(), 0);
+        let piece = Piece { seq: 0, kind: BodyKind::Json, is_last: true, bytes: Bytes::new() };
+        let frame = Frame::Piece { task, piece };
+        assert!(hosted.pass(home, &frame, &frame.encode()));
+        assert!(hosted.waiting() > 0);
     }
 }

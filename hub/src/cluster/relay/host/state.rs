@@ -12,6 +12,7 @@ use crate::cluster::Process;
 use crate::cluster::bus::Reply;
 use crate::cluster::parts::Parts;
 use crate::cluster::relay::frames;
+use crate::quota::BytesPermit;
 
 /// Longest task for a registrar that reads events, in bytes: more than any request that a hub reads.
 const LARGEST: usize = 64 << 20;
@@ -47,8 +48,8 @@ pub(super) struct HomeRelay {
     /// What came from the home, and the part of it that is being written.
     pub(super) arrived: Parts<Reply>,
     pub(super) batch: Bytes,
-    /// Of a registrar that reads events, the task that has come in part, and its bytes.
-    pub(super) partial: Option<(Arc<str>, Vec<Bytes>, usize)>,
+    /// Of a registrar that reads events, the task that has come in part, and what counts it.
+    pub(super) partial: Option<(Arc<str>, Vec<Bytes>, BytesPermit)>,
     /// The home's tasks that the registrar has.
     pub(super) tasks: HashSet<Arc<str>>,
     /// The registrar's frames for the home.
@@ -123,19 +124,28 @@ impl HomeRelay {
         }
     }
 
-    /// Adds a piece of a task for a registrar that reads events. Returns the task if it is whole.
-    pub(super) fn add(&mut self, task: &str, piece: Piece) -> Option<HomeEvent> {
-        let is_next = self.partial.as_ref().is_some_and(|(of, ..)| **of == *task) && piece.seq > 0;
-        let (task, mut pieces, size) = match self.partial.take().filter(|_| is_next) {
-            Some(partial) => partial,
-            None => (task.into(), Vec::new(), 0),
+    /// Adds a piece of a task for a registrar that reads events. Returns the task if it is whole, or there is no memory for it in the
+    /// `quota` of its publisher's owner.
+    pub(super) fn add(
+        &mut self,
+        task: &str,
+        piece: &Piece,
+        quota: impl FnOnce() -> BytesPermit,
+    ) -> Option<HomeEvent> {
+        let (task, mut pieces, mut held) = match self.partial.take_if(|(of, ..)| **of == *task) {
+            Some(partial) if piece.seq > 0 => partial,
+            _ if piece.seq > 0 => return None,
+            _ => (task.into(), Vec::new(), quota()),
         };
-        let size = size + piece.bytes.len();
-        pieces.push(piece.bytes);
-        if piece.is_last && size <= LARGEST {
-            return Some(HomeEvent::Task(task, pieces));
+        if held.size() + piece.bytes.len() > LARGEST || held.grow(piece.bytes.len()).is_err() {
+            return Some(HomeEvent::Refused(task));
         }
-        self.partial = (size <= LARGEST).then_some((task, pieces, size));
+        // A copy: what came shares the block in which it was read.
+        pieces.push(Bytes::copy_from_slice(&piece.bytes));
+        if piece.is_last {
+            return Some(HomeEvent::Task(task, pieces, held));
+        }
+        self.partial = Some((task, pieces, held));
         None
     }
 
@@ -172,8 +182,11 @@ impl HomeRelay {
 }
 
 /// What a home has sent for a registrar that reads events.
-pub(in crate::cluster::relay) enum HomeEvent {
-    Task(Arc<str>, Vec<Bytes>),
+pub(super) enum HomeEvent {
+    /// With what counts it.
+    Task(Arc<str>, Vec<Bytes>, BytesPermit),
+    /// There is no memory for it.
+    Refused(Arc<str>),
     Cancel(Arc<str>),
 }
 
@@ -184,5 +197,48 @@ impl ChannelState {
         relay.waiting.push_back(frame);
         relay.has_more.notify_one();
         self.waiting += size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::link::BodyKind;
+
+    use super::*;
+    use crate::quota::{ByteKind, ByteQuota, MemoryBudget, Quota};
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn a_task_beyond_its_owners_memory_is_refused_once() {
+        let memory =
+            Arc::new(MemoryBudget::new(Some(1 << 30), Metrics::new().unwrap().of_machine().unwrap()));
+        let quota = Quota::of_bytes(&memory, ByteKind::Sent);
+        let counter = || ByteQuota::new(&quota, "eve", 1000, "tasks unread").empty();
+        let mut relay = HomeRelay {
+            home: Process::parse("b.bbbbbb").unwrap(),
+            number: 1,
+            is_begun: true,
+            arrived: Parts::default(),
+            batch: Bytes::new(),
+            partial: None,
+            tasks: HashSet::new(),
+            waiting: VecDeque::new(),
+            has_more: Arc::default(),
+        };
+        let mut add = |task: &str, seq, is_last| {
+            let piece = Piece { seq, kind: BodyKind::Json, is_last, bytes: vec![0; 400].into() };
+            relay.add(task, &piece, counter)
+        };
+        assert!(add("one", 0, false).is_none() && add("one", 1, false).is_none());
+        assert!(matches!(add("one", 2, false), Some(HomeEvent::Refused(task)) if *task == *"one"));
+        assert_eq!(memory.held(), 0);
+        assert!(add("one", 3, true).is_none(), "what is behind it begins no task");
+        assert!(add("two", 0, false).is_none());
+        let Some(HomeEvent::Task(task, pieces, held)) = add("two", 1, true) else {
+            panic!("it is not whole")
+        };
+        assert_eq!((&*task, pieces.len(), memory.held()), ("two", 2, 800));
+        drop(held);
+        assert_eq!(memory.held(), 0);
     }
 }

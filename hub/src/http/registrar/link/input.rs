@@ -102,8 +102,11 @@ impl LinkConnection {
         if let Some(hosted) = &self.hosted
             && let Route::At(home) = frame.task().map_or(Route::Here, |task| self.hub.cluster.home(task))
         {
-            hosted.pass(home, bytes);
-            return Ok(false);
+            return if hosted.pass(home, &frame, bytes) {
+                Ok(false)
+            } else {
+                Err("a frame is against the rules")
+            };
         }
         match self
             .link
