@@ -245,7 +245,7 @@ impl Inference {
                 self.id,
             );
         }
-        let counts = UsageCounts::of_call(tokens, destination.as_ref().map_or(0, |to| millis(to.sent, now)));
+        let counts = UsageCounts::of_call(billed, destination.as_ref().map_or(0, |to| millis(to.sent, now)));
         let record = AuditRecord {
             id: self.id.clone(),
             request_id: self.request_id.take(),
@@ -273,7 +273,7 @@ impl Inference {
             through: record.through.clone().unwrap_or_default(),
             code: code.unwrap_or_default().to_owned(),
         };
-        self.watch.limits.count(&key.user, &key.token, key.day, billed);
+        self.watch.limits.count(&key.user, &key.token, key.day, counts.tokens());
         self.watch.audit.add(record, key, counts);
     }
 

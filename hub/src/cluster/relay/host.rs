@@ -140,13 +140,18 @@ impl HostedChannel {
             let number = relay.number;
             state.end(number);
         }
-        let is_broken = state.broken.contains_key(&home);
-        drop(state);
-        if self.is_link && (has_tasks || is_broken) {
+        if self.is_link && has_tasks {
+            drop(state);
             self.greet_again();
-        } else {
-            self.begin(peers, home, None);
+            return true;
         }
+        // The home is done with them, and its last word on them was lost.
+        let over = state.broken.remove(&home).unwrap_or_default();
+        if self.is_link {
+            state.control.extend(over.iter().map(|task| Frame::Cancel { task }.encode()));
+        }
+        drop(state);
+        self.begin(peers, home, None);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! What an inference counts for in budgets and in the line.
+//! What an inference counts for in the sums of usage, in budgets and in the line.
 
 use super::Inference;
 use crate::model::TokenCounts;
@@ -17,17 +17,18 @@ impl Inference {
         self.answer_bytes = self.answer_bytes.saturating_add(bytes);
     }
 
-    /// The tokens that count for budgets and in the line. A prompt of unknown length that was answered counts as a token for 4 bytes.
+    /// The tokens that count in the sums, for budgets and in the line. A prompt of unknown length that was answered counts as a token for 4 bytes.
     /// What a publisher reports counts up to a token for each byte that it got or sent, and [`UNSEEN`] of each; the backend of a
     /// public row is trusted.
-    pub fn billed(&self, tokens: TokenCounts) -> u64 {
+    pub fn billed(&self, tokens: TokenCounts) -> TokenCounts {
         let count = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let (sent, got) = (count(self.request.bytes), count(self.answer_bytes));
-        let guess = if got > 0 { sent / 4 } else { 0 };
+        let guess = (got > 0).then_some(sent / 4);
         let is_published = self.destination.as_ref().is_some_and(|to| to.session.is_some());
         let slack = if is_published { UNSEEN } else { u64::MAX };
-        let input = tokens.input.map_or(guess, |input| input.min(sent.saturating_add(slack)));
-        let output = tokens.output.unwrap_or_default().min(got.saturating_add(slack));
-        input.saturating_add(output)
+        let input = tokens.input.map(|input| input.min(sent.saturating_add(slack))).or(guess);
+        let output = tokens.output.map(|output| output.min(got.saturating_add(slack)));
+        let cached = tokens.cached.map(|cached| cached.min(input.unwrap_or_default()));
+        TokenCounts { input, cached, output, ..tokens }
     }
 }
