@@ -147,9 +147,7 @@ impl ActiveCall {
     /// had its slot as long.
     fn settle(&self, inference: &Inference, tokens: TokenCounts, is_whole: bool) {
         if let Some(charge) = self.charge.lock().take() {
-            let billed = inference.billed(tokens);
-            let sum = billed.input.unwrap_or_default().saturating_add(billed.output.unwrap_or_default());
-            charge.settle(sum, is_whole && tokens.input.or(tokens.output).is_some());
+            charge.settle(inference.taken(tokens), is_whole && tokens.input.or(tokens.output).is_some());
         }
     }
 

@@ -17,18 +17,23 @@ impl Inference {
         self.answer_bytes = self.answer_bytes.saturating_add(bytes);
     }
 
-    /// The tokens that count in the sums, for budgets and in the line. A prompt of unknown length that was answered counts as a token for 4 bytes.
-    /// What a publisher reports counts up to a token for each byte that it got or sent, and [`UNSEEN`] of each; the backend of a
-    /// public row is trusted.
+    /// The tokens that count in the sums, for budgets and in the line. What a publisher reports counts up to a token for each byte that it
+    /// got or sent, and [`UNSEEN`] of each; the backend of a public row is trusted.
     pub fn billed(&self, tokens: TokenCounts) -> TokenCounts {
-        let count = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
-        let (sent, got) = (count(self.request.bytes), count(self.answer_bytes));
-        let guess = (got > 0).then_some(sent / 4);
         let is_published = self.destination.as_ref().is_some_and(|to| to.session.is_some());
         let slack = if is_published { UNSEEN } else { u64::MAX };
-        let input = tokens.input.map(|input| input.min(sent.saturating_add(slack))).or(guess);
-        let output = tokens.output.map(|output| output.min(got.saturating_add(slack)));
+        let most = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(slack);
+        let input = tokens.input.map(|input| input.min(most(self.request.bytes)));
+        let output = tokens.output.map(|output| output.min(most(self.answer_bytes)));
         let cached = tokens.cached.map(|cached| cached.min(input.unwrap_or_default()));
         TokenCounts { input, cached, output, ..tokens }
+    }
+
+    /// Tokens that the call took in the line: a prompt of unknown length that was answered is a token for 4 bytes.
+    pub fn taken(&self, tokens: TokenCounts) -> u64 {
+        let TokenCounts { input, output, .. } = self.billed(tokens);
+        let guess = || if self.answer_bytes > 0 { self.request.bytes / 4 } else { 0 };
+        let input = input.unwrap_or_else(|| u64::try_from(guess()).unwrap_or(u64::MAX));
+        input.saturating_add(output.unwrap_or_default())
     }
 }
