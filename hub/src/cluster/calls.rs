@@ -120,6 +120,11 @@ impl Calls {
         self.open.lock().values().for_each(|call| call.break_off());
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().len()
+    }
+
     /// Takes the head of an answer. `false` if nobody waits for it.
     pub(super) fn head(&self, from: Process, about: About<AnswerHead>) -> bool {
         let open = self.open.lock();

@@ -1,4 +1,4 @@
-//! Calls of other hubs that have ended, for a while.
+//! Calls and relays of other hubs that have ended, for a while.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -21,9 +21,12 @@
 mod frames;
 mod home;
 mod host;
+#[cfg(test)]
+mod schedules;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep_until;
 use wire::link::Tables;
@@ -89,6 +92,37 @@ impl Peers {
     }
 }
 
+impl Hub {
+    /// Takes the word that a relay begins, from the hub that has the session's channel. One that is late may be of a hub that had it:
+    /// it would replace a newer channel.
+    fn take_begin(
+        self: &Arc<Self>,
+        peers: &Arc<Peers>,
+        host: Process,
+        about: About<Carry>,
+        tables: Bytes,
+        reply: Reply,
+    ) {
+        let (hub, peers) = (self.clone(), peers.clone());
+        let is_its = {
+            let (hub, session) = (hub.clone(), about.of.session.clone());
+            move || hub.registry.lock().hub_of(&session) == Some(host.hub())
+        };
+        let answer = move |is_its: bool, hub: &Arc<Self>| {
+            let is_taken = is_its && hub.carry(&peers, host, about, &tables);
+            peers.reply(reply, Arrival::taken(is_taken));
+        };
+        if is_its() {
+            return answer(true, &hub);
+        }
+        tokio::spawn(async move {
+            // Without the table no session goes to another hub.
+            let is_unknown = hub.read_changes().await.is_err();
+            answer(is_unknown || is_its(), &hub);
+        });
+    }
+}
+
 /// Takes a message about a relay. Returns the reply of one that is about something else.
 pub(super) fn asked(hub: &Arc<Hub>, peers: &Arc<Peers>, frame: &Frame, reply: Reply) -> Option<Reply> {
     let from = frame.from;
@@ -104,8 +138,14 @@ pub(super) fn asked(hub: &Arc<Hub>, peers: &Arc<Peers>, frame: &Frame, reply: Re
             return None;
         }
         CARRY => match frame.data::<About<Carry>>() {
-            Some(about) if about.asks != Asks::Part => peers.homes.arrival(from, about.call),
-            about => Arrival::taken(about.is_some_and(|about| hub.carry(peers, from, about, &frame.body))),
+            Some(about) => match peers.homes.arrival(from, about.call) {
+                Arrival::Lacks if about.asks == Asks::Part => {
+                    hub.take_begin(peers, from, about, frame.body.clone(), reply);
+                    return None;
+                }
+                arrival => arrival,
+            },
+            None => Arrival::Unknown,
         },
         WANT => Arrival::taken(frame.data::<Want>().is_some_and(|want| peers.hosts.want(peers, from, &want))),
         TO_HOME => {

@@ -20,6 +20,7 @@ use super::shares;
 use crate::hub::Hub;
 use crate::news::news;
 use crate::registry::Told;
+use crate::store::Merge;
 use crate::tasks::run_orphans;
 
 /// Time between two looks at the feed, if nothing is heard.
@@ -30,8 +31,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// Time between two looks at the network: that of some beats.
 const NETWORK_EVERY: Duration = Duration::from_secs(4);
-/// Time between two looks at the lease of a process that is silent.
-const BURY_EVERY: Duration = Duration::from_secs(1);
 /// Time after which all is told again.
 const TELL_ALL_EVERY: Duration = Duration::from_secs(30);
 
@@ -114,18 +113,7 @@ pub(super) fn fence(hub: &Arc<Hub>, shared: &Shared, tell_all: &Notify) {
     shared.look_for_orphans.notify_one();
 }
 
-/// Ends the tasks of a silent process at the registrars of this hub once its lease is over. Until then it may be cut off from the
-/// network alone, and its callers wait.
-async fn bury(hub: Arc<Hub>, shared: Arc<Shared>, process: Process) {
-    while shared.peers.is_dead(process) {
-        if matches!(shared.store.has_lease(process).await, Ok(false)) {
-            return hub.bury(&shared.peers, process);
-        }
-        sleep(BURY_EVERY).await;
-    }
-}
-
-fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &Notify) {
+pub(super) fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &Notify) {
     match event {
         Event::Alive(process) => {
             news!(info, "hubs", process.hub(), "hub {process} is there");
@@ -142,7 +130,7 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &Notify) 
             shared.peers.lose(process);
             shared.read.lock().remove(&process);
             shared.peers.bus.forget(process);
-            tokio::spawn(bury(hub.clone(), shared.clone(), process));
+            hub.bury_later(shared, process);
             hub.registry.lock().hub_left(process.hub(), hub.now());
             hub.tokens.limits().gone(process.hub());
             shared.look_for_orphans.notify_one();
@@ -158,7 +146,7 @@ fn heard(hub: &Arc<Hub>, shared: &Arc<Shared>, event: Event, tell_all: &Notify) 
     }
 }
 
-fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Incoming) {
+pub(super) fn arrived(hub: &Arc<Hub>, shared: &Arc<Shared>, handler: &Handler, message: Incoming) {
     match message {
         Incoming::Told(frame) if frame.from == shared.peers.process => {}
         Incoming::Told(frame) => match &*frame.kind {
@@ -200,6 +188,25 @@ fn take_told(hub: &Hub, from: Process, told: &Told) {
     for session in told.sessions() {
         hub.channel_opened(&registry, session);
         hub.offer_rows_of(&mut registry, session);
+    }
+}
+
+impl Hub {
+    /// Takes over what others have changed in the table of LLMs.
+    pub(super) fn take_records(&self, shared: &Shared, records: Vec<Merge>) {
+        if records.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let mut registry = self.registry.lock();
+        let lost = registry.merge(records, now);
+        shared.version.fetch_add(1, Ordering::Relaxed);
+        self.end_taken_over(&mut registry);
+        drop(registry);
+        for session in lost {
+            drop(shared.lost.send((session, now)));
+        }
+        self.offer_all();
     }
 }
 
@@ -271,12 +278,16 @@ async fn watch_network(shared: &Shared) {
 }
 
 /// Closes the channels of sessions that belong to another hub now.
-async fn lose(
+pub(super) async fn lose(
     hub: &Arc<Hub>,
     shared: &Shared,
     mut losing: mpsc::UnboundedReceiver<(String, crate::clock::Now)>,
 ) {
     while let Some((session, since)) = losing.recv().await {
+        if hub.registry.lock().hub_of(&session) == Some(shared.peers.hub()) {
+            // It has come back. Its channel is the newest.
+            continue;
+        }
         // Of a hub that stops, what runs on its channels may end. The other hub may have begun a relay.
         if !hub.is_leaving() && !shared.peers.homes.has(&session) {
             hub.channels.supersede(&session);

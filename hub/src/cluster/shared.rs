@@ -1,6 +1,8 @@
 //! What a process has of the other hubs of its cluster, and its turn to change the table of LLMs.
 
 mod failed;
+#[cfg(test)]
+pub(super) mod unstored;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,6 +64,9 @@ pub(crate) struct Shared {
     /// Number of looks at the feed.
     #[cfg(test)]
     looks: AtomicU64,
+    /// The table of hubs without a database.
+    #[cfg(test)]
+    pub(super) unstored: std::sync::OnceLock<unstored::Reader>,
 }
 
 /// The place in the feed up to which this process has read it.
@@ -98,9 +103,14 @@ impl Shared {
         let (bus, inbox) = Nats::connect(&nats, process)
             .await
             .map_err(|error| StoreError::Network(format!("{error}; check --nats-url")))?;
+        Ok(Some(Self::over(Peers::new(process, term, Arc::new(bus)), inbox, store, cursor)))
+    }
+
+    /// What a process has that hears `peers` by `inbox`, and has read the feed up to `cursor`.
+    pub(super) fn over(peers: Peers, inbox: Inbox, store: Arc<PostgresStore>, cursor: String) -> Arc<Self> {
         let (lost, losing) = mpsc::unbounded_channel();
-        Ok(Some(Arc::new(Self {
-            peers: Arc::new(Peers::new(process, term, Arc::new(bus))),
+        Arc::new(Self {
+            peers: Arc::new(peers),
             inbox: Mutex::new(Some(inbox)),
             store,
             feed: Arc::new(AsyncMutex::new(Feed::new(cursor))),
@@ -118,7 +128,9 @@ impl Shared {
             losing: Mutex::new(Some(losing)),
             #[cfg(test)]
             looks: AtomicU64::new(0),
-        })))
+            #[cfg(test)]
+            unstored: std::sync::OnceLock::new(),
+        })
     }
 
     /// Whether tasks for `session` go over another hub.
@@ -235,6 +247,11 @@ impl Hub {
     /// Reads what other hubs have changed. Of many that ask at the same time, one reads for all.
     pub(crate) async fn read_changes(&self) -> Result<(), StoreError> {
         let Some(shared) = &self.shared else { return Ok(()) };
+        #[cfg(test)]
+        if let Some(table) = shared.unstored.get() {
+            self.take_records(shared, table.unread());
+            return Ok(());
+        }
         let asked = Instant::now();
         let mut feed = shared.feed.clone().lock_owned().await;
         if feed.at > asked && !shared.is_doubtful.load(Ordering::Relaxed) {
@@ -256,7 +273,7 @@ impl Hub {
         (feed.cursor, feed.at) = (pulled.cursor, at);
         // Only now, since the caller may have left before. In the meantime nothing was written: a turn has the feed.
         shared.is_doubtful.store(false, Ordering::Relaxed);
-        let (mut records, now) = (pulled.records, self.now());
+        let mut records = pulled.records;
         for record in &records {
             if let Merge::Token(token) = record {
                 self.tokens.merge(token.clone());
@@ -270,21 +287,10 @@ impl Hub {
                 self.merge_limits(owner.clone(), limits.clone()).await?;
             }
         }
-        let mut registry = self.registry.lock();
         if pulled.is_all {
-            records.extend(registry.missing(&records));
+            records.extend(self.registry.lock().missing(&records));
         }
-        if records.is_empty() {
-            return Ok(());
-        }
-        let lost = registry.merge(records, now);
-        shared.version.fetch_add(1, Ordering::Relaxed);
-        self.end_taken_over(&mut registry);
-        drop(registry);
-        for session in lost {
-            drop(shared.lost.send((session, now)));
-        }
-        self.offer_all();
+        self.take_records(shared, records);
         Ok(())
     }
 }

@@ -44,6 +44,8 @@ use self::openapi::Routes;
 use crate::hub::Hub;
 
 pub use middleware::inference_path;
+#[cfg(test)]
+pub(crate) use registrar::accept_link;
 pub(crate) use registrar::pass_on_answer;
 
 /// Registers all routes of `hub`.

@@ -100,6 +100,7 @@ impl Registry {
         if known.record.hub == record.hub {
             return None;
         }
+        let was_here = self.hub.is_some() && known.record.hub == self.hub;
         let had_channel = known.is_open();
         known.record.hub = record.hub;
         (known.told, known.last_heartbeat, known.moved_at) = (None, now.mono, Some(now.mono));
@@ -112,7 +113,8 @@ impl Registry {
         self.deactivate_session(&id, now);
         // It may be this hub's now, which expires it.
         self.check_session_at(&id, now.mono + self.heartbeat_timeout + MOMENT);
-        had_channel.then_some(id)
+        // Also if its channel has closed: tasks that were sent there go on at the other hub.
+        was_here.then_some(id)
     }
 
     fn merge_llm(&mut self, mut llm: Llm, now: Now) {

@@ -174,6 +174,9 @@ async fn an_answer_is_whole_or_broken_and_never_another() {
                 broken += 1;
             }
             assert!(b.done.begun.get() <= 1, "seed {seed}: it ran twice");
+            bus.change(|network, _| network.weather = Weather::default());
+            pass(10).await;
+            assert_eq!((a.peers.calls.len(), b.peers.served.len()), (0, 0), "seed {seed}: it is left");
         })
         .await;
     }

@@ -68,6 +68,9 @@ impl Hub {
         if let Some(older) = older.filter(|older| older.number >= number) {
             return older.number == number;
         }
+        if peers.homes.has_ended(host, number) {
+            return false;
+        }
         let Ok(tables) = serde_json::from_slice::<Option<Tables>>(tables) else { return false };
         let link = if is_link {
             let Some(link) = self.links.carry(&session, tables.map(|tasks| Resume { tasks })) else {
@@ -238,17 +241,24 @@ impl Hub {
         self.channels.is_open(session)
     }
 
+    fn has_tasks_on(&self, session: &str) -> bool {
+        self.links.has_tasks(session) || !self.dispatches.lock().of_session(session).is_empty()
+    }
+
     /// Has the tasks of this hub on `session`, whose channel was lost, go on at the hub that has it now. Ends them if there is none
     /// within the grace.
     pub(in crate::cluster) fn regain(self: &Arc<Self>, peers: &Arc<Peers>, session: &str) {
-        let has_tasks = || !self.dispatches.lock().of_session(session).is_empty();
-        if !has_tasks() || !peers.homes.regained.lock().insert(session.to_owned()) {
+        if !self.has_tasks_on(session) {
+            self.links.remove_unused(session);
+            return;
+        }
+        if !peers.homes.regained.lock().insert(session.to_owned()) {
             return;
         }
         let (hub, peers, session) = (self.clone(), peers.clone(), session.to_owned());
         tokio::spawn(async move {
             let until = Instant::now() + hub.options.timings.reattach_grace;
-            while !hub.reach(&session).await && !hub.dispatches.lock().of_session(&session).is_empty() {
+            while !hub.reach(&session).await && hub.has_tasks_on(&session) {
                 if Instant::now() >= until {
                     news!(info, "relays", &session, "no hub has the channel of {session}: its tasks end");
                     hub.lose_session(&session);
@@ -256,6 +266,8 @@ impl Hub {
                 }
             }
             peers.homes.regained.lock().remove(&session);
+            // The last of its tasks may have ended in the meantime.
+            hub.links.remove_unused(&session);
         });
     }
 }

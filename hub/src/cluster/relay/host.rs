@@ -8,17 +8,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::noop_waker_ref;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use wire::link::{Frame, Tables};
 
 use super::frames::Batch;
 use super::{CARRY, Carry, PART, TO_HOME, Want};
 pub(crate) use hosted::Hosted;
-use state::{ChannelState, FRAME_OVERHEAD, HomeEvent, HomeRelay};
+use state::{ChannelState, HomeEvent, HomeRelay};
 
 use crate::cluster::Process;
 use crate::cluster::bus::Reply;
@@ -27,6 +29,9 @@ use crate::cluster::parts::{Answered, Arrival, Parts};
 use crate::cluster::peers::Peers;
 use crate::model::UserId;
 use crate::quota::BytesPermit;
+
+/// Time in which a home wants a relay again for tasks that have not ended.
+const WANT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The channels on which tasks of other hubs may run.
 #[derive(Default)]
@@ -58,6 +63,7 @@ impl HostedChannel {
             partial: None,
             tasks: tables.iter().flat_map(Tables::keys).map(|task| task.as_str().into()).collect(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             has_more: Arc::default(),
         };
         let has_more = relay.has_more.clone();
@@ -97,6 +103,21 @@ impl HostedChannel {
         }
         self.state.lock().end(number);
         peers.hosts.relays.lock().remove(&number);
+        self.greet_for(&peers, home).await;
+    }
+
+    /// Has the registrar connect again for its tasks of a home that lives and wants no relay: they have ended there.
+    async fn greet_for(&self, peers: &Peers, home: Process) {
+        let is_broken = || {
+            let state = self.state.lock();
+            self.is_link && !state.is_closed && state.broken.contains_key(&home)
+        };
+        while is_broken() {
+            sleep(WANT_WITHIN).await;
+            if is_broken() && peers.is_alive(home) {
+                return self.greet_again();
+            }
+        }
     }
 
     /// What is to be sent to a home, and whether it is the last; `None` if there is nothing.
@@ -104,18 +125,16 @@ impl HostedChannel {
         let mut state = self.state.lock();
         let is_closed = state.is_closed;
         let Some(relay) = state.relay(number) else { return Some((Bytes::new(), true)) };
-        let (mut batch, mut taken) = (Batch::default(), 0);
+        let mut batch = Batch::default();
         while batch.len() < PART
-            && let Some(frame) = relay.waiting.pop_front()
+            && let Some(frame) = relay.pop()
         {
-            taken += frame.len() + FRAME_OVERHEAD;
             batch.push(&frame);
         }
         let is_last = is_closed && relay.waiting.is_empty();
-        if taken == 0 && !is_last {
+        if batch.is_empty() && !is_last {
             return None;
         }
-        state.waiting = state.waiting.saturating_sub(taken);
         state.wake();
         Some((batch.into_bytes(), is_last))
     }

@@ -76,7 +76,7 @@ pub(super) async fn open(
     let end = hub.end_for(&caller);
     let hosted = hub.shared.as_ref().map(|shared| {
         let homes = homes.into_iter().map(|(home, _)| (home, Tables::new())).collect();
-        Hosted::open(&shared.peers, session, &stream_id, &caller.user, false, homes)
+        hub.host(shared, session, &stream_id, &caller.user, false, homes)
     });
     let channel = Channel { hello: Some(hello), events, burst: 0, ping, end, _hosted: hosted, _guard: guard };
     Ok(HttpResponse::Ok()

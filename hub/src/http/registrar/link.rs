@@ -28,7 +28,7 @@ use tokio::time::{Interval, Sleep};
 use wire::Features;
 use wire::link::Frame;
 
-pub(super) use accept::accept;
+pub(crate) use accept::accept;
 pub(crate) use answers::pass_on_answer;
 use beats::Beat;
 

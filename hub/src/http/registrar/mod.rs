@@ -33,6 +33,8 @@ mod echo;
 mod link;
 mod results;
 
+#[cfg(test)]
+pub(crate) use link::accept as accept_link;
 pub(crate) use link::pass_on_answer;
 
 /// Rows and agents of the sessions in one page of `/api/v1/sessions`: a third of a millisecond's work.

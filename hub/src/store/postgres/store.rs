@@ -187,6 +187,21 @@ impl PostgresStore {
         Ok(found == [true])
     }
 
+    /// A store of `process` without a database, which takes writes and has nothing to read.
+    #[cfg(test)]
+    pub(crate) fn absent(process: Process) -> Self {
+        let (queue, lost) = (JobQueue::new(drop), watch::channel(None).1);
+        let (unwritten, reports) = (Unwritten::default(), Arc::default());
+        let (address, thread, shared) = (String::new(), None, mpsc::unbounded_channel().0);
+        Self { process, address, queue, thread, lost, unwritten, reports, shared }
+    }
+
+    /// Whether there is no database. Then all leases are over.
+    #[cfg(test)]
+    pub(super) fn is_absent(&self) -> bool {
+        self.thread.is_none()
+    }
+
     /// Makes the store's thread panic.
     #[cfg(test)]
     pub(super) fn crash(&self) {

@@ -12,6 +12,7 @@ use wire::link::{BodyKind, Frame, MAX_PIECE, Piece};
 use crate::channels::{EventKind, NextEvent, Receiver};
 use crate::cluster::Process;
 use crate::cluster::bus::Reply;
+use crate::cluster::ended::Ended;
 use crate::cluster::parts::{Answered, Arrival};
 use crate::cluster::peers::Peers;
 use crate::cluster::relay::PART;
@@ -30,6 +31,8 @@ pub(in crate::cluster) struct Homes {
     pub(super) regained: Mutex<HashSet<String>>,
     /// Tells that a relay has begun.
     pub(super) begun: Notify,
+    /// Relays that have ended: a word of their begin that comes late, or again, begins none.
+    ended: Mutex<Ended>,
 }
 
 /// Relays by their session, and by their host and number there.
@@ -56,6 +59,7 @@ impl Homes {
         table.numbered.insert((carried.host, carried.number), carried.clone());
         if let Some(older) = table.of.insert(carried.session.clone(), carried.clone()) {
             table.numbered.remove(&(older.host, older.number));
+            self.ended.lock().add((older.host, older.number));
             older.ended.notify_one();
         }
     }
@@ -67,8 +71,14 @@ impl Homes {
         if is_current {
             table.of.remove(&carried.session);
             table.numbered.remove(&(carried.host, carried.number));
+            self.ended.lock().add((carried.host, carried.number));
         }
         is_current
+    }
+
+    /// Whether the relay `number` of `host` has ended.
+    pub(super) fn has_ended(&self, host: Process, number: u64) -> bool {
+        self.ended.lock().has((host, number))
     }
 
     /// Whether the channel of `session` here is a relay.
@@ -84,6 +94,14 @@ impl Homes {
             .values()
             .filter(|carried| carried.host == host)
             .for_each(|carried| carried.ended.notify_one());
+    }
+}
+
+#[cfg(test)]
+impl Homes {
+    /// Number of relays, of those that are being asked for, and of sessions whose tasks wait for one.
+    pub(in crate::cluster::relay) fn kept(&self) -> [usize; 3] {
+        [self.carried.lock().numbered.len(), self.wanted.lock().len(), self.regained.lock().len()]
     }
 }
 

@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::sleep;
 use wire::link::Frame;
 
 use super::HostedChannel;
-use crate::cluster::Process;
 use crate::cluster::parts::Arrival;
 use crate::cluster::peers::Peers;
 use crate::cluster::relay::HomeTables;
+use crate::cluster::{Process, Shared};
+use crate::hub::Hub;
 use crate::model::UserId;
 
 /// Bytes of a registrar's frames that wait for other hubs, above which no more is read of it. Credit bounds them too.
 const MOST_WAITING: usize = 1 << 20;
+
+/// Time between two looks at the lease of a process that is silent.
+const BURY_EVERY: Duration = Duration::from_secs(1);
 
 /// A channel of this hub, on which tasks of other hubs run until it is dropped.
 pub(crate) struct Hosted {
@@ -25,7 +31,7 @@ pub(crate) struct Hosted {
 
 impl Hosted {
     /// Begins relays for `homes`, whose tasks the registrar of the channel has.
-    pub(crate) fn open(
+    fn open(
         peers: &Arc<Peers>,
         session: &str,
         stream: &str,
@@ -83,7 +89,7 @@ impl Hosted {
 
     /// Bytes that wait for other hubs.
     pub(crate) fn waiting(&self) -> usize {
-        self.channel.state.lock().waiting
+        self.channel.state.lock().waiting()
     }
 
     /// Whether so much waits that nothing more is read.
@@ -95,6 +101,57 @@ impl Hosted {
 impl Drop for Hosted {
     fn drop(&mut self) {
         self.peers.hosts.close(&self.channel);
+    }
+}
+
+impl Hub {
+    /// Has the tasks of `homes` run on a channel that has opened, whose registrar has them.
+    pub(crate) fn host(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        session: &str,
+        stream: &str,
+        owner: &UserId,
+        is_link: bool,
+        homes: HomeTables,
+    ) -> Hosted {
+        // They told their tables, and were found dead before the registrar had greeted.
+        let is_dead = |home: &Process| shared.peers.is_dead(*home);
+        let dead: Vec<_> = homes.iter().map(|(home, _)| *home).filter(is_dead).collect();
+        let hosted = Hosted::open(&shared.peers, session, stream, owner, is_link, homes);
+        for home in dead {
+            self.bury_later(shared, home);
+        }
+        hosted
+    }
+
+    /// Ends the tasks of a silent process at the registrars of this hub once its lease is over. Until then it may be cut off from
+    /// the network alone, and its callers wait.
+    pub(in crate::cluster) fn bury_later(self: &Arc<Self>, shared: &Arc<Shared>, process: Process) {
+        let (hub, shared) = (self.clone(), shared.clone());
+        tokio::spawn(async move {
+            while shared.peers.is_dead(process) {
+                if matches!(shared.store.has_lease(process).await, Ok(false)) {
+                    return hub.bury(&shared.peers, process);
+                }
+                sleep(BURY_EVERY).await;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+impl super::Hosts {
+    /// Number of channels and relays, of tasks at registrars, and of bytes that wait for homes.
+    pub(in crate::cluster::relay) fn kept(&self) -> [usize; 4] {
+        let mut kept = [self.channels.lock().len(), self.relays.lock().len(), 0, 0];
+        for channel in self.all() {
+            let state = channel.state.lock();
+            kept[2] += state.broken.values().map(std::collections::HashSet::len).sum::<usize>();
+            kept[2] += state.homes.iter().map(|relay| relay.tasks.len()).sum::<usize>();
+            kept[3] += state.waiting();
+        }
+        kept
     }
 }
 

@@ -19,7 +19,7 @@ const LARGEST: usize = 64 << 20;
 /// HTTP status of a task that the registrar does not get here.
 const REFUSED: u16 = 503;
 /// Memory in bytes of a frame that waits, besides its own bytes.
-pub(super) const FRAME_OVERHEAD: usize = 64;
+const FRAME_OVERHEAD: usize = 64;
 
 #[derive(Default)]
 pub(super) struct ChannelState {
@@ -29,8 +29,6 @@ pub(super) struct ChannelState {
     pub(super) broken: HashMap<Process, HashSet<Arc<str>>>,
     /// The host's own frames: of tasks whose home is dead.
     pub(super) control: VecDeque<Bytes>,
-    /// Bytes of the registrar's frames that wait.
-    pub(super) waiting: usize,
     /// Whether the registrar has to connect again, and greet.
     pub(super) must_greet: bool,
     /// Whether no new task comes to the registrar here.
@@ -52,8 +50,9 @@ pub(super) struct HomeRelay {
     pub(super) partial: Option<(Arc<str>, Vec<Bytes>, BytesPermit)>,
     /// The home's tasks that the registrar has.
     pub(super) tasks: HashSet<Arc<str>>,
-    /// The registrar's frames for the home.
+    /// The registrar's frames for the home, and the memory in bytes that they take.
     pub(super) waiting: VecDeque<Bytes>,
+    pub(super) waiting_bytes: usize,
     pub(super) has_more: Arc<Notify>,
 }
 
@@ -72,8 +71,6 @@ impl ChannelState {
     pub(super) fn end(&mut self, number: u64) {
         let Some(at) = self.homes.iter().position(|relay| relay.number == number) else { return };
         let Some(ended) = self.homes.remove(at) else { return };
-        let waiting: usize = ended.waiting.iter().map(|frame| frame.len() + FRAME_OVERHEAD).sum();
-        self.waiting = self.waiting.saturating_sub(waiting);
         if !ended.tasks.is_empty() {
             self.broken.entry(ended.home).or_default().extend(ended.tasks);
         }
@@ -158,8 +155,7 @@ impl HomeRelay {
                 if is_leaving {
                     if piece.seq == 0 {
                         // It comes too late. Its home tries another channel.
-                        self.waiting.push_back(Frame::Taken { task, status: REFUSED }.encode());
-                        self.has_more.notify_one();
+                        self.push(Frame::Taken { task, status: REFUSED }.encode());
                     }
                     return false;
                 }
@@ -192,11 +188,29 @@ pub(super) enum HomeEvent {
 
 impl ChannelState {
     pub(super) fn push(&mut self, number: u64, frame: Bytes) {
-        let size = frame.len() + FRAME_OVERHEAD;
-        let Some(relay) = self.relay(number) else { return };
-        relay.waiting.push_back(frame);
-        relay.has_more.notify_one();
-        self.waiting += size;
+        if let Some(relay) = self.relay(number) {
+            relay.push(frame);
+        }
+    }
+
+    /// Memory in bytes of the registrar's frames that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.homes.iter().map(|relay| relay.waiting_bytes).sum()
+    }
+}
+
+impl HomeRelay {
+    fn push(&mut self, frame: Bytes) {
+        self.waiting_bytes += frame.len() + FRAME_OVERHEAD;
+        self.waiting.push_back(frame);
+        self.has_more.notify_one();
+    }
+
+    /// The next frame for the home.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.waiting.pop_front()?;
+        self.waiting_bytes -= frame.len() + FRAME_OVERHEAD;
+        Some(frame)
     }
 }
 
@@ -223,6 +237,7 @@ mod tests {
             partial: None,
             tasks: HashSet::new(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             has_more: Arc::default(),
         };
         let mut add = |task: &str, seq, is_last| {

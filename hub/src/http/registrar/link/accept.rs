@@ -34,7 +34,7 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Accepts a request for a link, on which tasks of `homes` go on. `Err` if `req` asks for none, or not as RFC 6455 says: it gets
 /// the SSE channel.
-pub(in crate::http::registrar) fn accept(
+pub(crate) fn accept(
     hub: &Arc<Hub>,
     caller: &Caller,
     req: &HttpRequest,

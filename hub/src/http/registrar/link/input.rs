@@ -139,7 +139,7 @@ impl LinkConnection {
         self.channel = Some(opened.map_err(|_| "the session is gone")?);
         if let Some(shared) = &self.hub.shared {
             let (session, owner) = (&self.session, &self.caller.user);
-            let hosted = Hosted::open(&shared.peers, session, &self.stream_id, owner, true, homes);
+            let hosted = self.hub.host(shared, session, &self.stream_id, owner, true, homes);
             self.hosted = Some(hosted);
         }
         Ok(())
