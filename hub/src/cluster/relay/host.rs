@@ -146,7 +146,7 @@ impl HostedChannel {
         state.wake();
     }
 
-    fn want(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, has_tasks: bool) -> bool {
+    fn want(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, want: &Want) -> bool {
         let mut state = self.state.lock();
         if state.is_closed || state.is_leaving {
             return false;
@@ -159,18 +159,13 @@ impl HostedChannel {
             let number = relay.number;
             state.end(number);
         }
-        if self.is_link && has_tasks {
-            drop(state);
-            self.greet_again();
-            return true;
-        }
-        // The home is done with them, and its last word on them was lost.
-        let over = state.broken.remove(&home).unwrap_or_default();
-        if self.is_link {
-            state.control.extend(over.iter().map(|task| Frame::Cancel { task }.encode()));
-        }
+        let is_broken = state.broken.contains_key(&home);
         drop(state);
-        self.begin(peers, home, None);
+        if self.is_link && (want.has_tasks || is_broken) {
+            self.greet_again();
+        } else {
+            self.begin(peers, home, None);
+        }
         true
     }
 }
@@ -197,7 +192,7 @@ impl Hosts {
     /// Gives a home that wants it a relay on the channel of a session. `false` if there is none.
     pub(super) fn want(&self, peers: &Arc<Peers>, home: Process, want: &Want) -> bool {
         let channel = self.channels.lock().get(&want.session).cloned();
-        channel.is_some_and(|channel| channel.want(peers, home, want.has_tasks))
+        channel.is_some_and(|channel| channel.want(peers, home, want))
     }
 
     /// What has come on a relay for a registrar that reads events: its session, and what it is to get.
