@@ -1,9 +1,14 @@
 //! Who comes next at a full LLM: users share it by tokens, and bulk calls are behind all others.
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::http::Ask;
-use super::publisher::{Publisher, provider, report};
+use super::publisher::{Publisher, pooled, provider, report};
+use super::road::infer;
 use super::support::{ADMIN, TASKS, TestHub, eventually, hub};
 
 /// A publisher of the row `a`, which runs one call at a time.
@@ -142,6 +147,39 @@ async fn an_unknown_priority_is_refused_in_words() {
         );
         let task = publisher.task().await;
         publisher.answer(&hub, &task, "done").await;
+    }
+    hub.stop().await;
+}
+
+/// A call that failed at one member of a pool waits in line for another one, as a durable task does for a free slot.
+#[actix_rt::test]
+async fn a_further_try_takes_no_slot_before_its_turn() {
+    let hub = hub().await;
+    let mut classic = Publisher::start(&hub, ADMIN, &[pooled("b", "p")], None).await;
+    let mut lined = Publisher::start(&hub, ADMIN, &[pooled("c", "p")], Some("status")).await;
+    for is_durable in [false, true] {
+        let reported = |busy| json!({ "providers": [report("c", "active", busy, 1)] });
+        assert_eq!(lined.beat(&hub, reported(1)).await, 200);
+        let caller = if is_durable {
+            hub.enqueue(ADMIN, "p", false).await;
+            None
+        } else {
+            Some(infer(&hub, "p", false).begin().await)
+        };
+        let task = classic.task().await;
+        let full = json!({ "status": 429, "body": { "error": { "message": "full" } } });
+        assert_eq!(classic.post(&hub, &task, &full).await, 200);
+        if is_durable {
+            // Longer than it takes to look for a slot.
+            assert!(timeout(Duration::from_millis(600), lined.task()).await.is_err());
+        } else {
+            eventually("it waits", async || hub.core().capacity.has_waiter()).await;
+            assert_eq!(lined.task().now_or_never(), None);
+        }
+        assert_eq!(lined.beat(&hub, reported(0)).await, 200);
+        let task = lined.task().await;
+        assert_eq!(lined.answer(&hub, &task, "hi").await, 200);
+        drop(caller);
     }
     hub.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Calls that are passed on, over a network in memory with seeded faults.
+//! Calls that are passed on, over a network in memory with seeded faults. Slightly over 300 lines: one network serves all of them.
 
 use std::cell::Cell;
 use std::rc::Rc;
