@@ -90,6 +90,12 @@ impl Peers {
         });
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
+
+    /// What the hub `home` has of its tasks on `session`. `None` if it does not say.
+    async fn tables_of(&self, home: Process, session: &str) -> Option<Tables> {
+        let answer = self.ask(home, TABLES, &session).await.ok()?;
+        serde_json::from_slice::<Option<Tables>>(&answer.body).ok().map(Option::unwrap_or_default)
+    }
 }
 
 impl Hub {

@@ -58,6 +58,7 @@ impl HostedChannel {
             home,
             number,
             is_begun: false,
+            must_ask: false,
             arrived: Parts::default(),
             batch: Bytes::new(),
             partial: None,
@@ -103,11 +104,11 @@ impl HostedChannel {
         }
         self.state.lock().end(number);
         peers.hosts.relays.lock().remove(&number);
-        self.greet_for(&peers, home).await;
+        self.end_broken(&peers, home).await;
     }
 
-    /// Has the registrar connect again for its tasks of a home that lives and wants no relay: they have ended there.
-    async fn greet_for(&self, peers: &Peers, home: Process) {
+    /// Cancels the registrar's tasks of a home that lives and wants no relay for them, as far as they have ended there.
+    async fn end_broken(&self, peers: &Peers, home: Process) {
         let is_broken = || {
             let state = self.state.lock();
             self.is_link && !state.is_closed && state.broken.contains_key(&home)
@@ -115,8 +116,15 @@ impl HostedChannel {
         while is_broken() {
             sleep(WANT_WITHIN).await;
             if is_broken() && peers.is_alive(home) {
-                return self.greet_again();
+                self.end_what_is_over(peers, home).await;
             }
+        }
+    }
+
+    /// Cancels the registrar's tasks of a home without a relay that have ended there.
+    async fn end_what_is_over(&self, peers: &Peers, home: Process) {
+        if let Some(tables) = peers.tables_of(home, &self.session).await {
+            self.state.lock().end_broken(home, |task| !tables.contains_key(task));
         }
     }
 
@@ -132,7 +140,8 @@ impl HostedChannel {
             batch.push(&frame);
         }
         let is_last = is_closed && relay.waiting.is_empty();
-        if batch.is_empty() && !is_last {
+        let must_ask = std::mem::take(&mut relay.must_ask);
+        if batch.is_empty() && !is_last && !must_ask {
             return None;
         }
         state.wake();
@@ -146,26 +155,31 @@ impl HostedChannel {
         state.wake();
     }
 
-    fn want(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, want: &Want) -> bool {
+    fn want(self: &Arc<Self>, peers: &Arc<Peers>, home: Process, has_tasks: bool) -> bool {
         let mut state = self.state.lock();
         if state.is_closed || state.is_leaving {
             return false;
         }
-        if let Some(relay) = state.homes.iter().find(|relay| relay.home == home) {
-            if !relay.is_begun {
-                return true;
-            }
-            // The home has lost it.
-            let number = relay.number;
-            state.end(number);
+        if let Some(relay) = state.homes.iter_mut().find(|relay| relay.home == home) {
+            // It was asked for before it began, or the home has lost it: then it ends by this, and the home asks again.
+            relay.must_ask = relay.is_begun;
+            relay.has_more.notify_one();
+            return true;
         }
-        let is_broken = state.broken.contains_key(&home);
-        drop(state);
-        if self.is_link && (want.has_tasks || is_broken) {
+        if self.is_link && has_tasks {
+            drop(state);
             self.greet_again();
-        } else {
-            self.begin(peers, home, None);
+            return true;
         }
+        if self.is_link && state.broken.contains_key(&home) {
+            // The home is done with them, and its last word on them was lost; or this comes late. It asks again.
+            let (channel, peers) = (self.clone(), peers.clone());
+            tokio::spawn(async move { channel.end_what_is_over(&peers, home).await });
+            return true;
+        }
+        state.broken.remove(&home);
+        drop(state);
+        self.begin(peers, home, None);
         true
     }
 }
@@ -192,7 +206,7 @@ impl Hosts {
     /// Gives a home that wants it a relay on the channel of a session. `false` if there is none.
     pub(super) fn want(&self, peers: &Arc<Peers>, home: Process, want: &Want) -> bool {
         let channel = self.channels.lock().get(&want.session).cloned();
-        channel.is_some_and(|channel| channel.want(peers, home, want))
+        channel.is_some_and(|channel| channel.want(peers, home, want.has_tasks))
     }
 
     /// What has come on a relay for a registrar that reads events: its session, and what it is to get.
@@ -249,11 +263,9 @@ impl Hosts {
         let mut of_events = Vec::new();
         for channel in self.all() {
             let mut state = channel.state.lock();
-            let Some(tasks) = state.broken.remove(&process) else { continue };
             if channel.is_link {
-                state.control.extend(tasks.iter().map(|task| Frame::Cancel { task }.encode()));
-                state.wake();
-            } else {
+                state.end_broken(process, |_| true);
+            } else if let Some(tasks) = state.broken.remove(&process) {
                 of_events.push((channel.session.clone(), tasks.into_iter().collect()));
             }
         }

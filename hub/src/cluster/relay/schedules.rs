@@ -33,7 +33,7 @@ use crate::telemetry::Watch;
 use crate::tests::support::ADMIN;
 
 /// Schedules of one run.
-const SCHEDULES: u64 = 1200;
+const SCHEDULES: u64 = 1500;
 /// Time after which an answer has to be whole when nothing happens any more.
 const PATIENCE: Duration = Duration::from_mins(1);
 

@@ -43,6 +43,8 @@ pub(super) struct HomeRelay {
     pub(super) number: u64,
     /// Whether the home knows of it.
     pub(super) is_begun: bool,
+    /// Whether the home is to be asked whether it has the relay.
+    pub(super) must_ask: bool,
     /// What came from the home, and the part of it that is being written.
     pub(super) arrived: Parts<Reply>,
     pub(super) batch: Bytes,
@@ -193,6 +195,17 @@ impl ChannelState {
         }
     }
 
+    /// Cancels the tasks of a home without a relay that have ended there.
+    pub(super) fn end_broken(&mut self, home: Process, has_ended: impl Fn(&str) -> bool) {
+        let Some(tasks) = self.broken.get_mut(&home) else { return };
+        let ended = tasks.extract_if(|task| has_ended(task));
+        self.control.extend(ended.map(|task| Frame::Cancel { task: &task }.encode()));
+        if tasks.is_empty() {
+            self.broken.remove(&home);
+        }
+        self.wake();
+    }
+
     /// Memory in bytes of the registrar's frames that wait.
     pub(super) fn waiting(&self) -> usize {
         self.homes.iter().map(|relay| relay.waiting_bytes).sum()
@@ -232,6 +245,7 @@ mod tests {
             home: Process::parse("b.bbbbbb").unwrap(),
             number: 1,
             is_begun: true,
+            must_ask: false,
             arrived: Parts::default(),
             batch: Bytes::new(),
             partial: None,
